@@ -1,0 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Use cases: the order of steps, and how they are undone.
+
+pub mod events;

@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Metadata in SQLite: what must survive and is not in a bundle.
+//!
+//! One writer, readers that never block (WAL). `synchronous=NORMAL`: a crash
+//! of the engine loses nothing, a power cut may lose the last moments and
+//! never corrupts. An image's commit asks for more with [`Db::write_durably`].
+//! One file per noun holds its statements; what they mean is lifecycle's.
+//!
+//! Everything here blocks: callers are on a blocking thread.
+
+pub mod events;
+
+use std::{
+    path::Path,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+
+use crate::error::{Context as _, Error, Kind, Result};
+
+/// Schema steps; the database's `user_version` counts those that ran.
+const MIGRATIONS: [&str; 1] = [include_str!("schema/001.sql")];
+
+/// Idle read connections that are kept.
+const IDLE_READERS: usize = 4;
+
+/// The metadata database.
+#[derive(Debug)]
+pub struct Db {
+    path: std::path::PathBuf,
+    writer: Mutex<Connection>,
+    readers: Mutex<Vec<Connection>>,
+}
+
+impl Db {
+    /// Opens or makes the database at `path` and brings its schema up to date.
+    ///
+    /// # Errors
+    /// `FailedPrecondition` for a database of a newer berth; `DataLoss` for
+    /// one that is damaged; those of the host.
+    pub fn open(path: &Path) -> Result<Self> {
+        let mut writer = Connection::open(path).context("open the metadata database")?;
+        configure(&writer).context("configure the metadata database")?;
+        migrate(&mut writer)?;
+        Ok(Self { path: path.to_owned(), writer: Mutex::new(writer), readers: Mutex::default() })
+    }
+
+    /// Runs `f` in the one write transaction there can be; an error rolls it
+    /// back.
+    ///
+    /// # Errors
+    /// That of `f`, or the database's.
+    pub fn write<T>(&self, f: impl FnOnce(&Transaction<'_>) -> Result<T>) -> Result<T> {
+        let mut writer = lock(&self.writer);
+        write(&mut writer, f)
+    }
+
+    /// As [`Db::write`], and the disk has it when this returns.
+    ///
+    /// # Errors
+    /// That of `f`, or the database's.
+    pub fn write_durably<T>(&self, f: impl FnOnce(&Transaction<'_>) -> Result<T>) -> Result<T> {
+        let mut writer = lock(&self.writer);
+        writer.pragma_update(None, "synchronous", "FULL").context("raise durability")?;
+        let result = write(&mut writer, f);
+        writer.pragma_update(None, "synchronous", "NORMAL").context("lower durability")?;
+        result
+    }
+
+    /// Runs `f` on a snapshot of the database, beside any writer.
+    ///
+    /// # Errors
+    /// That of `f`, or the database's.
+    pub fn read<T>(&self, f: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+        let idle = lock(&self.readers).pop();
+        let mut reader = match idle {
+            Some(reader) => reader,
+            None => self.open_reader()?,
+        };
+        let snapshot = reader.transaction().context("begin to read metadata")?;
+        let result = f(&snapshot);
+        drop(snapshot);
+        let mut readers = lock(&self.readers);
+        if readers.len() < IDLE_READERS {
+            readers.push(reader);
+        }
+        result
+    }
+
+    fn open_reader(&self) -> Result<Connection> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let reader =
+            Connection::open_with_flags(&self.path, flags).context("open the metadata database to read")?;
+        reader.busy_timeout(Duration::from_secs(5)).context("configure a metadata reader")?;
+        Ok(reader)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic inside a transaction rolled it back: the connection is sound.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn configure(connection: &Connection) -> rusqlite::Result<()> {
+    connection.busy_timeout(Duration::from_secs(5))?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "NORMAL")?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    Ok(())
+}
+
+fn write<T>(writer: &mut Connection, f: impl FnOnce(&Transaction<'_>) -> Result<T>) -> Result<T> {
+    let transaction = writer
+        .transaction_with_behavior(TransactionBehavior::Immediate)
+        .context("begin to change metadata")?;
+    let value = f(&transaction)?;
+    transaction.commit().context("commit metadata")?;
+    Ok(value)
+}
+
+fn migrate(connection: &mut Connection) -> Result<()> {
+    let version: u32 = connection
+        .pragma_query_value(None, "user_version", |row| row.get(0))
+        .context("read the version of the metadata")?;
+    let version = version as usize;
+    if version > MIGRATIONS.len() {
+        return Err(Error::new(
+            Kind::FailedPrecondition,
+            format!(
+                "the metadata has version {version}, this berth knows up to {}: run a newer berth",
+                MIGRATIONS.len()
+            ),
+        ));
+    }
+    for (done, step) in MIGRATIONS.iter().enumerate().skip(version) {
+        write(connection, |tx| {
+            tx.execute_batch(step)
+                .with_context(|| format!("migrate the metadata to version {}", done + 1))?;
+            tx.pragma_update(None, "user_version", u32::try_from(done + 1).unwrap_or(u32::MAX))
+                .context("record the metadata's version")
+        })?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fresh_database_has_the_newest_schema_and_opens_again() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let path = dir.path().join("meta.db");
+        for _ in 0..2 {
+            let db = Db::open(&path).expect("open");
+            let n: i64 = db
+                .read(|c| c.query_row("SELECT count(*) FROM containers", (), |r| r.get(0)).context("count"))
+                .expect("read");
+            assert_eq!(n, 0);
+        }
+    }
+
+    #[test]
+    fn a_database_of_the_future_is_refused() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let path = dir.path().join("meta.db");
+        Connection::open(&path).expect("open").pragma_update(None, "user_version", 99).expect("set");
+        assert_eq!(Db::open(&path).expect_err("newer").kind(), Kind::FailedPrecondition);
+    }
+
+    #[test]
+    fn an_error_rolls_back() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let db = Db::open(&dir.path().join("meta.db")).expect("open");
+        let failed: Result<()> = db.write(|tx| {
+            tx.execute("INSERT INTO engine (id) VALUES ('x')", ()).context("insert")?;
+            Err(Error::new(Kind::Internal, "no"))
+        });
+        assert!(failed.is_err());
+        let n: i64 = db
+            .read(|c| c.query_row("SELECT count(*) FROM engine", (), |r| r.get(0)).context("count"))
+            .expect("read");
+        assert_eq!(n, 0);
+    }
+}

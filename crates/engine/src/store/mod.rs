@@ -1,0 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the engine keeps: metadata, content, snapshots.
+
+pub mod meta;
