@@ -1,0 +1,411 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The architecture as rules that the sources are held to.
+//!
+//! Each rule is a function from a source file to its breaches. Two tests per
+//! rule: the repository keeps it, and a made-up file that breaks it is caught.
+//! What the rules are for is in ARCHITECTURE.md.
+
+#[path = "architecture/source.rs"]
+mod source;
+
+use std::{
+    fmt, fs,
+    path::{Path, PathBuf},
+};
+
+use source::Source;
+
+/// Who may name whom: a module, and the modules of its crate that it may name
+/// besides itself. A crate's root (`lib.rs`, `main.rs`) may name all.
+type Layers = &'static [(&'static str, &'static [&'static str])];
+
+const PLAIN: [&str; 3] = ["config", "domain", "error"];
+
+/// api → lifecycle → {image, store, net, shim} → kernel.
+const ENGINE: Layers = &[
+    ("daemon", &["api", "lifecycle", "image", "store", "net", "shim", "kernel", "domain", "error", "config"]),
+    ("api", &["lifecycle", "domain", "error", "config"]),
+    ("lifecycle", &["image", "store", "net", "shim", "kernel", "domain", "error", "config"]),
+    ("image", &["kernel", "domain", "error", "config"]),
+    ("store", &["kernel", "domain", "error", "config"]),
+    ("net", &["kernel", "domain", "error", "config"]),
+    ("shim", &["kernel", "domain", "error", "config"]),
+    ("kernel", &PLAIN),
+    ("domain", &["error"]),
+    ("config", &["domain", "error"]),
+    ("error", &[]),
+];
+
+/// boot → serve → supervisor → {runtime → init → cgroup, io} → kernel.
+const SHIM: Layers = &[
+    ("boot", &["serve", "supervisor", "runtime", "io", "cgroup", "kernel", "error"]),
+    ("serve", &["supervisor", "runtime", "io", "kernel", "error"]),
+    ("supervisor", &["runtime", "io", "kernel", "error"]),
+    ("io", &["kernel", "error"]),
+    ("runtime", &["init", "cgroup", "seccomp", "kernel", "error"]),
+    ("init", &["cgroup", "seccomp", "kernel", "error"]),
+    ("cgroup", &["kernel", "error"]),
+    ("seccomp", &["kernel", "error"]),
+    ("kernel", &["error"]),
+    ("error", &[]),
+];
+
+const CTL: Layers = &[
+    ("command", &["cli", "context", "output", "parse", "terminal"]),
+    ("context", &["cli", "output", "terminal"]),
+    ("output", &["terminal"]),
+    ("parse", &[]),
+    ("terminal", &[]),
+    ("cli", &["parse"]),
+];
+
+/// Crates of this workspace that a package must not name.
+const STRANGERS: [(&str, &[&str]); 4] = [
+    ("", &["berth_engine", "berth_shim", "berth_ctl"]),
+    ("crates/engine", &["berth_shim", "berth_ctl"]),
+    ("crates/shim", &["berth_engine", "berth_ctl", "tonic"]),
+    ("crates/ctl", &["berth_engine", "berth_shim"]),
+];
+
+/// Lines of a file that are not tests.
+const MAX_LINES: usize = 600;
+
+/// A rule that was broken, as it's printed.
+#[derive(Debug, PartialEq, Eq)]
+struct Breach {
+    file: String,
+    line: usize,
+    what: String,
+}
+
+impl fmt::Display for Breach {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}: {}", self.file, self.line, self.what)
+    }
+}
+
+fn breach(source: &Source, line: usize, what: impl Into<String>) -> Breach {
+    Breach { file: source.file.clone(), line, what: what.into() }
+}
+
+// --- the rules ---
+
+fn layers_of(package: &str) -> Layers {
+    match package {
+        "crates/engine" => ENGINE,
+        "crates/shim" => SHIM,
+        "crates/ctl" => CTL,
+        _ => &[],
+    }
+}
+
+/// A module names only the layers below it.
+fn layering(source: &Source) -> Vec<Breach> {
+    let layers = layers_of(source.package());
+    let module = source.module();
+    let Some(here) = module.first().filter(|m| *m != "bin").filter(|_| !layers.is_empty()) else {
+        return Vec::new();
+    };
+    let Some((_, allowed)) = layers.iter().find(|(name, _)| name == here) else {
+        return vec![breach(source, 1, format!("module {here} has no place in tests/architecture.rs"))];
+    };
+    let is_module = |name: &str| layers.iter().any(|(module, _)| *module == name);
+    names_below_crate(source)
+        .filter(|(name, _)| is_module(name) && *name != here && !allowed.contains(&name.as_str()))
+        .map(|(name, line)| breach(source, line, format!("{here} names {name}")))
+        .collect()
+}
+
+fn names_below_crate(source: &Source) -> impl Iterator<Item = (&String, usize)> {
+    source.paths.iter().filter_map(|path| match &path.segments[..] {
+        [root, name, ..] if root == "crate" => Some((name, path.line)),
+        _ => None,
+    })
+}
+
+/// The facades (`api/berth`, `api/containerd`, …) don't know each other; what
+/// they share is in a file directly below `api/`.
+fn facades_apart(source: &Source) -> Vec<Breach> {
+    const FACADES: [&str; 4] = ["berth", "containerd", "cri", "docker"];
+    let module = source.module();
+    let here = match (source.package(), &module[..]) {
+        ("crates/engine", [api, facade, ..]) if api == "api" && FACADES.contains(&facade.as_str()) => facade,
+        _ => return Vec::new(),
+    };
+    let other = |path: &source::Path| match &path.segments[..] {
+        [root, api, facade, ..] if root == "crate" && api == "api" => {
+            (facade != here && FACADES.contains(&facade.as_str())).then(|| facade.clone())
+        }
+        _ => None,
+    };
+    let named = source.paths.iter().filter_map(|path| Some((other(path)?, path.line)));
+    named.map(|(facade, line)| breach(source, line, format!("facade {here} names facade {facade}"))).collect()
+}
+
+/// The programs meet in the contract (the root package) only.
+fn programs_apart(source: &Source) -> Vec<Breach> {
+    if !source.file.contains("src/") {
+        return Vec::new();
+    }
+    let strangers = STRANGERS.iter().find(|(package, _)| *package == source.package()).map_or(&[][..], |s| s.1);
+    let first = source.paths.iter().map(|path| (&path.segments[0], path.line));
+    first
+        .filter(|(name, _)| strangers.contains(&name.as_str()))
+        .map(|(name, line)| breach(source, line, format!("names the crate {name}")))
+        .collect()
+}
+
+/// `unsafe` is below `kernel/` and nowhere else; nothing switches the lint off
+/// elsewhere either.
+fn unsafe_in_kernel(source: &Source) -> Vec<Breach> {
+    if source.module().iter().any(|m| m == "kernel") {
+        return Vec::new();
+    }
+    let unsafe_words = source.words.iter().filter(|w| w.text == "unsafe" || w.text == "unsafe_code");
+    unsafe_words.map(|w| breach(source, w.line, "unsafe code outside kernel/")).collect()
+}
+
+/// D1: where an image chose the names, no path is resolved but by the one
+/// primitive in `kernel/`. So the runtime and its init know no function of
+/// the standard library that takes a path.
+fn no_path_functions(source: &Source) -> Vec<Breach> {
+    const MODULES: [&str; 2] = ["runtime", "init"];
+    const OPENERS: [&str; 4] = ["open", "create", "create_new", "options"];
+    const METHODS: [&str; 10] = [
+        "canonicalize",
+        "exists",
+        "is_dir",
+        "is_file",
+        "is_symlink",
+        "read_dir",
+        "read_link",
+        "symlink_metadata",
+        "try_exists",
+        "set_current_dir",
+    ];
+    let module = source.module();
+    if source.package() != "crates/shim" || !module.first().is_some_and(|m| MODULES.contains(&m.as_str())) {
+        return Vec::new();
+    }
+    let by_path = source.paths.iter().filter(|path| {
+        let names: Vec<&str> = path.segments.iter().map(String::as_str).collect();
+        match names[..] {
+            // A File that was made from a descriptor is fine.
+            ["std", "fs"] | ["std", "fs", "File"] => false,
+            ["std", "fs", "File", function, ..] => OPENERS.contains(&function),
+            ["std" | "tokio", "fs", ..] => true,
+            _ => false,
+        }
+    });
+    let by_path = by_path.map(|path| (path.segments.join("::"), path.line));
+    let methods = source.words.iter().filter(|w| w.member && METHODS.contains(&w.text.as_str()));
+    let methods = methods.map(|w| (w.text.clone(), w.line));
+    by_path
+        .chain(methods)
+        .map(|(what, line)| breach(source, line, format!("{what} resolves a path: use kernel::paths (D1)")))
+        .collect()
+}
+
+/// The shim has one thread, so that it may clone at any moment.
+fn shim_has_one_thread(source: &Source) -> Vec<Breach> {
+    const WORDS: [&str; 4] = ["spawn_blocking", "block_in_place", "new_multi_thread", "rayon"];
+    if source.package() != "crates/shim" {
+        return Vec::new();
+    }
+    let words = source.words.iter().filter(|w| WORDS.contains(&w.text.as_str())).map(|w| (&w.text, w.line));
+    let starts_thread = |p: &&source::Path| {
+        let names: Vec<&str> = p.segments.iter().map(String::as_str).collect();
+        matches!(names[..], ["std", "thread", "spawn" | "scope" | "Builder", ..] | ["tokio", "fs", ..])
+    };
+    let threads = source.paths.iter().filter(starts_thread).filter_map(|p| Some((p.segments.last()?, p.line)));
+    words.chain(threads).map(|(what, line)| breach(source, line, format!("{what} starts a thread"))).collect()
+}
+
+/// First the licence, then what the file is about.
+fn header(source: &Source) -> Vec<Breach> {
+    let mut lines = source.text.lines();
+    if lines.next() != Some("// SPDX-License-Identifier: Apache-2.0") {
+        return vec![breach(source, 1, "the first line is not the SPDX line")];
+    }
+    match lines.find(|line| !line.is_empty()) {
+        Some(line) if line.starts_with("//!") => Vec::new(),
+        _ => vec![breach(source, 2, "no //! header below the SPDX line")],
+    }
+}
+
+/// A file that is too long holds more than one concept.
+fn length(source: &Source) -> Vec<Breach> {
+    let lines = source.text.lines().count() - source.test_lines;
+    let is_test = source.file.contains("tests/") || source.file.ends_with("tests.rs");
+    if is_test || lines <= MAX_LINES {
+        return Vec::new();
+    }
+    vec![breach(source, 1, format!("{lines} lines without tests, at most {MAX_LINES}"))]
+}
+
+/// anyhow is for the command line: an engine's errors have kinds.
+fn errors_have_kinds(source: &Source) -> Vec<Breach> {
+    if !source.file.contains("src/") || source.package() == "crates/ctl" {
+        return Vec::new();
+    }
+    let named = source.paths.iter().filter(|path| path.segments[0] == "anyhow");
+    named.map(|path| breach(source, path.line, "anyhow outside the command line")).collect()
+}
+
+// --- the repository keeps them ---
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Every Rust file of ours, in the order of their names.
+fn sources() -> Vec<Source> {
+    let mut files = vec![root().join("build.rs")];
+    for dir in ["benches", "crates", "examples", "fuzz", "src", "tests"] {
+        rust_files(&root().join(dir), &mut files);
+    }
+    let mut sources: Vec<Source> = files.iter().map(|file| read(file)).collect();
+    sources.sort_by(|a, b| a.file.cmp(&b.file));
+    assert!(sources.len() > 20, "found only {} files: is this the repository?", sources.len());
+    sources
+}
+
+fn read(file: &Path) -> Source {
+    let text = fs::read_to_string(file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+    let name = file.strip_prefix(root()).expect("below the root").to_string_lossy().into_owned();
+    Source::new(&name, &text)
+}
+
+fn rust_files(dir: &Path, out: &mut Vec<PathBuf>) {
+    let Ok(entries) = fs::read_dir(dir) else { return };
+    for entry in entries {
+        let path = entry.expect("read a directory").path();
+        let name = path.file_name().unwrap_or_default();
+        if path.is_dir() && name != "target" {
+            rust_files(&path, out);
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            out.push(path);
+        }
+    }
+}
+
+fn assert_kept(rule: fn(&Source) -> Vec<Breach>) {
+    let breaches: Vec<String> = sources().iter().flat_map(rule).map(|b| b.to_string()).collect();
+    assert!(breaches.is_empty(), "{} breaches:\n{}", breaches.len(), breaches.join("\n"));
+}
+
+macro_rules! kept {
+    ($($rule:ident),+ $(,)?) => {
+        mod the_repository_keeps {
+            $(#[test]
+            fn $rule() {
+                super::assert_kept(super::$rule);
+            })+
+        }
+    };
+}
+
+kept!(
+    layering,
+    facades_apart,
+    programs_apart,
+    unsafe_in_kernel,
+    no_path_functions,
+    shim_has_one_thread,
+    header,
+    length,
+    errors_have_kinds,
+);
+
+// --- and each can be broken ---
+
+#[track_caller]
+fn assert_caught(rule: fn(&Source) -> Vec<Breach>, file: &str, text: &str, lines: &[usize]) {
+    let found = rule(&Source::new(file, text));
+    let at: Vec<usize> = found.iter().map(|b| b.line).collect();
+    assert_eq!(at, lines, "{file}: {text}\n{found:?}");
+}
+
+#[test]
+fn an_upward_or_sideways_import_is_caught() {
+    let engine = "crates/engine/src/";
+    for (file, text) in [
+        ("kernel/fs.rs", "use crate::store::meta;"),
+        ("store/content/mod.rs", "fn f() { crate::image::reference::parse() }"),
+        ("image/pull.rs", "use crate::{error::Error, store::content::Content};"),
+        ("lifecycle/tasks.rs", "use crate::api::status;"),
+        ("domain/container.rs", "use crate::kernel::fs;"),
+        ("api/berth/images.rs", "use crate::store::meta::Db;"),
+        ("store/meta/mod.rs", "use super::super::shim;"),
+        ("surprise.rs", "fn f() {}"),
+    ] {
+        assert_caught(layering, &format!("{engine}{file}"), text, &[1]);
+    }
+    assert_caught(layering, "crates/shim/src/io/log.rs", "use crate::supervisor::State;", &[1]);
+    assert_caught(layering, "crates/ctl/src/output/table.rs", "use crate::command::ps;", &[1]);
+    let below = "use crate::{lifecycle::x, domain::y, error::Error};\nuse super::status;";
+    assert_caught(layering, "crates/engine/src/api/berth/x.rs", below, &[]);
+    assert_caught(layering, "crates/engine/src/main.rs", "use crate::kernel;", &[]);
+}
+
+#[test]
+fn a_facade_that_names_another_is_caught() {
+    let file = "crates/engine/src/api/docker/images.rs";
+    assert_caught(facades_apart, file, "use crate::api::status;\nuse super::super::berth::images;", &[2]);
+    assert_caught(facades_apart, file, "use crate::api::docker::x;", &[]);
+}
+
+#[test]
+fn a_program_that_names_another_is_caught() {
+    assert_caught(programs_apart, "crates/ctl/src/main.rs", "use berth_engine::config;", &[1]);
+    assert_caught(programs_apart, "crates/shim/src/main.rs", "fn f() { berth_engine::run() }", &[1]);
+    assert_caught(programs_apart, "crates/shim/src/main.rs", "use tonic::Status;", &[1]);
+    assert_caught(programs_apart, "src/lib.rs", "use berth_shim::x;", &[1]);
+    assert_caught(programs_apart, "crates/ctl/src/main.rs", "use berth::Client;", &[]);
+}
+
+#[test]
+fn unsafe_outside_kernel_is_caught() {
+    let text = "#![allow(unsafe_code)]\nfn f() {\n  unsafe { g() }\n}\n// unsafe in words\n";
+    assert_caught(unsafe_in_kernel, "crates/shim/src/io/pipes.rs", text, &[1, 3]);
+    assert_caught(unsafe_in_kernel, "crates/shim/src/kernel/clone.rs", text, &[]);
+}
+
+#[test]
+fn a_path_function_in_the_runtime_is_caught() {
+    let text = "use std::fs;\nuse std::fs::File;\nfn f() {\n fs::read(p);\n File::open(p);\n p.exists();\n File::from(fd);\n fd.metadata();\n}";
+    assert_caught(no_path_functions, "crates/shim/src/runtime/x.rs", text, &[4, 5, 6]);
+    let text = "use std::fs::{self, read_link, OpenOptions};\nuse tokio::fs::write;";
+    assert_caught(no_path_functions, "crates/shim/src/init/mod.rs", text, &[1, 1, 2]);
+    assert_caught(no_path_functions, "crates/shim/src/cgroup/v1.rs", text, &[]);
+}
+
+#[test]
+fn a_thread_in_the_shim_is_caught() {
+    let text = "use std::thread;\nfn f() {\n thread::spawn(g);\n tokio::task::spawn_blocking(g);\n}";
+    assert_caught(shim_has_one_thread, "crates/shim/src/serve/mod.rs", text, &[4, 3]);
+    assert_caught(shim_has_one_thread, "crates/engine/src/lifecycle/x.rs", text, &[]);
+}
+
+#[test]
+fn a_missing_header_is_caught() {
+    let spdx = "// SPDX-License-Identifier: Apache-2.0\n";
+    assert_caught(header, "src/x.rs", "//! About.\n", &[1]);
+    assert_caught(header, "src/x.rs", &format!("{spdx}use x;\n"), &[2]);
+    assert_caught(header, "src/x.rs", &format!("{spdx}// About.\n//! About.\n"), &[2]);
+    assert_caught(header, "src/x.rs", &format!("{spdx}//! About.\n"), &[]);
+}
+
+#[test]
+fn a_long_file_is_caught_and_its_tests_are_not_counted() {
+    let code = "fn f() {}\n".repeat(MAX_LINES);
+    assert_caught(length, "src/x.rs", &format!("{code}fn g() {{}}\n"), &[1]);
+    assert_caught(length, "src/x.rs", &format!("{code}#[cfg(test)]\nmod tests {{\n{code}}}\n"), &[]);
+    assert_caught(length, "tests/x.rs", &format!("{code}fn g() {{}}\n"), &[]);
+}
+
+#[test]
+fn anyhow_in_the_engine_is_caught() {
+    assert_caught(errors_have_kinds, "crates/engine/src/daemon.rs", "use anyhow::Result;", &[1]);
+    assert_caught(errors_have_kinds, "crates/ctl/src/main.rs", "use anyhow::Result;", &[]);
+}
