@@ -147,7 +147,8 @@ fn programs_apart(source: &Source) -> Vec<Breach> {
     if !source.file.contains("src/") {
         return Vec::new();
     }
-    let strangers = STRANGERS.iter().find(|(package, _)| *package == source.package()).map_or(&[][..], |s| s.1);
+    let strangers =
+        STRANGERS.iter().find(|(package, _)| *package == source.package()).map_or(&[][..], |s| s.1);
     let first = source.paths.iter().map(|path| (&path.segments[0], path.line));
     first
         .filter(|(name, _)| strangers.contains(&name.as_str()))
@@ -217,7 +218,8 @@ fn shim_has_one_thread(source: &Source) -> Vec<Breach> {
         let names: Vec<&str> = p.segments.iter().map(String::as_str).collect();
         matches!(names[..], ["std", "thread", "spawn" | "scope" | "Builder", ..] | ["tokio", "fs", ..])
     };
-    let threads = source.paths.iter().filter(starts_thread).filter_map(|p| Some((p.segments.last()?, p.line)));
+    let threads =
+        source.paths.iter().filter(starts_thread).filter_map(|p| Some((p.segments.last()?, p.line)));
     words.chain(threads).map(|(what, line)| breach(source, line, format!("{what} starts a thread"))).collect()
 }
 
@@ -250,6 +252,17 @@ fn errors_have_kinds(source: &Source) -> Vec<Breach> {
     }
     let named = source.paths.iter().filter(|path| path.segments[0] == "anyhow");
     named.map(|path| breach(source, path.line, "anyhow outside the command line")).collect()
+}
+
+/// Names in `[workspace.dependencies]` that `deny.toml` gives no reason for.
+fn unexplained(cargo_toml: &str, deny_toml: &str) -> Vec<String> {
+    let table = cargo_toml.lines().skip_while(|line| *line != "[workspace.dependencies]").skip(1);
+    let names = table.take_while(|line| !line.starts_with('[')).filter_map(|line| line.split_once(" = "));
+    let explained = |name: &str| {
+        let lines = deny_toml.lines().filter_map(|line| line.strip_prefix("# dep: ")?.split_once(' '));
+        lines.into_iter().any(|(dependency, reason)| dependency == name && !reason.trim().is_empty())
+    };
+    names.map(|(name, _)| name.to_owned()).filter(|name| name != "berth" && !explained(name)).collect()
 }
 
 // --- the repository keeps them ---
@@ -317,7 +330,20 @@ kept!(
     errors_have_kinds,
 );
 
+#[test]
+fn every_dependency_has_a_reason() {
+    let read = |name| fs::read_to_string(root().join(name)).expect(name);
+    assert_eq!(unexplained(&read("Cargo.toml"), &read("deny.toml")), Vec::<String>::new());
+}
+
 // --- and each can be broken ---
+
+#[test]
+fn a_dependency_without_a_reason_is_caught() {
+    let cargo =
+        "[workspace.dependencies]\nberth = { path = \".\" }\na = \"1\"\nb = \"1\"\n[package]\nc = \"1\"\n";
+    assert_eq!(unexplained(cargo, "# dep: a why\n# dep: b \n"), ["b"]);
+}
 
 #[track_caller]
 fn assert_caught(rule: fn(&Source) -> Vec<Breach>, file: &str, text: &str, lines: &[usize]) {

@@ -11,43 +11,43 @@ use std::{collections::HashMap, ops::Range};
 
 /// One source file.
 #[derive(Debug)]
-pub struct Source {
+pub(crate) struct Source {
     /// From the root of the repository, with `/`.
-    pub file: String,
+    pub(crate) file: String,
     /// The text as it is.
-    pub text: String,
+    pub(crate) text: String,
     /// Every path outside tests: `["std", "fs", "read"]`; one that begins at
     /// `crate` carries the segments below it, `self` and `super` resolved.
-    pub paths: Vec<Path>,
+    pub(crate) paths: Vec<Path>,
     /// Every identifier outside tests, a method's name included.
-    pub words: Vec<Word>,
+    pub(crate) words: Vec<Word>,
     /// Lines in `#[cfg(test)]` items.
-    pub test_lines: usize,
+    pub(crate) test_lines: usize,
 }
 
 /// A path that the code names.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Path {
+pub(crate) struct Path {
     /// `crate`, or the name of another crate, first.
-    pub segments: Vec<String>,
+    pub(crate) segments: Vec<String>,
     /// Counted from 1.
-    pub line: usize,
+    pub(crate) line: usize,
 }
 
 /// An identifier or keyword.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Word {
+pub(crate) struct Word {
     /// As written, `r#` dropped.
-    pub text: String,
+    pub(crate) text: String,
     /// It stands behind a dot: a method or a field.
-    pub member: bool,
+    pub(crate) member: bool,
     /// Counted from 1.
-    pub line: usize,
+    pub(crate) line: usize,
 }
 
 impl Source {
     /// Reads `text`, the contents of `file`.
-    pub fn new(file: &str, text: &str) -> Self {
+    pub(crate) fn new(file: &str, text: &str) -> Self {
         let (tokens, test_lines) = without_tests(tokenize(text));
         let paths = paths(&tokens, &module_of(file));
         let words = words(&tokens);
@@ -55,12 +55,12 @@ impl Source {
     }
 
     /// The module in its crate: `["store", "meta"]`; empty for the root.
-    pub fn module(&self) -> Vec<String> {
+    pub(crate) fn module(&self) -> Vec<String> {
         module_of(&self.file)
     }
 
     /// The crate's directory: `crates/engine`, or empty for the root package.
-    pub fn package(&self) -> &str {
+    pub(crate) fn package(&self) -> &str {
         match self.file.split_once("/src/") {
             Some((package, _)) => package,
             None => "",
@@ -301,10 +301,8 @@ fn paths(tokens: &[Token], module: &[String]) -> Vec<Path> {
             _ => at += 1,
         }
     }
-    let aliases: HashMap<String, Vec<String>> = imports
-        .iter()
-        .map(|(path, name)| (name.clone(), absolute(path.segments.clone(), module)))
-        .collect();
+    let aliases: HashMap<String, Vec<String>> =
+        imports.iter().map(|(path, name)| (name.clone(), absolute(path.segments.clone(), module))).collect();
     let imported = imports.into_iter().map(|(path, _)| path);
     // A bare word is a variable, a type in scope, …: its `use` line counted.
     imported
