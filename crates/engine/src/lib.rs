@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The engine: a gRPC server that owns images and containers.
 
+pub mod api;
+pub mod domain;
 pub mod error;
 pub mod image;
 pub mod kernel;

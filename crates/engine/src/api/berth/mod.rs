@@ -1,0 +1,2 @@
+// SPDX-License-Identifier: Apache-2.0
+//! berth.v1, one file per service.

@@ -1,0 +1,266 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What a container was asked to be ([`Config`]), what that came to together
+//! with its image ([`Effective`]), and the part that lists show ([`Summary`]).
+//!
+//! All three are stored as JSON with the container: an image that is removed
+//! or a newer engine doesn't change a container that exists.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// What to run and how; unset fields take the image's value.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Config {
+    /// Reference or id of a local image, as the user wrote it.
+    pub image: String,
+    /// Replaces the image's Cmd when not empty.
+    pub command: Vec<String>,
+    /// Replaces the image's Entrypoint when present.
+    pub entrypoint: Option<Vec<String>>,
+    /// `NAME=value` sets, `NAME` removes.
+    pub env: Vec<String>,
+    /// Absolute; empty takes the image's.
+    pub working_dir: String,
+    /// `user[:group]`; empty takes the image's.
+    pub user: String,
+    /// Empty: the short id, or the host's name in its network.
+    pub hostname: String,
+    /// NIS domain name.
+    pub domainname: String,
+    /// The user's own labels.
+    pub labels: BTreeMap<String, String>,
+    /// Allocate a terminal.
+    pub tty: bool,
+    /// Keep stdin open.
+    pub open_stdin: bool,
+    /// Close stdin with the first client that could write to it.
+    pub stdin_once: bool,
+    /// Name or number; empty takes the image's, then SIGTERM.
+    pub stop_signal: String,
+    /// Seconds; -1 waits for ever; unset is [`DEFAULT_STOP_TIMEOUT`].
+    pub stop_timeout: Option<i32>,
+    /// What the host gives.
+    pub host: HostConfig,
+}
+
+/// Seconds between the stop signal and SIGKILL: Docker's.
+pub const DEFAULT_STOP_TIMEOUT: i32 = 10;
+
+/// What the host gives to a container.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HostConfig {
+    /// Where its network comes from.
+    pub network: NetworkMode,
+    /// Remove it when it exits.
+    pub auto_remove: bool,
+    /// Mount the root read-only.
+    pub readonly_rootfs: bool,
+    /// Everything allowed: not a boundary.
+    pub privileged: bool,
+    /// Capabilities beyond the default ones.
+    pub cap_add: Vec<String>,
+    /// Capabilities to go without.
+    pub cap_drop: Vec<String>,
+    /// `no-new-privileges[:true|false]`.
+    pub security_opt: Vec<String>,
+    /// Resource limits of processes.
+    pub ulimits: Vec<Ulimit>,
+    /// Bytes; 0 is no limit.
+    pub memory: i64,
+    /// Bytes of memory and swap; 0 is twice `memory`, -1 no limit.
+    pub memory_swap: i64,
+    /// Thousand-millionths of a CPU; 0 is no limit.
+    pub nano_cpus: i64,
+    /// Relative weight; 0 is the kernel's default.
+    pub cpu_shares: u64,
+    /// CPUs to run on; empty is all.
+    pub cpuset_cpus: String,
+    /// Most processes; unset or negative is no limit.
+    pub pids_limit: Option<i64>,
+    /// Bytes of /dev/shm; 0 is 64 MiB.
+    pub shm_size: i64,
+    /// Bind and tmpfs mounts.
+    pub mounts: Vec<Mount>,
+    /// Path → options of a tmpfs.
+    pub tmpfs: BTreeMap<String, String>,
+    /// Namespaced kernel parameters.
+    pub sysctls: BTreeMap<String, String>,
+    /// -1000 to 1000.
+    pub oom_score_adj: i32,
+    /// Where output goes.
+    pub log: LogConfig,
+    /// `host:address` lines for /etc/hosts.
+    pub extra_hosts: Vec<String>,
+    /// Name servers; empty takes the host's.
+    pub dns: Vec<String>,
+    /// Search domains; empty takes the host's.
+    pub dns_search: Vec<String>,
+    /// Resolver options; empty takes the host's.
+    pub dns_options: Vec<String>,
+}
+
+/// Where a container's network comes from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NetworkMode {
+    /// A network namespace of its own with loopback alone.
+    #[default]
+    None,
+    /// The host's.
+    Host,
+}
+
+impl NetworkMode {
+    /// The word that users write.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Host => "host",
+        }
+    }
+}
+
+/// A resource limit of the container's processes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Ulimit {
+    /// Lower case, without `RLIMIT_`.
+    pub name: String,
+    /// -1 is unlimited.
+    pub soft: i64,
+    /// -1 is unlimited.
+    pub hard: i64,
+}
+
+/// A mount that the user asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Mount {
+    /// Bind or tmpfs.
+    pub kind: MountKind,
+    /// On the host; bind only.
+    pub source: String,
+    /// In the container.
+    pub target: String,
+    /// Not writable.
+    pub read_only: bool,
+    /// A propagation word; empty is `rprivate`.
+    pub propagation: String,
+    /// Make a missing bind source as a directory.
+    pub create_source: bool,
+    /// Bytes; 0 is no limit; tmpfs only.
+    pub tmpfs_size: i64,
+    /// 0 is 1777; tmpfs only.
+    pub tmpfs_mode: u32,
+}
+
+/// What a mount shows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MountKind {
+    /// A file or directory of the host.
+    #[default]
+    Bind,
+    /// Memory.
+    Tmpfs,
+}
+
+/// Where output goes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LogConfig {
+    /// Format of the log.
+    pub driver: LogDriver,
+    /// `max-size`, `max-file`.
+    pub options: BTreeMap<String, String>,
+}
+
+/// The format of a container's log.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogDriver {
+    /// CRI text.
+    #[default]
+    Local,
+    /// Docker's JSON lines.
+    JsonFile,
+    /// Nothing is kept.
+    None,
+}
+
+impl LogDriver {
+    /// The word that users write.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::JsonFile => "json-file",
+            Self::None => "none",
+        }
+    }
+}
+
+/// A configuration together with its image: what is in force.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Effective {
+    /// The executable and its arguments; never empty.
+    pub args: Vec<String>,
+    /// The whole environment, but for HOME, which the shim adds.
+    pub env: Vec<String>,
+    /// Absolute.
+    pub working_dir: String,
+    /// `user[:group]`; empty is root.
+    pub user: String,
+    /// Host name inside the container.
+    pub hostname: String,
+    /// Number of the signal for a stop.
+    pub stop_signal: i32,
+    /// The image's labels and the user's.
+    pub labels: BTreeMap<String, String>,
+    /// `os/architecture[/variant]` of the image.
+    pub platform: String,
+}
+
+/// The document stored with a container.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Document {
+    /// As requested.
+    pub config: Config,
+    /// In force.
+    pub effective: Effective,
+}
+
+/// What lists and events need: small, so that a thousand are read quickly.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Summary {
+    /// The executable and its arguments.
+    pub command: Vec<String>,
+    /// Labels in force.
+    pub labels: BTreeMap<String, String>,
+    /// Where the network comes from.
+    pub network: NetworkMode,
+    /// Mounts the user asked for.
+    pub mounts: Vec<Mount>,
+    /// Remove it when it exits.
+    pub auto_remove: bool,
+}
+
+impl Document {
+    /// The part that lists and events need.
+    #[must_use]
+    pub fn summary(&self) -> Summary {
+        Summary {
+            command: self.effective.args.clone(),
+            labels: self.effective.labels.clone(),
+            network: self.config.host.network,
+            mounts: self.config.host.mounts.clone(),
+            auto_remove: self.config.host.auto_remove,
+        }
+    }
+}

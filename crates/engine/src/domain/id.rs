@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Fresh container ids.
+
+use berth::ids::ContainerId;
+
+use crate::error::{Error, Kind, Result};
+
+/// 64 random hex digits. Never digits alone in the first twelve: those are a
+/// default host name, and some programs take such a name for an address.
+///
+/// # Errors
+/// `Internal` when the kernel gives no random bytes.
+pub fn fresh() -> Result<ContainerId> {
+    loop {
+        let mut bytes = [0_u8; 32];
+        getrandom::fill(&mut bytes)
+            .map_err(|e| Error::new(Kind::Internal, "draw a container id").with_source(e.to_string()))?;
+        let text = hex::encode(bytes);
+        if text.bytes().take(12).all(|b| b.is_ascii_digit()) {
+            continue;
+        }
+        return text.parse().map_err(|e: berth::ids::InvalidId| {
+            Error::new(Kind::Internal, "check a fresh id").with_source(e)
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn ids_differ_and_have_64_digits() {
+        let (a, b) = (super::fresh().expect("id"), super::fresh().expect("id"));
+        assert_ne!(a, b);
+        assert_eq!(a.as_str().len(), 64);
+    }
+}

@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Plain types and pure decisions: no I/O, no protocol, no database.
+//!
+//! Everybody may use this module; it uses nobody's but `error`.
+
+pub mod command;
+pub mod container;
+pub mod filter;
+pub mod id;
+pub mod names;
+pub mod signal;
+pub mod size;
+pub mod spec;
+pub mod state;
+pub mod validate;

@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A container's configuration becomes an OCI runtime specification with
+//! Docker's default posture. Pure: what the host knows comes in as [`Facts`].
+
+pub mod capabilities;
+mod devices;
+mod mounts;
+mod resources;
+pub mod rlimits;
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+};
+
+use oci_spec::runtime::{
+    Capability, Linux, LinuxCapabilities, LinuxDevice, LinuxNamespace, LinuxNamespaceType, PosixRlimit,
+    Process, Root, Spec, User,
+};
+
+use super::{
+    container::{Document, NetworkMode},
+    validate,
+};
+use crate::error::Result;
+
+/// Version of the specification that is written.
+const OCI_VERSION: &str = "1.2.0";
+
+/// Hidden: they tell of the host, or are ways to harm it. Docker's list.
+const MASKED_PATHS: [&str; 12] = [
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+];
+
+/// Not to be written: kernel parameters that no namespace confines.
+const READONLY_PATHS: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+/// What the host knows and the specification needs.
+#[derive(Debug, Clone, Default)]
+pub struct Facts {
+    /// Below every cgroup hierarchy, e.g. `/berth/default-0123…`.
+    pub cgroup_path: String,
+    /// Files of this container that are mounted over /etc/….
+    pub etc: EtcFiles,
+    /// For a privileged container: every capability that the kernel has.
+    pub all_capabilities: Vec<Capability>,
+    /// For a privileged container: the host's device nodes.
+    pub devices: Vec<LinuxDevice>,
+    /// For every container: CPUs' `thermal_throttle` directories to hide.
+    pub thermal_throttle: Vec<String>,
+    /// Limits of processes where the user gives none; the engine's own would
+    /// leak otherwise.
+    pub rlimits: Vec<PosixRlimit>,
+}
+
+/// Where a container's own copies of files in /etc are on the host.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EtcFiles {
+    /// /etc/hostname
+    pub hostname: PathBuf,
+    /// /etc/hosts
+    pub hosts: PathBuf,
+    /// /etc/resolv.conf
+    pub resolv_conf: PathBuf,
+}
+
+impl EtcFiles {
+    /// The files in a container's directory.
+    #[must_use]
+    pub fn within(dir: &Path) -> Self {
+        Self {
+            hostname: dir.join("hostname"),
+            hosts: dir.join("hosts"),
+            resolv_conf: dir.join("resolv.conf"),
+        }
+    }
+}
+
+/// The specification of a container.
+///
+/// # Errors
+/// `InvalidArgument` for a configuration that `validate` would refuse.
+pub fn build(document: &Document, facts: &Facts) -> Result<Spec> {
+    let (config, effective) = (&document.config, &document.effective);
+    let mut spec = Spec::default();
+    spec.set_version(OCI_VERSION.to_owned())
+        .set_root(Some(root(config.host.readonly_rootfs)))
+        .set_hostname(Some(effective.hostname.clone()))
+        .set_domainname(some(&config.domainname))
+        .set_mounts(Some(mounts::all(config, &facts.etc)))
+        .set_process(Some(process(document, facts)?))
+        .set_annotations(None)
+        .set_linux(Some(linux(document, facts)));
+    Ok(spec)
+}
+
+fn some(text: &str) -> Option<String> {
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+fn root(readonly: bool) -> Root {
+    let mut root = Root::default();
+    // The shim mounts it from CreateTaskRequest.rootfs, inside the
+    // container's mount namespace.
+    root.set_path(PathBuf::from("rootfs")).set_readonly(Some(readonly));
+    root
+}
+
+fn process(document: &Document, facts: &Facts) -> Result<Process> {
+    let (config, effective) = (&document.config, &document.effective);
+    let mut no_new_privileges = false;
+    for opt in &config.host.security_opt {
+        no_new_privileges = validate::no_new_privileges(opt)?;
+    }
+    let capabilities = if config.host.privileged {
+        facts.all_capabilities.clone()
+    } else {
+        capabilities::resolve(&config.host.cap_add, &config.host.cap_drop)?
+    };
+    let mut process = Process::default();
+    process
+        .set_terminal(Some(config.tty))
+        .set_user(User::default())
+        .set_args(Some(effective.args.clone()))
+        .set_env(Some(effective.env.clone()))
+        .set_cwd(PathBuf::from(&effective.working_dir))
+        .set_capabilities(Some(sets(&capabilities)))
+        .set_rlimits(Some(rlimits::merge(&facts.rlimits, rlimits::resolve(&config.host.ulimits)?)))
+        .set_no_new_privileges(Some(no_new_privileges))
+        .set_oom_score_adj(Some(config.host.oom_score_adj));
+    Ok(process)
+}
+
+/// Nothing inheritable or ambient: a process that isn't root has none.
+fn sets(capabilities: &[Capability]) -> LinuxCapabilities {
+    let set: std::collections::HashSet<_> = capabilities.iter().copied().collect();
+    let mut sets = LinuxCapabilities::default();
+    sets.set_bounding(Some(set.clone()))
+        .set_permitted(Some(set.clone()))
+        .set_effective(Some(set))
+        .set_inheritable(None)
+        .set_ambient(None);
+    sets
+}
+
+fn linux(document: &Document, facts: &Facts) -> Linux {
+    let host = &document.config.host;
+    let mut linux = Linux::default();
+    linux
+        .set_namespaces(Some(namespaces(host.network)))
+        .set_cgroups_path(Some(PathBuf::from(&facts.cgroup_path)))
+        .set_resources(Some(resources::of(host)))
+        .set_devices(host.privileged.then(|| facts.devices.clone()))
+        .set_sysctl(Some(sysctls(document)))
+        .set_masked_paths((!host.privileged).then(|| masked(&facts.thermal_throttle)))
+        .set_readonly_paths((!host.privileged).then(|| READONLY_PATHS.map(str::to_owned).to_vec()))
+        // A bind mount of the user may ask for more (rslave, rshared).
+        .set_rootfs_propagation(mounts::rootfs_propagation(&host.mounts))
+        .set_seccomp(None);
+    linux
+}
+
+fn masked(thermal_throttle: &[String]) -> Vec<String> {
+    MASKED_PATHS.iter().map(|p| (*p).to_owned()).chain(thermal_throttle.iter().cloned()).collect()
+}
+
+fn namespaces(network: NetworkMode) -> Vec<LinuxNamespace> {
+    let own = match network {
+        NetworkMode::None => Some(LinuxNamespaceType::Network),
+        NetworkMode::Host => None,
+    };
+    [
+        LinuxNamespaceType::Mount,
+        LinuxNamespaceType::Uts,
+        LinuxNamespaceType::Pid,
+        LinuxNamespaceType::Ipc,
+        LinuxNamespaceType::Cgroup,
+    ]
+    .into_iter()
+    .chain(own)
+    .map(|typ| {
+        let mut namespace = LinuxNamespace::default();
+        namespace.set_typ(typ);
+        namespace
+    })
+    .collect()
+}
+
+/// In a network of its own anybody may ping and listen below port 1024.
+fn sysctls(document: &Document) -> HashMap<String, String> {
+    let host = &document.config.host;
+    let mut all = HashMap::new();
+    if host.network == NetworkMode::None {
+        all.insert("net.ipv4.ping_group_range".to_owned(), "0 2147483647".to_owned());
+        all.insert("net.ipv4.ip_unprivileged_port_start".to_owned(), "0".to_owned());
+    }
+    all.extend(host.sysctls.iter().map(|(k, v)| (k.clone(), v.clone())));
+    all
+}
+
+#[cfg(test)]
+mod tests;
