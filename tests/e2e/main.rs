@@ -1,0 +1,9 @@
+// SPDX-License-Identifier: Apache-2.0
+//! End to end: real engines, real containers, a real registry.
+//!
+//! One module per promise. Each test has an engine of its own in a temporary
+//! place ([`support::Engine`]), so that they run side by side, and fails when
+//! anything is left behind. They need root; without it they say that they
+//! skip. `make test` builds what they start and installs what they need.
+
+mod support;
