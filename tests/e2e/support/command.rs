@@ -48,7 +48,13 @@ impl Output {
     /// Checks that standard error is one line that holds all of `parts`.
     #[track_caller]
     pub(crate) fn complains(self, parts: &[&str]) -> Self {
-        assert_eq!(self.stderr.trim_end().lines().count(), 1, "{}: one line, not: {}", self.shown, self.stderr);
+        assert_eq!(
+            self.stderr.trim_end().lines().count(),
+            1,
+            "{}: one line, not: {}",
+            self.shown,
+            self.stderr
+        );
         for part in parts {
             assert!(self.stderr.contains(part), "{}: no {part:?} in: {}", self.shown, self.stderr);
         }

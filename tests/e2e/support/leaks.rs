@@ -28,7 +28,8 @@ pub(crate) fn found(dir: &Path, cgroup_parent: &str) -> Option<String> {
         found.push(format!("mount {}", mount.display()));
     }
     let bundles = fs::read_dir(dir.join("state/bundles")).into_iter().flatten().flatten();
-    for bundle in bundles.flat_map(|namespace| fs::read_dir(namespace.path()).into_iter().flatten().flatten()) {
+    for bundle in bundles.flat_map(|namespace| fs::read_dir(namespace.path()).into_iter().flatten().flatten())
+    {
         found.push(format!("bundle {}", bundle.path().display()));
     }
     (!found.is_empty()).then(|| found.join("\n"))

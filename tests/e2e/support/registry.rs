@@ -78,7 +78,8 @@ impl Registry {
 
     fn upload(&self, repository: &str, digest: &str, bytes: &[u8]) {
         let path = format!("/v2/{repository}/blobs/uploads/");
-        let begun = http::request(self.address, "POST", &path, "application/octet-stream", b"").expect("POST");
+        let begun =
+            http::request(self.address, "POST", &path, "application/octet-stream", b"").expect("POST");
         assert_eq!(begun.status, 202, "{}", String::from_utf8_lossy(&begun.body));
         let location = &begun.headers["location"];
         let path = location.split_once("/v2/").map(|(_, rest)| format!("/v2/{rest}")).expect("a location");
