@@ -5,6 +5,7 @@
 
 pub mod command;
 pub mod container;
+pub mod digest;
 pub mod filter;
 pub mod id;
 pub mod names;

@@ -1,1 +1,10 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Images: references, registries, archives, layers.
+//!
+//! Everything that understands a format or a protocol of images, and nothing
+//! that knows where they are kept: `lifecycle::images` brings this and the
+//! store together.
+
+pub mod platform;
+pub mod reference;
+pub mod registry;

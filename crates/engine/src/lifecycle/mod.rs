@@ -2,3 +2,4 @@
 //! Use cases: the order of steps, and how they are undone.
 
 pub mod events;
+pub mod images;

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the engine keeps: metadata, content, snapshots.
 
+pub mod content;
 pub mod meta;
+pub mod snapshot;

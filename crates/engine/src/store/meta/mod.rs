@@ -8,7 +8,10 @@
 //!
 //! Everything here blocks: callers are on a blocking thread.
 
+pub mod blobs;
 pub mod events;
+pub mod images;
+pub mod snapshots;
 
 use std::{
     path::Path,

@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: Apache-2.0
+//! File system calls that the libraries lack: extended attributes by
+//! descriptor, and the removal and measuring of whole trees.
+#![allow(unsafe_code, reason = "nix has no extended attributes")]
+
+use std::{
+    ffi::{CStr, CString},
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+        unix::ffi::OsStrExt,
+    },
+    path::{Path, PathBuf},
+};
+
+use nix::{
+    dir::Dir,
+    errno::Errno,
+    fcntl::{AtFlags, OFlag, renameat},
+    sys::stat::{FileStat, Mode, SFlag, fstat, fstatat},
+    unistd::{UnlinkatFlags, unlinkat},
+};
+
+use super::paths;
+
+/// Largest attribute value that Linux takes (`XATTR_SIZE_MAX`).
+const XATTR_SIZE_MAX: usize = 65536;
+
+/// How deep a removal holds descriptors; deeper trees are lifted up first, so
+/// that no tree can use up the descriptors of the process.
+const MAX_DEPTH: usize = 24;
+
+/// `fsetxattr(2)`.
+///
+/// # Errors
+/// The call's.
+pub fn set_xattr(file: BorrowedFd<'_>, name: &CStr, value: &[u8]) -> nix::Result<()> {
+    // SAFETY: `name` is NUL-terminated and `value` has the length given; both
+    // outlive the call, and the kernel only reads them.
+    let done =
+        unsafe { libc::fsetxattr(file.as_raw_fd(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0) };
+    Errno::result(done).map(drop)
+}
+
+/// `fgetxattr(2)`; `None` when there is no such attribute.
+///
+/// # Errors
+/// The call's.
+pub fn get_xattr(file: BorrowedFd<'_>, name: &CStr) -> nix::Result<Option<Vec<u8>>> {
+    let mut value = vec![0_u8; XATTR_SIZE_MAX];
+    // SAFETY: the kernel writes at most `value.len()` bytes into `value`.
+    let length =
+        unsafe { libc::fgetxattr(file.as_raw_fd(), name.as_ptr(), value.as_mut_ptr().cast(), value.len()) };
+    match Errno::result(length) {
+        Ok(length) => {
+            value.truncate(usize::try_from(length).unwrap_or(0));
+            Ok(Some(value))
+        }
+        Err(Errno::ENODATA | Errno::ENOTSUP) => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// The names of all attributes, `flistxattr(2)`.
+///
+/// # Errors
+/// The call's.
+pub fn list_xattrs(file: BorrowedFd<'_>) -> nix::Result<Vec<CString>> {
+    let mut names = vec![0_u8; XATTR_SIZE_MAX];
+    // SAFETY: the kernel writes at most `names.len()` bytes into `names`.
+    let length = unsafe { libc::flistxattr(file.as_raw_fd(), names.as_mut_ptr().cast(), names.len()) };
+    let length = match Errno::result(length) {
+        Ok(length) => usize::try_from(length).unwrap_or(0),
+        Err(Errno::ENOTSUP) => 0,
+        Err(e) => return Err(e),
+    };
+    names.truncate(length);
+    Ok(names.split(|&b| b == 0).filter(|n| !n.is_empty()).filter_map(|n| CString::new(n).ok()).collect())
+}
+
+/// Removes `name` in `dir` and everything below it; nothing there is fine.
+/// Never follows a link, never recurses without bound.
+///
+/// # Errors
+/// Those of the calls; what could be removed is gone.
+pub fn remove_tree(dir: BorrowedFd<'_>, name: &Path) -> nix::Result<()> {
+    match unlinkat(dir, name, UnlinkatFlags::NoRemoveDir) {
+        Ok(()) | Err(Errno::ENOENT) => return Ok(()),
+        Err(Errno::EISDIR | Errno::EPERM) => {}
+        Err(e) => return Err(e),
+    }
+    let top = open_to_empty(dir, name)?;
+    let mut lifted = 0_u64;
+    // Lifting moves directories into the top, whose next pass finds them.
+    while !empty(top.as_fd(), top.as_fd(), 0, &mut lifted)? {}
+    unlinkat(dir, name, UnlinkatFlags::RemoveDir)
+}
+
+/// Empties `dir`; `false` when something was moved up into `top` meanwhile.
+fn empty(dir: BorrowedFd<'_>, top: BorrowedFd<'_>, depth: usize, lifted: &mut u64) -> nix::Result<bool> {
+    let mut whole = true;
+    for name in children(dir)? {
+        let name = Path::new(std::ffi::OsStr::from_bytes(name.as_bytes())).to_owned();
+        match unlinkat(dir, &name, UnlinkatFlags::NoRemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => continue,
+            Err(Errno::EISDIR | Errno::EPERM) => {}
+            Err(e) => return Err(e),
+        }
+        if depth >= MAX_DEPTH {
+            lift(dir, &name, top, lifted)?;
+            whole = false;
+            continue;
+        }
+        let child = open_to_empty(dir, &name)?;
+        whole &= empty(child.as_fd(), top, depth + 1, lifted)?;
+        drop(child);
+        unlinkat(dir, &name, UnlinkatFlags::RemoveDir)?;
+    }
+    Ok(whole)
+}
+
+fn lift(dir: BorrowedFd<'_>, name: &Path, top: BorrowedFd<'_>, lifted: &mut u64) -> nix::Result<()> {
+    loop {
+        *lifted += 1;
+        match renameat(dir, name, top, format!(".lifted-{lifted}").as_str()) {
+            Err(Errno::EEXIST | Errno::ENOTEMPTY | Errno::ENOTDIR) => {}
+            result => return result,
+        }
+    }
+}
+
+fn open_to_empty(dir: BorrowedFd<'_>, name: &Path) -> nix::Result<OwnedFd> {
+    paths::open_dir(dir, name)
+}
+
+/// The names in a directory, without `.` and `..`.
+///
+/// # Errors
+/// Those of the calls.
+pub fn children(dir: BorrowedFd<'_>) -> nix::Result<Vec<CString>> {
+    // A descriptor of its own: reading moves the position that a copy shares.
+    let fresh =
+        paths::open_beneath(dir, Path::new("."), OFlag::O_RDONLY | OFlag::O_DIRECTORY, Mode::empty())?;
+    let mut names = Vec::new();
+    for entry in Dir::from_fd(fresh)?.iter() {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name.to_bytes() != b"." && name.to_bytes() != b".." {
+            names.push(name.to_owned());
+        }
+    }
+    Ok(names)
+}
+
+/// Bytes of the regular files below `dir`, whatever its depth. What lies
+/// deeper than a path can name isn't counted.
+///
+/// # Errors
+/// Those of the calls, except for what vanishes meanwhile.
+pub fn tree_size(dir: BorrowedFd<'_>) -> nix::Result<u64> {
+    let mut total = 0_u64;
+    let mut pending = vec![PathBuf::from(".")];
+    while let Some(path) = pending.pop() {
+        let here = match paths::open_beneath(dir, &path, OFlag::O_RDONLY | OFlag::O_DIRECTORY, Mode::empty())
+        {
+            Ok(here) => here,
+            Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP | Errno::ENAMETOOLONG) => continue,
+            Err(e) => return Err(e),
+        };
+        for name in children(here.as_fd())? {
+            let stat = match fstatat(&here, name.as_c_str(), AtFlags::AT_SYMLINK_NOFOLLOW) {
+                Ok(stat) => stat,
+                Err(Errno::ENOENT) => continue,
+                Err(e) => return Err(e),
+            };
+            match file_type(&stat) {
+                SFlag::S_IFREG => total = total.saturating_add(u64::try_from(stat.st_size).unwrap_or(0)),
+                SFlag::S_IFDIR => pending.push(path.join(std::ffi::OsStr::from_bytes(name.as_bytes()))),
+                _ => {}
+            }
+        }
+    }
+    Ok(total)
+}
+
+/// The type bits of a mode.
+#[must_use]
+pub fn file_type(stat: &FileStat) -> SFlag {
+    SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits())
+}
+
+/// Whether it is what overlayfs takes for "deleted here": character device 0:0.
+#[must_use]
+pub fn is_whiteout(stat: &FileStat) -> bool {
+    file_type(stat) == SFlag::S_IFCHR && stat.st_rdev == 0
+}
+
+/// The owner, group, permissions and times of `from`, given to `to`.
+///
+/// # Errors
+/// Those of the calls.
+pub fn copy_ownership(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> nix::Result<FileStat> {
+    use nix::{
+        sys::{
+            stat::{fchmod, futimens},
+            time::TimeSpec,
+        },
+        unistd::{Gid, Uid, fchown},
+    };
+    let stat = fstat(from)?;
+    fchown(to, Some(Uid::from_raw(stat.st_uid)), Some(Gid::from_raw(stat.st_gid)))?;
+    fchmod(to, Mode::from_bits_truncate(stat.st_mode & 0o7777))?;
+    futimens(
+        to,
+        &TimeSpec::new(stat.st_atime, stat.st_atime_nsec),
+        &TimeSpec::new(stat.st_mtime, stat.st_mtime_nsec),
+    )?;
+    Ok(stat)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deep_tree_is_removed_and_its_links_are_not_followed() {
+        let base = tempfile::tempdir().expect("tempdir");
+        std::fs::create_dir(base.path().join("canary")).expect("mkdir");
+        std::fs::write(base.path().join("canary/keep"), "x").expect("write");
+        let mut deep = base.path().join("tree");
+        for _ in 0..200 {
+            deep.push("d");
+        }
+        std::fs::create_dir_all(&deep).expect("mkdir");
+        std::fs::write(deep.join("leaf"), "12345").expect("write");
+        std::os::unix::fs::symlink(base.path().join("canary"), base.path().join("tree/link"))
+            .expect("symlink");
+        let dir = std::fs::File::open(base.path()).expect("open");
+        let tree = paths::open_dir(dir.as_fd(), Path::new("tree")).expect("open");
+        assert_eq!(tree_size(tree.as_fd()), Ok(5));
+        remove_tree(dir.as_fd(), Path::new("tree")).expect("remove");
+        remove_tree(dir.as_fd(), Path::new("tree")).expect("again");
+        assert!(!base.path().join("tree").exists());
+        assert!(base.path().join("canary/keep").exists());
+    }
+
+    #[test]
+    fn attributes_are_read_back() {
+        let file = tempfile::NamedTempFile::new().expect("file");
+        let value = get_xattr(file.as_file().as_fd(), c"user.berth").expect("get");
+        assert_eq!(value, None);
+        if let Err(Errno::ENOTSUP) = set_xattr(file.as_file().as_fd(), c"user.berth", b"a\nb") {
+            eprintln!("skipped: the temporary directory takes no user attributes");
+            return;
+        }
+        let value = get_xattr(file.as_file().as_fd(), c"user.berth").expect("get");
+        assert_eq!(value.as_deref(), Some(&b"a\nb"[..]));
+        assert_eq!(list_xattrs(file.as_file().as_fd()).expect("list"), [c"user.berth".to_owned()]);
+    }
+}

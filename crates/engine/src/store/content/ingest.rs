@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A blob on its way into the store.
+
+use std::{
+    fs::File,
+    io::{Seek as _, SeekFrom, Write as _},
+    os::fd::AsFd as _,
+    path::Path,
+    sync::{Arc, PoisonError},
+};
+
+use nix::{
+    fcntl::{OFlag, renameat},
+    sys::stat::{Mode, fstat},
+    unistd::{UnlinkatFlags, unlinkat},
+};
+
+use super::{Content, path};
+use crate::{
+    domain::digest::{Digest, Hasher},
+    error::{Context as _, Error, Kind, Result},
+    kernel::paths,
+};
+
+/// The writer of one blob.
+///
+/// Dropped without [`Ingest::commit`], what was written stays for the next
+/// attempt. A continued ingest has to [`Ingest::absorb`] what is there before
+/// it writes more, because the digest covers both.
+#[derive(Debug)]
+pub struct Ingest {
+    content: Arc<Content>,
+    digest: Digest,
+    name: String,
+    file: File,
+    hasher: Hasher,
+    offset: u64,
+}
+
+impl Ingest {
+    pub(super) fn open(content: Arc<Content>, digest: &Digest) -> Result<Self> {
+        let free = content.writing.lock().unwrap_or_else(PoisonError::into_inner).insert(digest.clone());
+        if !free {
+            return Err(Error::new(Kind::FailedPrecondition, format!("blob {digest} is being written")));
+        }
+        let name = format!("{}-{}", digest.algorithm().as_str(), digest.hex());
+        let opened = open_partial(&content, &name);
+        let (file, offset) = match opened.with_context(|| format!("store blob {digest}")) {
+            Ok(opened) => opened,
+            Err(e) => {
+                content.writing.lock().unwrap_or_else(PoisonError::into_inner).remove(digest);
+                return Err(e);
+            }
+        };
+        let hasher = Hasher::new(digest.algorithm());
+        Ok(Self { content, digest: digest.clone(), name, file, hasher, offset })
+    }
+
+    /// How many bytes are there already.
+    #[must_use]
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// A reader of the bytes that an earlier attempt left.
+    ///
+    /// # Errors
+    /// Those of the host.
+    pub fn kept(&self) -> Result<File> {
+        paths::open_beneath(
+            self.content.ingest.as_fd(),
+            Path::new(&self.name),
+            OFlag::O_RDONLY,
+            Mode::empty(),
+        )
+        .map(File::from)
+        .with_context(|| format!("read what there is of blob {}", self.digest))
+    }
+
+    /// Takes bytes into the digest that are in the file already.
+    pub fn absorb(&mut self, bytes: &[u8]) {
+        self.hasher.update(bytes);
+    }
+
+    /// Appends.
+    ///
+    /// # Errors
+    /// Those of the host: a full disk is `ResourceExhausted`.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.hasher.update(bytes);
+        self.file.write_all(bytes).with_context(|| format!("store blob {}", self.digest))?;
+        self.offset += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Forgets what an earlier attempt left.
+    ///
+    /// # Errors
+    /// Those of the host.
+    pub fn restart(&mut self) -> Result<()> {
+        self.hasher = Hasher::new(self.digest.algorithm());
+        self.offset = 0;
+        self.file
+            .set_len(0)
+            .and_then(|()| self.file.seek(SeekFrom::Start(0)).map(drop))
+            .with_context(|| format!("store blob {} anew", self.digest))
+    }
+
+    /// Makes it a blob, when size and digest are right; otherwise what was
+    /// written is removed.
+    ///
+    /// # Errors
+    /// `DataLoss` for the wrong content, those of the host.
+    pub fn commit(self, size: u64) -> Result<()> {
+        let hasher = self.hasher.clone();
+        let computed = hasher.finish();
+        if self.offset != size || computed != self.digest {
+            self.discard()?;
+            let (digest, offset) = (&self.digest, self.offset);
+            let words = if offset == size {
+                format!("content of {digest} is damaged: its digest is {computed}")
+            } else {
+                format!("content of {digest} is damaged: {offset} bytes instead of {size}")
+            };
+            return Err(Error::new(Kind::DataLoss, words));
+        }
+        self.publish().with_context(|| format!("store blob {}", self.digest))
+    }
+
+    fn publish(&self) -> nix::Result<()> {
+        nix::unistd::fsync(&self.file)?;
+        let blobs = &self.content.blobs;
+        renameat(&self.content.ingest, self.name.as_str(), blobs, &path(&self.digest))?;
+        let dir = paths::open_dir(blobs.as_fd(), Path::new(self.digest.algorithm().as_str()))?;
+        nix::unistd::fsync(dir)
+    }
+
+    fn discard(&self) -> Result<()> {
+        unlinkat(&self.content.ingest, self.name.as_str(), UnlinkatFlags::NoRemoveDir)
+            .with_context(|| format!("remove damaged content of {}", self.digest))
+    }
+}
+
+impl Drop for Ingest {
+    fn drop(&mut self) {
+        let mut writing = self.content.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        writing.remove(&self.digest);
+        drop(writing);
+        if self.offset == 0 {
+            // Nothing worth continuing; after a commit the name is gone already.
+            let _gone = unlinkat(&self.content.ingest, self.name.as_str(), UnlinkatFlags::NoRemoveDir);
+        }
+    }
+}
+
+fn open_partial(content: &Content, name: &str) -> nix::Result<(File, u64)> {
+    let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_APPEND | OFlag::O_NOFOLLOW;
+    let mode = Mode::from_bits_truncate(0o600);
+    let file = paths::open_beneath(content.ingest.as_fd(), Path::new(name), flags, mode)?;
+    let length = u64::try_from(fstat(&file)?.st_size).unwrap_or(0);
+    Ok((file.into(), length))
+}

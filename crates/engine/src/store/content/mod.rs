@@ -1,0 +1,319 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Content: blobs by digest, and those on their way.
+//!
+//! `content/blobs/<algorithm>/<hex>` are whole and verified: a blob gets its
+//! name only after its digest was computed and the disk has it (write, fsync,
+//! rename, fsync of the directory). `content/ingest/` holds partial downloads,
+//! which the next attempt continues. Everything here blocks.
+
+mod ingest;
+
+use std::{
+    collections::{HashMap, HashSet},
+    fs::File,
+    io::Read as _,
+    os::fd::{AsFd, OwnedFd},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use nix::{
+    errno::Errno,
+    fcntl::{AtFlags, OFlag},
+    sys::stat::{Mode, fstatat, mkdirat},
+    unistd::{UnlinkatFlags, unlinkat},
+};
+
+pub use self::ingest::Ingest;
+use super::meta::{Db, blobs as rows};
+use crate::{
+    domain::digest::{Algorithm, Digest},
+    error::{Context as _, Error, Kind, Result},
+    kernel::{fs, paths},
+};
+
+/// How long a partial download is kept for another attempt.
+const PARTIAL_TTL: Duration = Duration::from_hours(24);
+
+/// All blobs below one directory.
+#[derive(Debug)]
+pub struct Content {
+    blobs: OwnedFd,
+    ingest: OwnedFd,
+    db: Arc<Db>,
+    /// Blobs that somebody counts on before an image's row says so.
+    pins: Mutex<HashMap<Digest, usize>>,
+    /// Ingests that are open: one writer each.
+    writing: Mutex<HashSet<Digest>>,
+}
+
+impl Content {
+    /// Opens or makes `root/content`.
+    ///
+    /// # Errors
+    /// Those of the host.
+    pub fn open(root: &Path, db: Arc<Db>) -> Result<Arc<Self>> {
+        let base = root.join("content");
+        let blobs = make_private(&base.join("blobs"))?;
+        let ingest = make_private(&base.join("ingest"))?;
+        for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
+            match mkdirat(&blobs, algorithm.as_str(), Mode::from_bits_truncate(0o700)) {
+                Ok(()) | Err(Errno::EEXIST) => {}
+                Err(e) => return Err(e).context("make the content store"),
+            }
+        }
+        Ok(Arc::new(Self { blobs, ingest, db, pins: Mutex::default(), writing: Mutex::default() }))
+    }
+
+    /// The size of a blob, when it is there. To be relied on only while it is
+    /// pinned.
+    ///
+    /// # Errors
+    /// Those of the host.
+    pub fn size(&self, digest: &Digest) -> Result<Option<u64>> {
+        match fstatat(&self.blobs, &path(digest), AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(u64::try_from(stat.st_size).unwrap_or(0))),
+            Err(Errno::ENOENT) => Ok(None),
+            Err(e) => Err(e).with_context(|| format!("look for blob {digest}")),
+        }
+    }
+
+    /// Opens a blob to read it.
+    ///
+    /// # Errors
+    /// `NotFound` when it isn't there, those of the host.
+    pub fn open_blob(&self, digest: &Digest) -> Result<File> {
+        match paths::open_beneath(self.blobs.as_fd(), &path(digest), OFlag::O_RDONLY, Mode::empty()) {
+            Ok(file) => Ok(file.into()),
+            Err(Errno::ENOENT) => Err(Error::new(Kind::NotFound, format!("no blob {digest}"))),
+            Err(e) => Err(e).with_context(|| format!("open blob {digest}")),
+        }
+    }
+
+    /// Reads a blob of at most `limit` bytes and checks it.
+    ///
+    /// # Errors
+    /// `NotFound`, `DataLoss` when it isn't what its name says, those of the
+    /// host.
+    pub fn read(&self, digest: &Digest, limit: u64) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.open_blob(digest)?
+            .take(limit.saturating_add(1))
+            .read_to_end(&mut bytes)
+            .with_context(|| format!("read blob {digest}"))?;
+        if bytes.len() as u64 <= limit && digest.matches(&bytes) {
+            Ok(bytes)
+        } else {
+            Err(Error::new(Kind::DataLoss, format!("blob {digest} is damaged or too large")))
+        }
+    }
+
+    /// Stores a small blob.
+    ///
+    /// # Errors
+    /// `DataLoss` when `bytes` aren't what `digest` names, those of the host.
+    pub fn write(self: &Arc<Self>, digest: &Digest, bytes: &[u8]) -> Result<()> {
+        if self.size(digest)?.is_some() {
+            return Ok(());
+        }
+        let mut ingest = self.ingest(digest)?;
+        ingest.restart()?;
+        ingest.write(bytes)?;
+        ingest.commit(bytes.len() as u64)
+    }
+
+    /// Begins to store a blob, or continues where an earlier attempt ended.
+    ///
+    /// # Errors
+    /// `FailedPrecondition` while another writes it, those of the host.
+    pub fn ingest(self: &Arc<Self>, digest: &Digest) -> Result<Ingest> {
+        Ingest::open(Arc::clone(self), digest)
+    }
+
+    /// An unnamed file in the content store's file system, for what needs to
+    /// be read out of order. It vanishes with its descriptor.
+    ///
+    /// # Errors
+    /// Those of the host.
+    pub fn spool(&self) -> Result<File> {
+        let flags = OFlag::O_RDWR | OFlag::O_TMPFILE | OFlag::O_CLOEXEC;
+        nix::fcntl::openat(&self.ingest, ".", flags, Mode::from_bits_truncate(0o600))
+            .map(File::from)
+            .context("make a temporary file in the content store")
+    }
+
+    /// Keeps blobs from [`Content::collect`], whether they are there or yet to
+    /// come, for as long as the result lives.
+    #[must_use]
+    pub fn pin(self: &Arc<Self>, digests: &[Digest]) -> Pins {
+        let mut pins = self.pins.lock().unwrap_or_else(PoisonError::into_inner);
+        for digest in digests {
+            *pins.entry(digest.clone()).or_default() += 1;
+        }
+        Pins { content: Arc::clone(self), digests: digests.to_vec() }
+    }
+
+    /// Removes blobs that no image and nobody else needs.
+    ///
+    /// # Errors
+    /// Those of the host and the database.
+    pub fn collect(&self) -> Result<()> {
+        let unused = self.db.read(rows::unused)?;
+        for digest in unused.iter().filter_map(|digest| digest.parse::<Digest>().ok()) {
+            // A pin taken from here on waits for the file's absence.
+            let pins = self.pins.lock().unwrap_or_else(PoisonError::into_inner);
+            if !pins.contains_key(&digest) {
+                self.delete(&digest)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn delete(&self, digest: &Digest) -> Result<()> {
+        self.db.write(|tx| rows::delete(tx, digest.as_str()))?;
+        match unlinkat(&self.blobs, &path(digest), UnlinkatFlags::NoRemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => Ok(()),
+            Err(e) => Err(e).with_context(|| format!("remove blob {digest}")),
+        }
+    }
+
+    /// Removes what an engine that died left: blobs without a row, and partial
+    /// downloads that nobody came back for. Called once, at start.
+    ///
+    /// # Errors
+    /// Those of the host and the database.
+    pub fn reconcile(&self) -> Result<()> {
+        self.collect()?;
+        let known: HashSet<String> = self.db.read(rows::all)?.into_iter().collect();
+        for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
+            let dir = paths::open_dir(self.blobs.as_fd(), Path::new(algorithm.as_str()))
+                .context("open the content store")?;
+            for name in fs::children(dir.as_fd()).context("list blobs")? {
+                let name = name.to_string_lossy().into_owned();
+                if !known.contains(&format!("{}:{name}", algorithm.as_str())) {
+                    fs::remove_tree(dir.as_fd(), Path::new(&name)).context("remove an unknown blob")?;
+                }
+            }
+        }
+        self.remove_old_partials()
+    }
+
+    fn remove_old_partials(&self) -> Result<()> {
+        for name in fs::children(self.ingest.as_fd()).context("list partial downloads")? {
+            let stat = fstatat(&self.ingest, name.as_c_str(), AtFlags::AT_SYMLINK_NOFOLLOW)
+                .context("look at a partial download")?;
+            let seconds = u64::try_from(stat.st_mtime).unwrap_or(0);
+            let modified = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+            if modified.elapsed().is_ok_and(|age| age > PARTIAL_TTL) {
+                let name = name.to_string_lossy().into_owned();
+                fs::remove_tree(self.ingest.as_fd(), Path::new(&name))
+                    .context("remove a partial download")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Blobs that [`Content::collect`] leaves alone.
+#[derive(Debug)]
+pub struct Pins {
+    content: Arc<Content>,
+    digests: Vec<Digest>,
+}
+
+impl Drop for Pins {
+    fn drop(&mut self) {
+        let mut pins = self.content.pins.lock().unwrap_or_else(PoisonError::into_inner);
+        for digest in &self.digests {
+            if let Some(count) = pins.get_mut(digest) {
+                *count -= 1;
+                if *count == 0 {
+                    pins.remove(digest);
+                }
+            }
+        }
+    }
+}
+
+fn path(digest: &Digest) -> PathBuf {
+    Path::new(digest.algorithm().as_str()).join(digest.hex())
+}
+
+fn make_private(path: &Path) -> Result<OwnedFd> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .with_context(|| format!("make {}", path.display()))?;
+    Ok(File::open(path).with_context(|| format!("open {}", path.display()))?.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn content() -> (tempfile::TempDir, Arc<Db>, Arc<Content>) {
+        let root = tempfile::tempdir().expect("tempdir");
+        let db = Arc::new(Db::open(&root.path().join("meta.db")).expect("db"));
+        let content = Content::open(root.path(), Arc::clone(&db)).expect("open");
+        (root, db, content)
+    }
+
+    #[test]
+    fn only_what_matches_its_digest_becomes_a_blob() {
+        let (root, _db, content) = content();
+        let digest = Digest::of(b"hello");
+        assert_eq!(content.write(&digest, b"hullo").expect_err("mismatch").kind(), Kind::DataLoss);
+        assert_eq!(content.size(&digest).expect("size"), None);
+        assert_eq!(std::fs::read_dir(root.path().join("content/ingest")).expect("list").count(), 0);
+        content.write(&digest, b"hello").expect("write");
+        assert_eq!(content.read(&digest, 100).expect("read"), b"hello");
+        assert_eq!(content.read(&digest, 4).expect_err("too large").kind(), Kind::DataLoss);
+    }
+
+    #[test]
+    fn an_interrupted_ingest_continues_where_it_was() {
+        let (_root, _db, content) = content();
+        let digest = Digest::of(b"hello world");
+        let mut first = content.ingest(&digest).expect("ingest");
+        first.write(b"hello ").expect("write");
+        assert_eq!(content.ingest(&digest).expect_err("busy").kind(), Kind::FailedPrecondition);
+        drop(first);
+        let mut second = content.ingest(&digest).expect("ingest");
+        assert_eq!(second.offset(), 6);
+        let mut kept = Vec::new();
+        second.kept().expect("kept").read_to_end(&mut kept).expect("read");
+        assert_eq!(kept, b"hello ");
+        second.absorb(&kept);
+        second.write(b"world").expect("write");
+        second.commit(11).expect("commit");
+        assert_eq!(content.read(&digest, 100).expect("read"), b"hello world");
+    }
+
+    #[test]
+    fn unneeded_blobs_go_unless_pinned() {
+        let (_root, db, content) = content();
+        let digest = Digest::of(b"x");
+        content.write(&digest, b"x").expect("write");
+        db.write(|tx| rows::upsert(tx, digest.as_str(), 1)).expect("row");
+        let pin = content.pin(std::slice::from_ref(&digest));
+        content.collect().expect("collect");
+        assert!(content.size(&digest).expect("size").is_some());
+        drop(pin);
+        content.collect().expect("collect");
+        assert_eq!(content.size(&digest).expect("size"), None);
+    }
+
+    #[test]
+    fn a_start_removes_blobs_that_no_row_knows_and_keeps_fresh_partials() {
+        let (_root, _db, content) = content();
+        let (stray, partial) = (Digest::of(b"stray"), Digest::of(b"partial"));
+        content.write(&stray, b"stray").expect("write");
+        content.ingest(&partial).expect("ingest").write(b"par").expect("write");
+        content.reconcile().expect("reconcile");
+        assert_eq!(content.size(&stray).expect("size"), None);
+        assert_eq!(content.ingest(&partial).expect("ingest").offset(), 3);
+    }
+}

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Statements about blobs: which there are, and which images need them.
+
+use rusqlite::{Connection, Transaction, params};
+
+use crate::error::{Context as _, Result};
+
+/// Records a blob that is durably in the content store.
+///
+/// # Errors
+/// Those of the database.
+pub fn upsert(tx: &Transaction<'_>, digest: &str, size: u64) -> Result<()> {
+    tx.prepare_cached("INSERT OR IGNORE INTO blobs (digest, size, created_at) VALUES (?1, ?2, ?3)")
+        .and_then(|mut insert| {
+            insert.execute(params![
+                digest,
+                i64::try_from(size).unwrap_or(i64::MAX),
+                i64::try_from(berth::bundle::now_nanos()).unwrap_or(i64::MAX),
+            ])
+        })
+        .with_context(|| format!("record blob {digest}"))?;
+    Ok(())
+}
+
+/// Records that an image needs a blob.
+///
+/// # Errors
+/// Those of the database.
+pub fn link(tx: &Transaction<'_>, image_id: &str, digest: &str) -> Result<()> {
+    tx.prepare_cached("INSERT OR IGNORE INTO image_blobs (image_id, digest) VALUES (?1, ?2)")
+        .and_then(|mut insert| insert.execute(params![image_id, digest]))
+        .with_context(|| format!("record that image {image_id} needs {digest}"))?;
+    Ok(())
+}
+
+/// The digests of all recorded blobs.
+///
+/// # Errors
+/// Those of the database.
+pub fn all(c: &Connection) -> Result<Vec<String>> {
+    c.prepare("SELECT digest FROM blobs")
+        .and_then(|mut select| select.query_map((), |r| r.get(0))?.collect())
+        .context("list blobs")
+}
+
+/// Blobs that no image needs.
+///
+/// # Errors
+/// Those of the database.
+pub fn unused(c: &Connection) -> Result<Vec<String>> {
+    c.prepare_cached(
+        "SELECT digest FROM blobs b
+         WHERE NOT EXISTS (SELECT 1 FROM image_blobs i WHERE i.digest = b.digest)",
+    )
+    .and_then(|mut select| select.query_map((), |r| r.get(0))?.collect())
+    .context("find unused blobs")
+}
+
+/// Forgets a blob.
+///
+/// # Errors
+/// Those of the database.
+pub fn delete(tx: &Transaction<'_>, digest: &str) -> Result<()> {
+    tx.prepare_cached("DELETE FROM blobs WHERE digest = ?1")
+        .and_then(|mut delete| delete.execute([digest]))
+        .with_context(|| format!("forget blob {digest}"))?;
+    Ok(())
+}
