@@ -7,3 +7,14 @@
 //! skip. `make test` builds what they start and installs what they need.
 
 mod support;
+
+mod api;
+mod bad_input;
+mod config;
+mod events;
+mod first_minute;
+mod images;
+mod lifecycle;
+mod logs;
+mod survival;
+mod tty;

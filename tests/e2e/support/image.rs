@@ -308,7 +308,8 @@ impl Layer {
         self.0.append_data(&mut header, path, bytes).expect("append");
     }
 
-    fn finish(self) -> Vec<u8> {
+    /// The tar.
+    pub(crate) fn finish(self) -> Vec<u8> {
         self.0.into_inner().expect("a tar")
     }
 }
@@ -324,7 +325,8 @@ fn header(mode: u32, id: u64, kind: EntryType, size: usize) -> Header {
     header
 }
 
-fn busybox_layer() -> Layer {
+/// What [`Image::busybox`] consists of.
+pub(crate) fn busybox_layer() -> Layer {
     let mut layer = Layer::new();
     for dir in ["bin/", "etc/", "root/", "home/", "usr/", "usr/bin/"] {
         layer.dir(dir, 0o755);

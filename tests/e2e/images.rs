@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Images: pulled, listed, tagged, loaded, removed.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::support::{
+    Image,
+    engine::{self, with_busybox},
+    image::{Builder, Layer},
+};
+
+#[test]
+fn a_tag_that_moved_is_pulled_anew_and_one_that_did_not_is_up_to_date() {
+    let Some((engine, registry)) = engine::with_registry() else { return };
+    let old = registry.push(&tiny("old"), "team/app", "v1");
+    let first = engine.berth(&["pull", "team/app:v1"]).ok();
+    assert_eq!(
+        first.stdout.lines().filter(|l| !l.ends_with(": Pull complete")).collect::<Vec<_>>(),
+        [
+            "v1: Pulling from team/app",
+            &format!("Digest: {old}"),
+            "Status: Downloaded newer image for team/app:v1",
+            "docker.io/team/app:v1"
+        ]
+    );
+
+    let same = engine.berth(&["pull", "team/app:v1"]).ok().stdout;
+    assert!(same.contains("Status: Image is up to date for team/app:v1\n"), "{same}");
+
+    let new = registry.push(&tiny("new"), "team/app", "v1");
+    let moved = engine.berth(&["pull", "team/app:v1"]).ok().stdout;
+    assert!(moved.contains(&format!("Digest: {new}\n")), "{moved}");
+    assert!(moved.contains("Status: Downloaded newer image for team/app:v1\n"), "{moved}");
+    assert_eq!(inspect(&engine, "team/app:v1")["Id"], tiny("new").config_digest());
+
+    // The old one is still there, by its digest.
+    let by_digest = engine.berth(&["pull", &format!("team/app@{old}")]).ok().stdout;
+    assert!(by_digest.contains(&old), "{by_digest}");
+}
+
+#[test]
+fn layers_that_are_here_are_not_fetched_again() {
+    let Some((engine, registry)) = engine::with_registry() else { return };
+    registry.push(&layered(&["shared", "first"]), "team/app", "1");
+    registry.push(&layered(&["shared", "second"]), "team/app", "2");
+    engine.berth(&["pull", "team/app:1"]).ok();
+    let pull = engine.berth(&["pull", "team/app:2"]).ok().stdout;
+    let lines = |end: &str| pull.lines().filter(|l| l.ends_with(end)).count();
+    assert_eq!((lines(": Already exists"), lines(": Pull complete")), (1, 1), "{pull}");
+}
+
+#[test]
+fn pull_quietly_prints_the_name_alone() {
+    let Some((engine, registry)) = engine::with_registry() else { return };
+    registry.push(&tiny("x"), "library/tiny", "latest");
+    let pull = engine.berth(&["pull", "-q", "tiny"]).ok();
+    assert_eq!((pull.line(), pull.stderr.as_str()), ("docker.io/library/tiny:latest", ""));
+}
+
+#[test]
+fn images_lists_what_is_here() {
+    let Some(engine) = with_busybox() else { return };
+    let table = engine.berth(&["images"]).ok().stdout;
+    let rows: Vec<Vec<&str>> =
+        table.lines().map(|l| l.split("   ").map(str::trim).filter(|c| !c.is_empty()).collect()).collect();
+    assert_eq!(rows[0], ["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"]);
+    let id = &Image::busybox().config_digest()["sha256:".len()..][..12];
+    assert_eq!(&rows[1][..3], ["busybox", "latest", id]);
+    assert!(rows[1][3].ends_with(" ago") && rows[1][4].ends_with("MB"), "{table}");
+
+    assert_eq!(engine.berth(&["images", "-q"]).ok().line(), id);
+    let full = engine.berth(&["images", "-q", "--no-trunc"]).ok();
+    assert_eq!(full.line(), Image::busybox().config_digest());
+    let names = engine.berth(&["images", "--format", "{{.Repository}}:{{.Tag}}"]).ok();
+    assert_eq!(names.line(), "busybox:latest");
+    assert_eq!(engine.berth(&["images", "-q", "nothing"]).ok().line(), "");
+}
+
+#[test]
+fn a_second_name_is_a_tag_and_the_last_one_takes_the_image_with_it() {
+    let Some(engine) = with_busybox() else { return };
+    engine.berth(&["tag", "busybox", "team/tools:1"]).ok();
+    assert_eq!(engine.berth(&["images", "-q"]).ok().stdout.lines().count(), 2);
+    engine.berth(&["run", "--rm", "team/tools:1", "true"]).ok();
+
+    let untagged = engine.berth(&["rmi", "busybox"]).ok();
+    assert_eq!(untagged.line(), "Untagged: busybox:latest");
+    let removed = engine.berth(&["rmi", "team/tools:1"]).ok().stdout;
+    assert!(removed.starts_with("Untagged: team/tools:1\n"), "{removed}");
+    let id = Image::busybox().config_digest().to_owned();
+    assert!(removed.contains(&format!("Deleted: {id}\n")), "{removed}");
+    assert_eq!(engine.berth(&["images", "-q"]).ok().line(), "");
+    // Nothing of its files stays either.
+    let left = crate::support::command::sh("find", &[
+        engine.dir().join("root").to_str().expect("UTF-8"),
+        "-name",
+        "busybox",
+    ]);
+    assert_eq!(left, "");
+}
+
+#[test]
+fn an_image_in_use_is_kept() {
+    let Some(engine) = with_busybox() else { return };
+    engine.berth(&["create", "--name", "user", "busybox"]).ok();
+    let refused = engine.berth(&["rmi", "busybox"]).exits(1).complains(&["conflict", "container"]);
+    assert!(refused.stderr.contains("busybox"), "{}", refused.stderr);
+    engine.berth(&["rm", "user"]).ok();
+    engine.berth(&["rmi", "busybox"]).ok();
+}
+
+#[test]
+fn several_names_of_one_id_ask_for_force() {
+    let Some(engine) = with_busybox() else { return };
+    engine.berth(&["tag", "busybox", "other"]).ok();
+    let id = &Image::busybox().config_digest()["sha256:".len()..][..12];
+    engine.berth(&["rmi", id]).exits(1).complains(&["conflict"]);
+    engine.berth(&["rmi", "-f", id]).ok();
+    assert_eq!(engine.berth(&["images", "-q"]).ok().line(), "");
+}
+
+#[test]
+fn archives_of_both_kinds_are_loaded() {
+    let Some(engine) = crate::support::Engine::start() else { return };
+    let oci = tiny("oci").oci_archive("docker.io/team/oci:1");
+    let said = engine.berth_with_input(&["load"], &oci).ok();
+    assert_eq!(said.line(), "Loaded image: team/oci:1");
+
+    let file = engine.dir().join("docker.tar");
+    fs::write(&file, tiny("docker").docker_archive("team/docker:2")).expect("write");
+    let said = engine.berth(&["load", "-i", file.to_str().expect("UTF-8")]).ok();
+    assert_eq!(said.line(), "Loaded image: team/docker:2");
+
+    assert_eq!(inspect(&engine, "team/oci:1")["Id"], tiny("oci").config_digest());
+    assert_eq!(inspect(&engine, "team/docker:2")["Id"], tiny("docker").config_digest());
+}
+
+#[test]
+fn later_layers_hide_and_replace_what_earlier_ones_have() {
+    let Some(engine) = crate::support::Engine::start() else { return };
+    let mut base = Layer::new();
+    for dir in ["a/", "opaque/", "kept/"] {
+        base.dir(dir, 0o750);
+    }
+    for file in ["a/gone", "a/stays", "opaque/old", "kept/file"] {
+        base.file(file, 0o644, b"base\n");
+    }
+    let mut top = Layer::new();
+    top.file("a/.wh.gone", 0o644, b"");
+    top.file("opaque/.wh..wh..opq", 0o644, b"");
+    top.file("opaque/new", 0o644, b"top\n");
+    // A directory that this layer only implies keeps its mode.
+    top.file("kept/other", 0o644, b"top\n");
+    let image = busybox_and(vec![base, top]);
+    engine.load(&image, "layers");
+    let script = "cd /; echo a/* opaque/* kept/*; stat -c %a kept";
+    let said = engine.berth(&["run", "--rm", "layers", "sh", "-c", script]).ok();
+    assert_eq!(said.stdout, "a/stays opaque/new kept/file kept/other\n750\n");
+}
+
+#[test]
+fn the_images_configuration_is_what_runs() {
+    let Some(engine) = crate::support::Engine::start() else { return };
+    let image = Image::busybox_with(json!({
+        "Entrypoint": ["sh", "-c", "echo $GREETING from $(id -un) in $(pwd): $0 $*"],
+        "Cmd": ["one", "two"], "Env": ["GREETING=hello"], "User": "app", "WorkingDir": "/home/app",
+        "Labels": {"com.example.kind": "test"},
+    }));
+    engine.load(&image, "configured");
+    let said = engine.berth(&["run", "--rm", "configured"]).ok();
+    assert_eq!(said.line(), "hello from app in /home/app: one two");
+    let said = engine.berth(&["run", "--rm", "-e", "GREETING=bye", "configured", "three"]).ok();
+    assert_eq!(said.line(), "bye from app in /home/app: three");
+    let said = engine.berth(&["run", "--rm", "--entrypoint", "echo", "configured", "only"]).ok();
+    assert_eq!(said.line(), "only");
+    assert_eq!(inspect(&engine, "configured")["Config"]["Labels"]["com.example.kind"], "test");
+}
+
+/// A small image that is different for every `text`.
+fn tiny(text: &str) -> Image {
+    layered(&[text])
+}
+
+fn layered(texts: &[&str]) -> Image {
+    let layers = texts.iter().map(|text| {
+        let mut layer = Layer::new();
+        layer.file(text, 0o644, text.as_bytes());
+        layer
+    });
+    layers.fold(Builder::new(), Builder::layer).build()
+}
+
+fn busybox_and(layers: Vec<Layer>) -> Image {
+    let base = Builder::new().layer(crate::support::image::busybox_layer());
+    layers.into_iter().fold(base, Builder::layer).build()
+}
+
+fn inspect(engine: &crate::support::Engine, image: &str) -> Value {
+    let text = engine.berth(&["inspect", "--type", "image", image]).ok().stdout;
+    serde_json::from_str::<Value>(&text).expect("JSON")[0].take()
+}
