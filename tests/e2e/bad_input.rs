@@ -39,7 +39,8 @@ fn an_unknown_image() {
 fn a_registry_that_is_down() {
     let address = free_address();
     let Some(engine) = Engine::start_mirrored(address) else { return };
-    let said = engine.berth(&["pull", &format!("{address}/team/app")]).exits(1).complains(&[&address.to_string()]);
+    let said =
+        engine.berth(&["pull", &format!("{address}/team/app")]).exits(1).complains(&[&address.to_string()]);
     assert!(said.stderr.contains("refused"), "{}", said.stderr);
     assert_untouched(&engine);
 }
@@ -120,13 +121,15 @@ fn an_archive_that_climbs_out() {
 #[test]
 fn a_command_that_is_not_there_or_no_program() {
     let Some(engine) = with_busybox() else { return };
-    engine.berth(&["run", "--rm", "busybox", "no-such"]).exits(127).complains(&[
-        "exec: \"no-such\": executable file not found in $PATH",
-    ]);
+    engine
+        .berth(&["run", "--rm", "busybox", "no-such"])
+        .exits(127)
+        .complains(&["exec: \"no-such\": executable file not found in $PATH"]);
     engine.berth(&["run", "--rm", "busybox", "/no/such"]).exits(127).complains(&["/no/such"]);
-    engine.berth(&["run", "--rm", "busybox", "/etc/readable"]).exits(126).complains(&[
-        "exec: \"/etc/readable\": permission denied",
-    ]);
+    engine
+        .berth(&["run", "--rm", "busybox", "/etc/readable"])
+        .exits(126)
+        .complains(&["exec: \"/etc/readable\": permission denied"]);
     engine.berth(&["run", "--rm", "busybox", "/etc"]).exits(126).complains(&["/etc"]);
     assert_eq!(engine.berth(&["ps", "-aq"]).ok().line(), "", "--rm holds for them, too");
 
@@ -216,7 +219,7 @@ fn no_engine() {
 fn a_second_engine_on_the_same_root() {
     let Some(engine) = Engine::start() else { return };
     let other = format!("unix://{}", engine.dir().join("other.sock").display());
-    let said = run(engine.command(&["--address", &other]), b"").exits(1);
+    let said = run(engine.command(&other), b"").exits(1);
     let root = engine.dir().join("root").display().to_string();
     let error = said.stderr.lines().last().expect("an error");
     assert!(error.contains(&root) && error.contains(&engine.pid().to_string()), "{error}");
@@ -226,7 +229,7 @@ fn a_second_engine_on_the_same_root() {
 #[test]
 fn a_configuration_with_a_mistake() {
     let Some(engine) = Engine::prepare("root = \"/somewhere\"\nworkers = \"many\"\n") else { return };
-    let said = run(engine.command(&[]), b"").exits(1);
+    let said = run(engine.command(&engine.address()), b"").exits(1);
     assert!(said.stderr.contains("config.toml:2: workers"), "{}", said.stderr);
     let file = engine.dir().join("config.toml").display().to_string();
     let mut check = Command::new(engine::program("berthd"));

@@ -23,7 +23,8 @@ fn status(engine: &Engine, flags: &[&str]) -> BTreeMap<String, String> {
 #[test]
 fn environment_directory_and_host_name() {
     let Some(engine) = with_busybox() else { return };
-    let env = inside(&engine, &["-e", "A=1", "-e", "B=two words", "-h", "box"], "env | sort; cat /etc/hostname");
+    let env =
+        inside(&engine, &["-e", "A=1", "-e", "B=two words", "-h", "box"], "env | sort; cat /etc/hostname");
     for line in ["A=1", "B=two words", "HOSTNAME=box", "HOME=/root"] {
         assert!(env.lines().any(|l| l == line), "{line} in: {env}");
     }
@@ -139,7 +140,11 @@ fn no_new_privileges_is_a_choice() {
 #[test]
 fn resource_limits_of_processes() {
     let Some(engine) = with_busybox() else { return };
-    let said = inside(&engine, &["--ulimit", "nofile=100:200", "--ulimit", "core=0"], "ulimit -Sn; ulimit -Hn; ulimit -c");
+    let said = inside(
+        &engine,
+        &["--ulimit", "nofile=100:200", "--ulimit", "core=0"],
+        "ulimit -Sn; ulimit -Hn; ulimit -c",
+    );
     assert_eq!(said, "100\n200\n0\n");
 }
 
@@ -158,7 +163,9 @@ fn it_sees_its_own_processes_and_nobody_elses() {
     let Some(engine) = with_busybox() else { return };
     assert_eq!(inside(&engine, &[], "echo $$; ls -d /proc/[0-9]* | wc -l"), "1\n3\n");
     let said = inside(&engine, &[], "ls /dev | tr '\\n' ' '; stat -c '%a %t:%T' /dev/null /dev/zero");
-    for name in ["full", "null", "ptmx", "pts", "random", "shm", "stdout", "tty", "urandom", "zero", "fd", "mqueue"] {
+    for name in
+        ["full", "null", "ptmx", "pts", "random", "shm", "stdout", "tty", "urandom", "zero", "fd", "mqueue"]
+    {
         assert!(said.split_whitespace().any(|w| w == name), "{name} in {said}");
     }
     assert!(said.ends_with("666 1:3\n666 1:5\n"), "{said}");
@@ -228,7 +235,11 @@ fn privileged_has_everything() {
     let own = fs::read_to_string("/proc/self/status").expect("status");
     let bounding = own.lines().find_map(|l| l.strip_prefix("CapBnd:")).expect("CapBnd").trim().to_owned();
     assert_eq!(status(&engine, &["--privileged"])["CapEff"], bounding);
-    inside(&engine, &["--privileged"], "mount -t tmpfs none /mnt 2>/dev/null || (mkdir /mnt && mount -t tmpfs none /mnt)");
+    inside(
+        &engine,
+        &["--privileged"],
+        "mount -t tmpfs none /mnt 2>/dev/null || (mkdir /mnt && mount -t tmpfs none /mnt)",
+    );
 }
 
 #[test]

@@ -22,7 +22,8 @@ fn a_containers_events_come_in_their_order() {
     engine.berth(&["run", "--name", "ordered", "busybox", "sh", "-c", "exit 3"]).exits(3);
     engine.berth(&["rm", "ordered"]).ok();
     let seen = events.expect("destroy\n");
-    let actions: Vec<_> = seen.lines().filter(|a| ["create", "start", "die", "destroy"].contains(a)).collect();
+    let actions: Vec<_> =
+        seen.lines().filter(|a| ["create", "start", "die", "destroy"].contains(a)).collect();
     let own = &actions[actions.len() - 4..];
     assert_eq!(own, ["create", "start", "die", "destroy"], "{seen}");
     assert!(actions.len() <= before + 4, "{seen}");
@@ -32,7 +33,8 @@ fn a_containers_events_come_in_their_order() {
 fn what_was_is_replayed_and_ends_at_a_time() {
     let Some(engine) = with_busybox() else { return };
     engine.berth(&["run", "--name", "past", "busybox", "sh", "-c", "exit 3"]).exits(3);
-    let flags = ["events", "--since", "1h", "--until", "0s", "--filter", "container=past", "--filter", "event=die"];
+    let flags =
+        ["events", "--since", "1h", "--until", "0s", "--filter", "container=past", "--filter", "event=die"];
     let said = engine.berth(&[&flags[..], &["--format", "json"]].concat()).ok();
     let event: serde_json::Value = serde_json::from_str(said.line()).expect("one line of JSON");
     assert_eq!((&event["Type"], &event["Action"]), (&"container".into(), &"die".into()));

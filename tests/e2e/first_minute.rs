@@ -48,7 +48,9 @@ fn ps_shows_the_table_that_docker_users_know() {
     assert_eq!((three[1], three[2]), ("busybox", "\"sh -c 'exit 3'\""));
     assert!(three[4].starts_with("Exited (3) ") && three[4].ends_with(" ago"), "{table}");
     let (left, right) = three[5].split_once('_').expect("a made-up name");
-    assert!(left.chars().chain(right.chars()).all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_'));
+    assert!(
+        left.chars().chain(right.chars()).all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+    );
     assert_eq!((one[4].starts_with("Exited (0) "), one[5]), (true, "one"));
     assert!(one[3].ends_with(" ago") && one[0].len() == 12, "{table}");
 }
@@ -92,7 +94,8 @@ fn version_and_info_know_their_engine() {
 fn without_a_command_there_is_help_that_lists_them() {
     let Some(engine) = crate::support::Engine::prepare("") else { return };
     let help = engine.berth(&["--help"]).ok().stdout;
-    for command in ["run", "create", "start", "stop", "kill", "wait", "rm", "ps", "logs", "attach", "inspect"] {
+    for command in ["run", "create", "start", "stop", "kill", "wait", "rm", "ps", "logs", "attach", "inspect"]
+    {
         assert!(help.lines().any(|l| l.trim_start().starts_with(command)), "{command} in: {help}");
     }
     for shell in ["bash", "zsh", "fish"] {

@@ -66,8 +66,8 @@ fn images_lists_what_is_here() {
     let rows: Vec<Vec<&str>> =
         table.lines().map(|l| l.split("   ").map(str::trim).filter(|c| !c.is_empty()).collect()).collect();
     assert_eq!(rows[0], ["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"]);
-    let id = &Image::busybox().config_digest()["sha256:".len()..][..12];
-    assert_eq!(&rows[1][..3], ["busybox", "latest", id]);
+    let id = &short_id(&Image::busybox());
+    assert_eq!(&rows[1][..3], ["busybox", "latest", id.as_str()]);
     assert!(rows[1][3].ends_with(" ago") && rows[1][4].ends_with("MB"), "{table}");
 
     assert_eq!(engine.berth(&["images", "-q"]).ok().line(), id);
@@ -93,11 +93,10 @@ fn a_second_name_is_a_tag_and_the_last_one_takes_the_image_with_it() {
     assert!(removed.contains(&format!("Deleted: {id}\n")), "{removed}");
     assert_eq!(engine.berth(&["images", "-q"]).ok().line(), "");
     // Nothing of its files stays either.
-    let left = crate::support::command::sh("find", &[
-        engine.dir().join("root").to_str().expect("UTF-8"),
-        "-name",
-        "busybox",
-    ]);
+    let left = crate::support::command::sh(
+        "find",
+        &[engine.dir().join("root").to_str().expect("UTF-8"), "-name", "busybox"],
+    );
     assert_eq!(left, "");
 }
 
@@ -115,7 +114,7 @@ fn an_image_in_use_is_kept() {
 fn several_names_of_one_id_ask_for_force() {
     let Some(engine) = with_busybox() else { return };
     engine.berth(&["tag", "busybox", "other"]).ok();
-    let id = &Image::busybox().config_digest()["sha256:".len()..][..12];
+    let id = &short_id(&Image::busybox());
     engine.berth(&["rmi", id]).exits(1).complains(&["conflict"]);
     engine.berth(&["rmi", "-f", id]).ok();
     assert_eq!(engine.berth(&["images", "-q"]).ok().line(), "");
@@ -195,6 +194,10 @@ fn layered(texts: &[&str]) -> Image {
 fn busybox_and(layers: Vec<Layer>) -> Image {
     let base = Builder::new().layer(crate::support::image::busybox_layer());
     layers.into_iter().fold(base, Builder::layer).build()
+}
+
+fn short_id(image: &Image) -> String {
+    image.config_digest()["sha256:".len()..][..12].to_owned()
 }
 
 fn inspect(engine: &crate::support::Engine, image: &str) -> Value {

@@ -37,7 +37,15 @@ fn step_by_step_from_create_to_rm() {
 fn a_files_changes_stay_until_the_container_goes() {
     let Some(engine) = with_busybox() else { return };
     engine
-        .berth(&["run", "--name", "writer", "busybox", "sh", "-c", "cat /tmp/n 2>/dev/null; echo again >>/tmp/n"])
+        .berth(&[
+            "run",
+            "--name",
+            "writer",
+            "busybox",
+            "sh",
+            "-c",
+            "cat /tmp/n 2>/dev/null; echo again >>/tmp/n",
+        ])
         .ok();
     assert_eq!(engine.berth(&["start", "-a", "writer"]).ok().stdout, "again\n");
     // Another container of the image has none of it.
@@ -141,9 +149,7 @@ fn a_container_with_rm_is_gone_when_it_ends() {
     engine.berth(&["run", "-d", "--rm", "--name", "brief", "busybox", "sh", "-c", WAITER]).ok();
     engine.wait_log("brief", "up");
     engine.berth(&["kill", "-s", "USR1", "brief"]).ok();
-    until("the container to be gone", || {
-        engine.berth(&["ps", "-aq"]).ok().line().is_empty().then_some(())
-    });
+    until("the container to be gone", || engine.berth(&["ps", "-aq"]).ok().line().is_empty().then_some(()));
 }
 
 #[test]

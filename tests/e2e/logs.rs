@@ -20,14 +20,19 @@ fn both_streams_come_back_where_they_belong() {
 #[test]
 fn one_stream_alone_when_only_one_is_attached() {
     let Some(engine) = with_busybox() else { return };
-    let said = engine.berth(&["run", "--rm", "-a", "stderr", "busybox", "sh", "-c", "echo out; echo err >&2"]).ok();
+    let said =
+        engine.berth(&["run", "--rm", "-a", "stderr", "busybox", "sh", "-c", "echo out; echo err >&2"]).ok();
     assert_eq!((said.stdout.as_str(), said.stderr.as_str()), ("", "err\n"));
 }
 
 #[test]
 fn following_sees_every_line_until_the_exit() {
     let Some(engine) = with_busybox() else { return };
-    run(&engine, "counter", "trap 'echo last; exit 0' TERM; n=0; while :; do n=$((n+1)); echo $n; sleep 0.01; done");
+    run(
+        &engine,
+        "counter",
+        "trap 'echo last; exit 0' TERM; n=0; while :; do n=$((n+1)); echo $n; sleep 0.01; done",
+    );
     let mut follow = engine.background(&["logs", "--follow", "counter"]);
     follow.expect("\n50\n");
     engine.berth(&["stop", "counter"]).ok();
@@ -96,7 +101,17 @@ fn any_byte_and_any_length_of_line_survives() {
 fn the_log_driver_is_a_choice() {
     let Some(engine) = with_busybox() else { return };
     let said = engine
-        .berth(&["run", "--name", "json", "--log-driver", "json-file", "busybox", "sh", "-c", "echo a; echo b >&2"])
+        .berth(&[
+            "run",
+            "--name",
+            "json",
+            "--log-driver",
+            "json-file",
+            "busybox",
+            "sh",
+            "-c",
+            "echo a; echo b >&2",
+        ])
         .ok();
     let kept = engine.berth(&["logs", "json"]).ok();
     assert_eq!((kept.stdout, kept.stderr), (said.stdout, said.stderr));

@@ -4,12 +4,9 @@
 
 use std::{fs, time::Duration};
 
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
+use nix::sys::signal::Signal;
 
-use crate::support::{Engine, engine::with_busybox, until, wait::within};
+use crate::support::{Engine, engine::with_busybox, leaks::send, until, wait::within};
 
 /// Writes numbered lines until it is told to stop.
 const COUNTER: &str = "trap 'echo end; exit 0' TERM; n=0; while :; do n=$((n+1)); echo $n; sleep 0.005; done";
@@ -104,7 +101,7 @@ fn a_killed_shim_is_noticed_and_nothing_of_its_container_stays() {
     engine.berth(&["run", "-d", "--name", "orphan", "busybox", "sh", "-c", script]).ok();
     engine.wait_log("orphan", "up");
     assert!(engine.processes().len() >= 4, "a shim, a shell, two sleeps: {:?}", engine.processes());
-    kill_shim(&engine, "orphan");
+    send(shim(&engine, "orphan"), Signal::SIGKILL);
     within(Duration::from_secs(2), "the engine to report it", || {
         (engine.status("orphan") == "exited").then_some(())
     });
@@ -123,9 +120,9 @@ fn a_shim_killed_while_nobody_watched_is_noticed_at_the_next_start() {
     engine.expect_error("shim");
     engine.berth(&["run", "-d", "--name", "orphan", "busybox", "sh", "-c", "echo up; sleep 1000"]).ok();
     engine.wait_log("orphan", "up");
-    let shim = i32::try_from(engine.inspect("orphan")["ShimPid"].as_i64().expect("ShimPid")).expect("a pid");
+    let shim = shim(&engine, "orphan");
     engine.kill9();
-    kill(Pid::from_raw(shim), Signal::SIGKILL).expect("kill the shim");
+    send(shim, Signal::SIGKILL);
     engine.restart();
     until("the container to be reported", || (engine.status("orphan") == "exited").then_some(()));
     assert_eq!(engine.inspect("orphan")["State"]["ExitCode"], 137);
@@ -139,7 +136,15 @@ fn an_engine_killed_again_and_again_in_the_middle_of_runs_loses_nothing() {
         let mut children: Vec<_> = (0..4)
             .map(|n| {
                 let script = format!("exit {n}");
-                engine.background(&["run", "--name", &format!("c{round}-{n}"), "busybox", "sh", "-c", &script])
+                engine.background(&[
+                    "run",
+                    "--name",
+                    &format!("c{round}-{n}"),
+                    "busybox",
+                    "sh",
+                    "-c",
+                    &script,
+                ])
             })
             .collect();
         // As soon as the first is known the engine dies, in the middle of the
@@ -162,9 +167,9 @@ fn an_engine_killed_again_and_again_in_the_middle_of_runs_loses_nothing() {
     }
 }
 
-fn kill_shim(engine: &Engine, container: &str) {
-    let shim = engine.inspect(container)["ShimPid"].as_i64().expect("ShimPid");
-    kill(Pid::from_raw(i32::try_from(shim).expect("a pid")), Signal::SIGKILL).expect("kill the shim");
+fn shim(engine: &Engine, container: &str) -> i32 {
+    let pid = engine.inspect(container)["ShimPid"].as_i64().expect("ShimPid");
+    i32::try_from(pid).expect("a pid")
 }
 
 fn running(pid: i64) -> bool {

@@ -125,7 +125,8 @@ fn without_a_terminal_input_is_a_pipe_and_its_end_is_seen() {
     let said = engine.berth_with_input(&["run", "--rm", "busybox", "wc", "-c"], b"twelve bytes").ok();
     assert_eq!(said.line(), "0");
     // A megabyte goes through and comes back.
-    let data: Vec<u8> = (0..1_000_000_u32).map(|n| b"abcdefghijklmnopqrstuvwxyz\n"[n as usize % 27]).collect();
+    let data: Vec<u8> =
+        (0..1_000_000_u32).map(|n| b"abcdefghijklmnopqrstuvwxyz\n"[n as usize % 27]).collect();
     let said = engine.berth_with_input(&["run", "-i", "--rm", "busybox", "cat"], &data).ok();
     assert!(said.bytes == data, "{} bytes of {}", said.bytes.len(), data.len());
 }

@@ -6,19 +6,18 @@
 //! and unexpected errors in its log.
 
 use std::{
-    cell::RefCell,
     fs::{self, File},
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
     thread,
 };
 
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::{Pid, geteuid},
-};
+use nix::{sys::signal::Signal, unistd::geteuid};
 use serde_json::Value;
 
 use super::{
@@ -36,7 +35,7 @@ pub(crate) struct Engine {
     cgroup_parent: String,
     child: Option<Child>,
     /// Errors that the test provokes: parts of log lines.
-    expected_errors: RefCell<Vec<String>>,
+    expected_errors: Mutex<Vec<String>>,
 }
 
 impl Engine {
@@ -73,7 +72,7 @@ impl Engine {
             dir,
             cgroup_parent: format!("/berth-test-{tag}"),
             child: None,
-            expected_errors: RefCell::default(),
+            expected_errors: Mutex::default(),
         })
     }
 
@@ -104,18 +103,17 @@ impl Engine {
 
     /// Allows ERROR lines that contain `part`.
     pub(crate) fn expect_error(&self, part: &str) {
-        self.expected_errors.borrow_mut().push(part.to_owned());
+        self.expected_errors.lock().expect("lock").push(part.to_owned());
     }
 
-    /// The engine's command, with `flags` after its own.
-    pub(crate) fn command(&self, flags: &[&str]) -> Command {
+    /// The engine's command, listening at `address`.
+    pub(crate) fn command(&self, address: &str) -> Command {
         let mut command = Command::new(program("berthd"));
         command
             .args(["--config".as_ref(), self.dir.join("config.toml").as_os_str()])
             .args(["--root".as_ref(), self.dir.join("root").as_os_str()])
             .args(["--state".as_ref(), self.dir.join("state").as_os_str()])
-            .args(["--address", &self.address(), "--cgroup-parent", &self.cgroup_parent])
-            .args(flags)
+            .args(["--address", address, "--cgroup-parent", &self.cgroup_parent])
             .env_clear()
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
             .env("RUST_BACKTRACE", "1");
@@ -126,7 +124,7 @@ impl Engine {
     pub(crate) fn restart(&mut self) {
         assert!(self.child.is_none(), "the engine runs already");
         let log = File::options().create(true).append(true).open(self.dir.join("log")).expect("log");
-        let mut command = self.command(&[]);
+        let mut command = self.command(&self.address());
         command.stdin(Stdio::null()).stdout(log.try_clone().expect("dup")).stderr(log);
         self.child = Some(command.spawn().expect("berthd"));
         self.wait_ready();
@@ -157,7 +155,7 @@ impl Engine {
     }
 
     fn signal(&mut self, signal: Signal) -> i32 {
-        kill(Pid::from_raw(self.pid()), signal).expect("kill");
+        leaks::send(self.pid(), signal);
         finish(&mut self.child.take().expect("running"), "berthd")
     }
 
@@ -254,7 +252,7 @@ impl Engine {
                 || leaks::found(&self.dir, &self.cgroup_parent).is_none().then_some(()),
             );
         }
-        let expected = self.expected_errors.borrow();
+        let expected = self.expected_errors.lock().expect("lock");
         for line in self.log().lines() {
             let bad = line.contains("ERROR") || line.contains("panicked at");
             assert!(

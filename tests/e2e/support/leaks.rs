@@ -5,7 +5,6 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    time::Instant,
 };
 
 use nix::{
@@ -14,6 +13,8 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+
+use super::wait::{DEADLINE, poll};
 
 /// Everything of one engine that is still there; `None` when nothing is.
 pub(crate) fn found(dir: &Path, cgroup_parent: &str) -> Option<String> {
@@ -37,20 +38,26 @@ pub(crate) fn found(dir: &Path, cgroup_parent: &str) -> Option<String> {
 
 /// Removes what [`found`] finds, and the cgroups and mounts around it.
 pub(crate) fn remove(dir: &Path, cgroup_parent: &str) {
-    let start = Instant::now();
     // A killed process stays in its cgroup until it is reaped.
-    while start.elapsed() < super::wait::DEADLINE {
+    poll(DEADLINE, || {
         for pid in processes(dir, cgroup_parent) {
-            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            send(pid, Signal::SIGKILL);
         }
         for mount in mounts(dir).iter().rev() {
             let _ = umount2(mount, MntFlags::MNT_DETACH);
         }
         let left = cgroups(cgroup_parent).into_iter().filter(|c| remove_tree(c).is_err()).count();
-        if left == 0 && mounts(dir).is_empty() {
-            return;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(20));
+        (left == 0 && mounts(dir).is_empty()).then_some(())
+    });
+}
+
+/// Sends a signal to a process that the test knows to be its own; one that has
+/// just ended is fine.
+pub(crate) fn send(pid: i32, signal: Signal) {
+    #[expect(clippy::disallowed_methods, reason = "the pid was read a moment ago, in a test")]
+    match kill(Pid::from_raw(pid), signal) {
+        Ok(()) | Err(Errno::ESRCH) => {}
+        Err(e) => panic!("kill({pid}, {signal}): {e}"),
     }
 }
 

@@ -119,11 +119,6 @@ impl Pty {
     pub(crate) fn wait(&mut self) -> i32 {
         finish(&mut self.child, "the program on the terminal")
     }
-
-    /// The program's process.
-    pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
-    }
 }
 
 impl Drop for Pty {

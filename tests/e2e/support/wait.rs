@@ -19,13 +19,24 @@ pub(crate) fn until<T>(what: &str, condition: impl FnMut() -> Option<T>) -> T {
 }
 
 /// As [`until`], with a deadline that is part of what is promised.
-pub(crate) fn within<T>(deadline: Duration, what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn within<T>(deadline: Duration, what: &str, condition: impl FnMut() -> Option<T>) -> T {
+    poll(deadline, condition).unwrap_or_else(|| panic!("waited {deadline:?} for {what}"))
+}
+
+/// Looks until `condition` gives a value or the deadline is over.
+pub(crate) fn poll<T>(deadline: Duration, mut condition: impl FnMut() -> Option<T>) -> Option<T> {
     let start = Instant::now();
     loop {
         if let Some(value) = condition() {
-            return value;
+            return Some(value);
         }
-        assert!(start.elapsed() < deadline, "waited {deadline:?} for {what}");
+        if start.elapsed() >= deadline {
+            return None;
+        }
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the one place that polls what can't be subscribed to"
+        )]
         thread::sleep(GLANCE);
     }
 }
