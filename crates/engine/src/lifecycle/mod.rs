@@ -3,3 +3,4 @@
 
 pub mod events;
 pub mod images;
+pub mod system;

@@ -9,6 +9,7 @@
 //! Everything here blocks: callers are on a blocking thread.
 
 pub mod blobs;
+pub mod engine;
 pub mod events;
 pub mod images;
 pub mod snapshots;
@@ -48,6 +49,17 @@ impl Db {
         configure(&writer).context("configure the metadata database")?;
         migrate(&mut writer)?;
         Ok(Self { path: path.to_owned(), writer: Mutex::new(writer), readers: Mutex::default() })
+    }
+
+    /// Looks for damage: a pass over all pages, not over what they mean.
+    ///
+    /// # Errors
+    /// `DataLoss` with the first finding; those of the database.
+    pub fn check(&self) -> Result<()> {
+        let finding: String = lock(&self.writer)
+            .query_row("PRAGMA quick_check(1)", (), |row| row.get(0))
+            .context("check the metadata database")?;
+        if finding == "ok" { Ok(()) } else { Err(Error::new(Kind::DataLoss, finding)) }
     }
 
     /// Runs `f` in the one write transaction there can be; an error rolls it
