@@ -16,7 +16,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-pub use value::{ByteSize, SocketPath};
+pub use value::{ByteSize, SocketPath, parse_cgroup_parent, parse_log_level};
 
 use crate::error::{Error, Kind, Result};
 
@@ -273,8 +273,11 @@ mod tests {
             "127.0.0.1:7443".parse().expect("address")
         );
         for missing in ["cert", "key", "client_ca"] {
-            let text: String =
-                all.lines().filter(|l| !l.starts_with(&format!("{missing} "))).map(|l| format!("{l}\n")).collect();
+            let text: String = all
+                .lines()
+                .filter(|l| !l.starts_with(&format!("{missing} ")))
+                .map(|l| format!("{l}\n"))
+                .collect();
             assert!(refused(&text).contains(&format!("missing field `{missing}`")), "{missing}");
         }
     }

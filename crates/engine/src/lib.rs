@@ -2,7 +2,8 @@
 //! The engine: a gRPC server that owns images and containers.
 
 pub mod api;
-pub mod domain;
+pub mod config;
+pub mod daemon;
 pub mod error;
 pub mod image;
 pub mod kernel;

@@ -3,5 +3,5 @@
 //! here.
 
 pub mod berth;
-pub mod contained;
+pub mod call;
 pub mod status;

@@ -7,6 +7,7 @@ use std::{
     str::FromStr,
 };
 
+use crate::error::{Error, Kind};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 /// Longest path of a unix socket: `sun_path` of unix(7) less its NUL.
@@ -22,6 +23,15 @@ pub struct SocketPath(PathBuf);
 impl SocketPath {
     pub(super) fn new(path: PathBuf) -> Self {
         Self(path)
+    }
+
+    /// The engine's socket in `dir`.
+    ///
+    /// # Errors
+    /// `InvalidArgument` when the path is too long for a socket.
+    pub fn in_dir(dir: &Path) -> Result<Self, Error> {
+        let path = dir.join("berth.sock");
+        path.to_string_lossy().parse().map_err(|e: String| Error::new(Kind::InvalidArgument, e))
     }
 
     /// The path itself.
@@ -46,7 +56,9 @@ impl FromStr for SocketPath {
             return Err(format!("{s:?} is not the address of a unix socket: expected unix:///path"));
         }
         if path.len() > SOCKET_PATH_MAX {
-            return Err(format!("{s:?} is longer than a unix socket's path may be ({SOCKET_PATH_MAX} bytes)"));
+            return Err(format!(
+                "{s:?} is longer than a unix socket's path may be ({SOCKET_PATH_MAX} bytes)"
+            ));
         }
         Ok(Self(path.into()))
     }
@@ -146,11 +158,14 @@ fn checked_path(text: &str) -> Result<PathBuf, String> {
 
 /// `/name[/name…]`: never the root of a hierarchy itself, never outside (D16).
 pub(super) fn cgroup_parent<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
-    check_cgroup_parent(&String::deserialize(from)?).map_err(D::Error::custom)
+    parse_cgroup_parent(&String::deserialize(from)?).map_err(D::Error::custom)
 }
 
 /// The rule of [`super::Containers::cgroup_parent`].
-pub(super) fn check_cgroup_parent(text: &str) -> Result<String, String> {
+///
+/// # Errors
+/// A sentence that says what was expected.
+pub fn parse_cgroup_parent(text: &str) -> Result<String, String> {
     let names = text.strip_prefix('/').filter(|names| !names.is_empty());
     let plain = |name: &str| !name.is_empty() && name != "." && name != ".." && !name.contains('\0');
     match names {
@@ -176,11 +191,14 @@ pub(super) fn positive<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Err
 }
 
 pub(super) fn log_level<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
-    check_log_level(&String::deserialize(from)?).map_err(D::Error::custom)
+    parse_log_level(&String::deserialize(from)?).map_err(D::Error::custom)
 }
 
 /// The rule of [`super::Log::level`].
-pub(super) fn check_log_level(text: &str) -> Result<String, String> {
+///
+/// # Errors
+/// A sentence that says what was expected.
+pub fn parse_log_level(text: &str) -> Result<String, String> {
     const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
     // A bare word that is no level would be taken for the name of a module.
     let known = text.split(',').all(|part| part.contains('=') || LEVELS.contains(&part));
@@ -196,7 +214,8 @@ mod tests {
 
     #[test]
     fn sizes_read_back_as_they_are_written() {
-        for (text, bytes) in [("1", 1), ("10k", 10 << 10), ("20m", 20 << 20), ("3g", 3 << 30), ("1023", 1023)] {
+        for (text, bytes) in [("1", 1), ("10k", 10 << 10), ("20m", 20 << 20), ("3g", 3 << 30), ("1023", 1023)]
+        {
             let size: ByteSize = text.parse().expect("size");
             assert_eq!((size.bytes(), size.to_string().as_str()), (bytes, text));
         }
@@ -219,20 +238,20 @@ mod tests {
 
     #[test]
     fn a_cgroup_parent_stays_below_the_root() {
-        assert!(check_cgroup_parent("/berth").is_ok());
-        assert!(check_cgroup_parent("/a.slice/berth").is_ok());
+        assert!(parse_cgroup_parent("/berth").is_ok());
+        assert!(parse_cgroup_parent("/a.slice/berth").is_ok());
         for bad in ["", "/", "berth", "/a/", "//a", "/a/..", "/./a"] {
-            assert!(check_cgroup_parent(bad).is_err(), "{bad}");
+            assert!(parse_cgroup_parent(bad).is_err(), "{bad}");
         }
     }
 
     #[test]
     fn a_log_level_is_a_level_or_directives() {
         for good in ["info", "off", "info,berth_engine::image=debug"] {
-            assert!(check_log_level(good).is_ok(), "{good}");
+            assert!(parse_log_level(good).is_ok(), "{good}");
         }
         for bad in ["", "loud", "info,loud", "a=loud"] {
-            assert!(check_log_level(bad).is_err(), "{bad}");
+            assert!(parse_log_level(bad).is_err(), "{bad}");
         }
     }
 }

@@ -18,12 +18,10 @@ use tokio::{sync::watch, task::spawn_blocking};
 
 pub use filter::EventFilter;
 
+pub use crate::store::meta::events::Event;
 use crate::{
     error::{Context as _, Result},
-    store::meta::{
-        Db,
-        events::{self, Event},
-    },
+    store::meta::{Db, events},
 };
 
 /// Events read at a time.
@@ -99,8 +97,9 @@ impl Events {
         let changed = self.changed.subscribe();
         let db = Arc::clone(&self.db);
         let start = query.start;
-        let (newest, mut cursor) =
-            spawn_blocking(move || db.read(|db| begin(db, start))).await.context("begin to read events")??;
+        let (newest, mut cursor) = spawn_blocking(move || db.read(|db| begin(db, start)))
+            .await
+            .context("begin to read events")??;
         let mut ready = VecDeque::from([Notice::Subscribed(newest)]);
         if cursor > newest {
             // A cursor of another root, or of a moment that a power cut took.
@@ -115,8 +114,8 @@ impl Events {
     pub async fn keep_trimmed(self: Arc<Self>) {
         let mut changed = self.changed.subscribe();
         loop {
-            self.trim().await;
             let trimmed_at = *changed.borrow_and_update();
+            self.trim().await;
             let due = |commits: &u64| commits.wrapping_sub(trimmed_at) >= TRIM_EVERY;
             if changed.wait_for(due).await.is_err() {
                 return;

@@ -7,10 +7,16 @@ use berth::ids::Namespace;
 use tokio::task::spawn_blocking;
 
 use crate::{
-    error::{Context as _, Result},
-    kernel::host::{self, CgroupLayout},
+    error::{Context as _, Error, Kind, Result},
+    kernel::host,
     store::meta::{Db, engine},
 };
+
+pub use crate::kernel::host::CgroupLayout as Cgroups;
+
+/// What protects every container unless it asks otherwise, in the words of
+/// `docker info`.
+const SECURITY_OPTIONS: [&str; 1] = ["name=cgroupns"];
 
 /// `CAP_SYS_RESOURCE` of capabilities(7).
 const CAP_SYS_RESOURCE: u8 = 24;
@@ -36,10 +42,7 @@ pub struct Version {
 pub const VERSION: Version = Version {
     version: env!("CARGO_PKG_VERSION"),
     api_version: "v1",
-    git_commit: match option_env!("BERTH_GIT_COMMIT") {
-        Some(commit) => commit,
-        None => "",
-    },
+    git_commit: env!("BERTH_GIT_COMMIT"),
     rust_version: env!("BERTH_RUST_VERSION"),
     os: "linux",
     arch: if cfg!(target_arch = "x86_64") {
@@ -71,9 +74,11 @@ pub struct Info {
     /// Bytes of memory.
     pub memory: u64,
     /// How cgroups are mounted.
-    pub cgroup: CgroupLayout,
+    pub cgroups: Cgroups,
     /// What the file system below `root` is.
     pub backing_filesystem: String,
+    /// What protects every container.
+    pub security_options: &'static [&'static str],
     /// What the host takes away, one sentence each.
     pub warnings: Vec<String>,
     /// Where images are looked for before their own registry.
@@ -106,7 +111,9 @@ impl System {
     /// Those of the database, and of the kernel's random numbers.
     pub fn open(db: Arc<Db>, root: PathBuf, state: PathBuf, mirrors: Vec<Mirrors>) -> Result<Arc<Self>> {
         let mut random = [0; 16];
-        getrandom::fill(&mut random).map_err(std::io::Error::from).context("make an id for the engine")?;
+        getrandom::fill(&mut random).map_err(|e| {
+            Error::new(Kind::Internal, "make an id for the engine").with_source(e.to_string())
+        })?;
         let id = db.write(|tx| engine::id_or_insert(tx, &hex::encode(random)))?;
         Ok(Arc::new(Self { db, id, root, state, mirrors }))
     }
@@ -129,7 +136,7 @@ impl System {
     }
 
     fn look(&self, namespace: &Namespace) -> Result<Info> {
-        let cgroup = host::cgroup_layout();
+        let cgroups = host::cgroup_layout();
         Ok(Info {
             id: self.id.clone(),
             counts: self.db.read(|db| engine::counts(db, namespace.as_str()))?,
@@ -139,22 +146,22 @@ impl System {
             operating_system: host::operating_system(),
             cpus: std::thread::available_parallelism().context("count processors")?.get(),
             memory: host::memory().context("ask the kernel for the memory's size")?,
-            cgroup,
+            cgroups,
             backing_filesystem: host::filesystem(&self.root)
                 .with_context(|| format!("find the file system of {}", self.root.display()))?,
-            warnings: warnings(cgroup)?,
+            security_options: &SECURITY_OPTIONS,
+            warnings: warnings(cgroups)?,
             mirrors: self.mirrors.clone(),
         })
     }
 }
 
 /// What the host takes away.
-fn warnings(cgroup: CgroupLayout) -> Result<Vec<String>> {
+fn warnings(cgroups: Cgroups) -> Result<Vec<String>> {
     let may_raise = host::has_capability(CAP_SYS_RESOURCE).context("read our own capabilities")?;
-    Ok(complaints(may_raise, &host::cgroup_controllers(cgroup), host::has_swap_limit(cgroup)))
+    Ok(complaints(may_raise, &host::cgroup_controllers(cgroups), host::has_swap_limit(cgroups)))
 }
 
-#[expect(clippy::fn_params_excessive_bools, reason = "two findings of unlike kind, one caller")]
 fn complaints(may_raise_limits: bool, controllers: &[String], limits_swap: bool) -> Vec<String> {
     let mut found = Vec::new();
     if !may_raise_limits {

@@ -2,6 +2,8 @@
 //! Which events a subscriber wants, by Docker's rules: values of one key are
 //! alternatives, keys and labels must all hold.
 
+use berth::ids::Namespace;
+
 use crate::{
     error::{Error, Kind, Result},
     store::meta::events::Event,
@@ -11,7 +13,7 @@ use crate::{
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EventFilter {
     /// `None`: of all namespaces.
-    pub namespace: Option<String>,
+    namespace: Option<String>,
     types: Vec<String>,
     actions: Vec<String>,
     containers: Vec<String>,
@@ -20,6 +22,12 @@ pub struct EventFilter {
 }
 
 impl EventFilter {
+    /// All events of a namespace.
+    #[must_use]
+    pub fn of(namespace: &Namespace) -> Self {
+        Self { namespace: Some(namespace.as_str().to_owned()), ..Self::default() }
+    }
+
     /// Adds `key=value`.
     ///
     /// # Errors
@@ -65,7 +73,9 @@ fn any(values: &[String], matches: impl FnMut(&String) -> bool) -> bool {
 }
 
 fn is_container(event: &Event, wanted: &str) -> bool {
-    event.kind == "container" && !wanted.is_empty() && (event.id.starts_with(wanted) || attribute(event, "name") == Some(wanted))
+    event.kind == "container"
+        && !wanted.is_empty()
+        && (event.id.starts_with(wanted) || attribute(event, "name") == Some(wanted))
 }
 
 /// Events of the image itself, and of containers made from it; a name without
@@ -119,7 +129,8 @@ mod tests {
 
     #[test]
     fn values_are_alternatives_and_keys_are_conditions() {
-        let die = event("container", "die", "abcdef", &[("name", "web"), ("image", "alpine:3.20"), ("tier", "1")]);
+        let die =
+            event("container", "die", "abcdef", &[("name", "web"), ("image", "alpine:3.20"), ("tier", "1")]);
         for yes in [
             &[][..],
             &[("type", "container")],
@@ -159,7 +170,7 @@ mod tests {
     #[test]
     fn a_namespace_sees_its_own() {
         let e = event("image", "pull", "x", &[]);
-        let of = |namespace: &str| EventFilter { namespace: Some(namespace.into()), ..EventFilter::default() };
+        let of = |namespace: &str| EventFilter::of(&namespace.parse().expect("valid"));
         assert!(of("default").matches(&e));
         assert!(!of("other").matches(&e));
     }

@@ -165,7 +165,7 @@ async fn a_filter_leaves_others_out() {
     let dir = tempfile::tempdir().expect("tempdir");
     let events = events_in(dir.path(), 1000);
     append(&events, 1..=6);
-    let filter = EventFilter { namespace: Some("even".into()), ..EventFilter::default() };
+    let filter = EventFilter::of(&"even".parse().expect("valid"));
     let query = Query { start: Start::After(0), until: None, filter };
     let mut subscription = events.subscribe(query).await.expect("subscribe");
     assert_eq!(next(&mut subscription).await, Some(Notice::Subscribed(6)));

@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The one place that builds the engine and wires it together, and its life:
+//! directories, locks, stores, services, sockets, until it is told to stop.
+//!
+//! Containers belong to their shims: nothing here ends one.
+
+mod dirs;
+mod listen;
+mod lock;
+pub mod logging;
+mod serve;
+mod signals;
+
+use std::{sync::Arc, time::Duration};
+
+use berth::api::v1::{events_server::EventsServer, system_server::SystemServer};
+use tokio::{sync::watch, task::JoinSet};
+
+use crate::{
+    api::{
+        berth::{events::EventsService, system::SystemService},
+        call::GRACE,
+    },
+    config::Config,
+    error::{Context as _, Error, Kind, Result},
+    kernel::{
+        host::{self, Limit},
+        notify::Notifier,
+    },
+    lifecycle::{events::Events, system::System},
+    store::meta::Db,
+};
+
+pub use signals::Stopped;
+
+/// Connections that are still open this long after the calls' own [`GRACE`]
+/// are cut.
+const CLOSING: Duration = Duration::from_secs(1);
+
+/// Threads for work that blocks: the database, unpacking, mounts.
+const BLOCKING_THREADS: usize = 64;
+
+/// Runs the engine until it is told to stop.
+///
+/// # Errors
+/// What keeps it from starting; what ends it without being asked.
+pub fn run(config: &Config, logging: &logging::Handle) -> Result<Stopped> {
+    // What we make is for the owner to write, whoever started us.
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(config.workers)
+        .max_blocking_threads(BLOCKING_THREADS)
+        .thread_name("berthd")
+        .enable_all()
+        .build()
+        .context("start the runtime")?;
+    let stopped = runtime.block_on(live(config, logging));
+    // A blocking task that hangs must not hold the exit up.
+    runtime.shutdown_timeout(Duration::from_millis(100));
+    stopped
+}
+
+async fn live(config: &Config, logging: &logging::Handle) -> Result<Stopped> {
+    let mut signals = signals::Signals::listen()?;
+    let notifier = Notifier::from_env().context("find the service manager")?;
+
+    dirs::prepare(config)?;
+    let _locks = lock::both(config)?;
+    let listeners = listen::Listeners::bind(config)?;
+
+    let engine = Engine::build(config).await?;
+    let (stop, stopping) = watch::channel(false);
+    let mut serving = std::pin::pin!(serve::serve(listeners, engine.services(), stopping));
+    let mut tasks = engine.start();
+    notifier.ready();
+    tracing::info!(
+        address = %config.address,
+        root = %config.root.display(),
+        state = %config.state.display(),
+        version = crate::lifecycle::system::VERSION.version,
+        "serving"
+    );
+
+    loop {
+        tokio::select! {
+            ended = &mut serving => return Err(early(ended)),
+            signal = signals.next() => match signal {
+                signals::Signal::Reload => logging.reload(config),
+                signals::Signal::Stop(name) => {
+                    tracing::info!(signal = name, "stopping; containers keep running");
+                    break;
+                }
+            }
+        }
+    }
+
+    notifier.stopping();
+    notifier.extend(GRACE + CLOSING + Duration::from_secs(1));
+    stop.send_replace(true);
+    let closed = tokio::time::timeout(GRACE + CLOSING, serving);
+    let stopped = tokio::select! {
+        closed = closed => finish(closed)?,
+        () = signals.insist() => Stopped::AtOnce,
+    };
+    tasks.shutdown().await;
+    tracing::info!("stopped");
+    Ok(stopped)
+}
+
+/// Serving ended though nobody asked it to.
+fn early(ended: Result<()>) -> Error {
+    ended.err().unwrap_or_else(|| Error::new(Kind::Internal, "the API's sockets closed by themselves"))
+}
+
+fn finish(closed: Result<Result<()>, tokio::time::error::Elapsed>) -> Result<Stopped> {
+    match closed {
+        Ok(ended) => ended?,
+        Err(_) => tracing::warn!("connections are still open: closing them"),
+    }
+    Ok(Stopped::Gracefully)
+}
+
+/// What the engine is made of.
+struct Engine {
+    events: Arc<Events>,
+    system: Arc<System>,
+}
+
+impl Engine {
+    async fn build(config: &Config) -> Result<Self> {
+        let open_files = host::raise_open_files().context("raise the limit of open files")?;
+        let config = config.clone();
+        tokio::task::spawn_blocking(move || Self::open(&config, open_files))
+            .await
+            .context("build the engine")?
+    }
+
+    /// Blocks: opens what is on disk.
+    fn open(config: &Config, open_files: Limit) -> Result<Self> {
+        tracing::debug!(soft = open_files.soft, hard = open_files.hard, "open files before they were raised");
+        let db = Arc::new(open_metadata(config)?);
+        let events = Events::new(Arc::clone(&db), config.events.retain);
+        let system = System::open(Arc::clone(&db), config.root.clone(), config.state.clone(), Vec::new())?;
+        Ok(Self { events, system })
+    }
+
+    /// Starts what works in the background; it ends when it is dropped.
+    fn start(&self) -> JoinSet<()> {
+        let mut tasks = JoinSet::new();
+        tasks.spawn(Arc::clone(&self.events).keep_trimmed());
+        tasks
+    }
+
+    /// Puts every service behind the API's doors.
+    fn services(&self) -> serve::Services {
+        let mut services = serve::Services::default();
+        services.add(SystemServer::new(SystemService(Arc::clone(&self.system))));
+        services.add(EventsServer::new(EventsService(Arc::clone(&self.events))));
+        services
+    }
+}
+
+/// The metadata, if it is sound. Damaged metadata is nobody's to repair or to
+/// throw away: it is left as it is, and the user is told (D19).
+fn open_metadata(config: &Config) -> Result<Db> {
+    let path = config.root.join(dirs::METADATA);
+    let db = Db::open(&path).and_then(|db| db.check().map(|()| db));
+    db.map_err(|e| {
+        if e.kind() != Kind::DataLoss {
+            return e;
+        }
+        let text = format!(
+            "the metadata {path} is damaged; nothing was changed. Restore it from a backup, or start without \
+             it: mv {path} {path}.damaged (containers that run now are then unknown to berth)",
+            path = path.display()
+        );
+        Error::new(Kind::DataLoss, text).with_source(e)
+    })
+}
