@@ -4,6 +4,7 @@
 pub mod api;
 pub mod config;
 pub mod daemon;
+pub mod domain;
 pub mod error;
 pub mod image;
 pub mod kernel;
