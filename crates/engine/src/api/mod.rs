@@ -4,4 +4,5 @@
 
 pub mod berth;
 pub mod call;
+pub mod contained;
 pub mod status;
