@@ -1,2 +1,3 @@
-//! x
+// SPDX-License-Identifier: Apache-2.0
+//! The shim.
 fn main() {}

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Files and directories of a cgroup file system.
+
+use std::{
+    fs::{self, OpenOptions},
+    io::{self, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Component, Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use crate::{
+    kernel::SysError,
+    runtime::{Error, Result},
+};
+
+/// rmdir answers EBUSY until the kernel has let go of the last process.
+const RETRY_EVERY: Duration = Duration::from_millis(1);
+
+/// Writes `value` to `dir/file` in one call.
+pub(super) fn write(dir: &Path, file: &str, value: &str) -> Result<()> {
+    Ok(try_write(dir, file, value)?)
+}
+
+/// As [`write`], for a caller that knows what to do about an errno.
+pub(super) fn try_write(dir: &Path, file: &str, value: &str) -> crate::kernel::Result<()> {
+    let path = dir.join(file);
+    let open = OpenOptions::new().write(true).truncate(true).custom_flags(libc::O_NOFOLLOW).open(&path);
+    let result = open.and_then(|mut file| file.write_all(value.as_bytes()));
+    result.map_err(|e| SysError::from_io(format!("write({path:?}, {value:?})"), &e))
+}
+
+/// The content of `dir/file`.
+pub(super) fn read(dir: &Path, file: &str) -> Result<String> {
+    let path = dir.join(file);
+    fs::read_to_string(&path).map_err(|e| SysError::from_io(format!("read({path:?})"), &e).into())
+}
+
+/// The value of `key` in a file of lines `key value`.
+pub(super) fn counter(dir: &Path, file: &str, key: &str) -> Option<u64> {
+    let text = fs::read_to_string(dir.join(file)).ok()?;
+    let value = |line: &str| line.strip_prefix(key)?.strip_prefix(' ')?.trim().parse().ok();
+    text.lines().find_map(value)
+}
+
+/// The path of a cgroup below its hierarchy: relative, and only names (D16).
+pub(super) fn relative(parent: &str, name: &str) -> Result<PathBuf> {
+    let mut path = PathBuf::new();
+    for component in Path::new(parent).components() {
+        match component {
+            Component::RootDir => {}
+            Component::Normal(name) => path.push(name),
+            _ => return Err(Error::invalid(format!("cgroup parent {parent:?} is no plain path"))),
+        }
+    }
+    if parent.contains(['\n', '\0']) {
+        return Err(Error::invalid(format!("cgroup parent {parent:?} is no plain path")));
+    }
+    path.push(name);
+    Ok(path)
+}
+
+/// Makes a directory and those above it.
+pub(super) fn make(dir: &Path) -> Result<()> {
+    fs::create_dir_all(dir).map_err(|e| SysError::from_io(format!("mkdir({dir:?})"), &e).into())
+}
+
+/// Processes of a cgroup and of those that the container made below it.
+pub(super) fn processes(dir: &Path) -> Result<Vec<u32>> {
+    let mut pids = Vec::new();
+    for dir in tree(dir)? {
+        match fs::read_to_string(dir.join("cgroup.procs")) {
+            Ok(text) => pids.extend(text.lines().filter_map(|line| line.parse::<u32>().ok())),
+            Err(e) if is_gone(&e) => {}
+            Err(e) => {
+                return Err(SysError::from_io(format!("read({:?})", dir.join("cgroup.procs")), &e).into());
+            }
+        }
+    }
+    pids.sort_unstable();
+    pids.dedup();
+    Ok(pids)
+}
+
+/// Removes a cgroup and those below it; `Ok` when there is none.
+pub(super) fn remove(dir: &Path, deadline: Instant) -> Result<()> {
+    for dir in tree(dir)?.iter().rev() {
+        loop {
+            match fs::remove_dir(dir) {
+                Ok(()) => break,
+                Err(e) if is_gone(&e) => break,
+                Err(e) if e.raw_os_error() == Some(libc::EBUSY) && Instant::now() < deadline => {
+                    std::thread::sleep(RETRY_EVERY);
+                }
+                Err(e) => return Err(SysError::from_io(format!("rmdir({dir:?})"), &e).into()),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// `dir` and all directories below it, parents first.
+fn tree(dir: &Path) -> Result<Vec<PathBuf>> {
+    let mut all = vec![dir.to_owned()];
+    let mut next = 0;
+    while let Some(dir) = all.get(next).cloned() {
+        next += 1;
+        let entries = match fs::read_dir(&dir) {
+            Ok(entries) => entries,
+            Err(e) if is_gone(&e) => continue,
+            Err(e) => return Err(SysError::from_io(format!("open({dir:?}, O_DIRECTORY)"), &e).into()),
+        };
+        let is_dir = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
+        all.extend(entries.flatten().filter(is_dir).map(|entry| entry.path()));
+    }
+    Ok(all)
+}
+
+/// Whether a cgroup has been removed meanwhile.
+fn is_gone(e: &io::Error) -> bool {
+    e.kind() == io::ErrorKind::NotFound || e.raw_os_error() == Some(libc::ENODEV)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_parent_is_made_of_names() {
+        assert_eq!(relative("/berth", "default-x").expect("path"), Path::new("berth/default-x"));
+        assert_eq!(relative("a/b/", "x").expect("path"), Path::new("a/b/x"));
+        for bad in ["/a/../..", "..", "a\nb"] {
+            assert!(relative(bad, "x").is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_tree_is_removed_from_the_bottom() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let top = dir.path().join("top");
+        fs::create_dir_all(top.join("a/b")).expect("mkdir");
+        fs::create_dir_all(top.join("c")).expect("mkdir");
+        remove(&top, Instant::now()).expect("remove");
+        assert!(!top.exists());
+        remove(&top, Instant::now()).expect("again");
+    }
+
+    #[test]
+    fn processes_of_the_whole_tree_are_found_once() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        fs::create_dir(dir.path().join("a")).expect("mkdir");
+        fs::write(dir.path().join("cgroup.procs"), "3\n1\n").expect("write");
+        fs::write(dir.path().join("a/cgroup.procs"), "1\n2\n").expect("write");
+        assert_eq!(processes(dir.path()).expect("pids"), [1, 2, 3]);
+    }
+
+    #[test]
+    fn a_counter_is_found_by_its_whole_name() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        fs::write(dir.path().join("f"), "oom 4\noom_kill_disable 0\noom_kill 2\n").expect("write");
+        assert_eq!(counter(dir.path(), "f", "oom_kill"), Some(2));
+        assert_eq!(counter(dir.path(), "f", "x"), None);
+        assert_eq!(counter(dir.path(), "none", "x"), None);
+    }
+}

@@ -1,0 +1,287 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The cgroups of one container, in whichever hierarchies the host has.
+
+use std::{
+    fs::File,
+    os::fd::{AsFd as _, OwnedFd},
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use nix::errno::Errno;
+
+use super::{Layout, Resources, devices::Policy, fs, v1, v2};
+use crate::{
+    kernel::{SysError, process},
+    runtime::{Error, Kind, Result},
+};
+
+/// How long processes may take to die after SIGKILL before it is an error:
+/// more than a dump or a slow disk takes, and never for ever.
+const EMPTY_WITHIN: Duration = Duration::from_secs(10);
+
+/// What a container is limited by.
+#[derive(Debug)]
+pub struct Limits<'a> {
+    /// Numbers.
+    pub resources: &'a Resources,
+    /// Devices.
+    pub devices: &'a Policy,
+}
+
+/// The cgroups of one container.
+#[derive(Debug)]
+pub struct Group {
+    /// The v2 directory.
+    unified: Option<PathBuf>,
+    /// The v1 directories by name of their hierarchy.
+    v1: Vec<(v1::Controller, PathBuf)>,
+}
+
+impl Group {
+    /// Makes them, with their limits, and empty. Warnings tell what the host
+    /// can't limit.
+    ///
+    /// # Errors
+    /// When a limit can't be set; then nothing is left.
+    pub fn make(
+        layout: &Layout,
+        parent: &str,
+        name: &str,
+        limits: &Limits<'_>,
+        warnings: &mut Vec<String>,
+    ) -> Result<Self> {
+        let path = fs::relative(parent, name)?;
+        let all = Self::find(layout, parent, name)?;
+        if all.all().any(Path::exists) {
+            // Left by a container of the same name whose shim was killed.
+            all.remove()?;
+        }
+        let result = Self::make_at(layout, &path, limits, warnings);
+        if result.is_err() {
+            // The first error is the one to report.
+            let _ = all.remove();
+        }
+        result
+    }
+
+    fn make_at(
+        layout: &Layout,
+        path: &Path,
+        limits: &Limits<'_>,
+        warnings: &mut Vec<String>,
+    ) -> Result<Self> {
+        match layout {
+            Layout::V2(root) => {
+                v2::make(root, path, limits.resources, limits.devices, warnings)?;
+                Ok(Self { unified: Some(root.join(path)), v1: Vec::new() })
+            }
+            Layout::V1 { root, unified } => {
+                let unified = unified.as_ref().map(|root| root.join(path));
+                unified.as_deref().map(fs::make).transpose()?;
+                let v1 = v1::make(root, path, limits.resources, limits.devices, warnings)?;
+                Ok(Self { unified, v1 })
+            }
+        }
+    }
+
+    /// Those that a container of this name may have, whoever made them.
+    ///
+    /// # Errors
+    /// For a parent that is no plain path.
+    pub fn find(layout: &Layout, parent: &str, name: &str) -> Result<Self> {
+        let path = fs::relative(parent, name)?;
+        Ok(match layout {
+            Layout::V2(root) => Self { unified: Some(root.join(path)), v1: Vec::new() },
+            Layout::V1 { root, unified } => Self {
+                unified: unified.as_ref().map(|root| root.join(&path)),
+                v1: v1::Controller::ALL.map(|c| (c, root.join(c.name()).join(&path))).into(),
+            },
+        })
+    }
+
+    /// The v2 directory, to clone a process into.
+    ///
+    /// # Errors
+    /// Those of open(2).
+    pub fn open_unified(&self) -> Result<Option<OwnedFd>> {
+        let open = |dir: &PathBuf| {
+            File::open(dir)
+                .map(OwnedFd::from)
+                .map_err(|e| SysError::from_io(format!("open({dir:?})"), &e).into())
+        };
+        self.unified.as_ref().map(open).transpose()
+    }
+
+    /// Puts a process into the v1 cgroups. The first of these attaches on a
+    /// host waits some milliseconds in the kernel (for RCU): meanwhile the
+    /// process does its own work.
+    ///
+    /// # Errors
+    /// Those of the write.
+    pub fn attach(&self, pid: u32) -> Result<()> {
+        self.v1.iter().try_for_each(|(_, dir)| fs::write(dir, "cgroup.procs", &pid.to_string()))
+    }
+
+    /// What a container sees below its /sys/fs/cgroup: a name, empty for v2
+    /// alone, and the host's directory.
+    #[must_use]
+    pub fn view(&self) -> Vec<(String, PathBuf)> {
+        if self.v1.is_empty() {
+            return self.unified.iter().map(|dir| (String::new(), dir.clone())).collect();
+        }
+        let v1 = self.v1.iter().map(|(controller, dir)| (controller.name().to_owned(), dir.clone()));
+        v1.chain(self.unified.iter().map(|dir| ("unified".to_owned(), dir.clone()))).collect()
+    }
+
+    /// All processes in them.
+    ///
+    /// # Errors
+    /// Those of the read.
+    pub fn pids(&self) -> Result<Vec<u32>> {
+        match self.all().next() {
+            Some(dir) => fs::processes(dir),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Whether the kernel has killed one of them for want of memory.
+    #[must_use]
+    pub fn oom_killed(&self) -> bool {
+        let v1 = self.v1.iter().find(|(controller, _)| *controller == v1::Controller::Memory);
+        match v1 {
+            Some((_, dir)) => v1::oom_kills(dir) > 0,
+            None => self.unified.as_deref().is_some_and(|dir| v2::oom_kills(dir) > 0),
+        }
+    }
+
+    /// Sends a signal to all processes. One that comes into being meanwhile
+    /// may miss it, unless it is SIGKILL.
+    ///
+    /// # Errors
+    /// Those of the calls; a process that has just ended is none.
+    pub fn signal(&self, signal: i32) -> Result<()> {
+        if signal == libc::SIGKILL {
+            return self.kill();
+        }
+        self.pids()?.into_iter().try_for_each(|pid| self.signal_one(pid, signal))
+    }
+
+    fn signal_one(&self, pid: u32, signal: i32) -> Result<()> {
+        let pidfd = match process::pidfd_open(pid) {
+            Err(e) if matches!(e.errno(), Errno::ESRCH | Errno::EINVAL) => return Ok(()),
+            result => result?,
+        };
+        match process::pidfd_send_signal(pidfd.as_fd(), signal) {
+            Err(e) if e.errno() == Errno::ESRCH => Ok(()),
+            result => Ok(result?),
+        }
+    }
+
+    /// Sends SIGKILL to all processes: by the kernel at once (`cgroup.kill`,
+    /// Linux 5.14), or one by one.
+    fn kill(&self) -> Result<()> {
+        if let Some(dir) = &self.unified {
+            match fs::try_write(dir, "cgroup.kill", "1") {
+                Err(e) if e.errno() == Errno::ENOENT => {}
+                result => return Ok(result?),
+            }
+        }
+        self.pids()?.into_iter().try_for_each(|pid| self.signal_one(pid, libc::SIGKILL))
+    }
+
+    /// Kills what is left in them, and removes them. `Ok` when there are none.
+    ///
+    /// # Errors
+    /// When a process doesn't die within ten seconds.
+    pub fn remove(&self) -> Result<()> {
+        let deadline = Instant::now() + EMPTY_WITHIN;
+        self.empty(deadline)?;
+        self.all().try_for_each(|dir| fs::remove(dir, deadline))
+    }
+
+    fn empty(&self, deadline: Instant) -> Result<()> {
+        // Every hierarchy counts: one process may be in only some of them.
+        for dir in self.all() {
+            let mut first = true;
+            loop {
+                let pids = fs::processes(dir)?;
+                if pids.is_empty() {
+                    break;
+                }
+                if Instant::now() >= deadline {
+                    let why = format!("processes {pids:?} in {} do not end after SIGKILL", dir.display());
+                    return Err(Error::new(Kind::Os, why));
+                }
+                if first {
+                    self.kill()?;
+                    first = false;
+                }
+                pids.into_iter().try_for_each(|pid| self.signal_one(pid, libc::SIGKILL))?;
+                self.wait_for_change(deadline);
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until the v2 directory says that it is empty, a millisecond where
+    /// nothing can say so.
+    fn wait_for_change(&self, deadline: Instant) {
+        use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+        use std::io::Read as _;
+        let slice = Duration::from_millis(1);
+        let events = self.unified.as_ref().and_then(|dir| File::open(dir.join("cgroup.events")).ok());
+        let Some(mut events) = events else { return std::thread::sleep(slice) };
+        let mut text = String::new();
+        if events.read_to_string(&mut text).is_err() || text.contains("populated 0") {
+            return std::thread::sleep(slice);
+        }
+        let left = deadline.saturating_duration_since(Instant::now()).min(Duration::from_millis(50));
+        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO);
+        // Woken or not, the caller looks again.
+        let _ = poll(&mut [PollFd::new(events.as_fd(), PollFlags::POLLPRI)], timeout);
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Path> {
+        self.unified.iter().map(PathBuf::as_path).chain(self.v1.iter().map(|(_, dir)| dir.as_path()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hybrid(dir: &Path) -> Layout {
+        for name in ["memory", "pids", "unified"] {
+            std::fs::create_dir(dir.join(name)).expect("mkdir");
+            std::fs::write(dir.join(name).join("cgroup.procs"), "").expect("write");
+        }
+        Layout::V1 { root: dir.to_owned(), unified: Some(dir.join("unified")) }
+    }
+
+    #[test]
+    fn made_seen_and_removed() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let layout = hybrid(dir.path());
+        let devices = Policy { allow: true, exceptions: Vec::new() };
+        let limits = Limits { resources: &Resources::default(), devices: &devices };
+        let group = Group::make(&layout, "/berth", "default-x", &limits, &mut Vec::new()).expect("make");
+        let view = group.view();
+        let names: Vec<_> = view.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["memory", "pids", "unified"]);
+        assert!(view.iter().all(|(_, dir)| dir.ends_with("berth/default-x") && dir.is_dir()));
+        assert!(!group.oom_killed());
+        group.remove().expect("remove");
+        assert!(view.iter().all(|(_, dir)| !dir.exists()));
+        group.remove().expect("again");
+    }
+
+    #[test]
+    fn a_failure_leaves_nothing() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let layout = hybrid(dir.path());
+        let limits = Limits { resources: &Resources::default(), devices: &Policy::container() };
+        Group::make(&layout, "/berth", "x", &limits, &mut Vec::new()).expect_err("no devices controller");
+        assert!(!dir.path().join("unified/berth/x").exists());
+    }
+}

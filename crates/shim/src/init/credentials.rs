@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Who the process is and what it may: ids, groups, capabilities,
+//! no_new_privs, and the labels of security modules.
+
+use std::{os::fd::OwnedFd, path::Path};
+
+use nix::{
+    errno::Errno,
+    sys::prctl,
+    unistd::{Gid, Uid, getresgid, getresuid, setgroups, setresgid, setresuid},
+};
+
+use super::passwd::User;
+use crate::{
+    kernel::{SysError, paths, process, sys},
+    runtime::{Capabilities, Error, Process, Result},
+};
+
+/// Becomes the user, with exactly the capabilities of the plan.
+pub(super) fn become_user(user: &User, plan: &Process) -> Result<()> {
+    // Dropping from the bounding set needs a capability that is dropped below.
+    drop_bounding(&plan.capabilities)?;
+    // Without it the permitted set would be emptied along with uid 0.
+    sys(prctl::set_keepcaps(true), || "prctl(PR_SET_KEEPCAPS, 1)".to_owned())?;
+    change_ids(user)?;
+    sys(prctl::set_keepcaps(false), || "prctl(PR_SET_KEEPCAPS, 0)".to_owned())?;
+    process::set_capabilities(plan.capabilities.sets)?;
+    process::set_ambient(plan.capabilities.ambient)?;
+    if plan.no_new_privileges {
+        sys(prctl::set_no_new_privs(), || "prctl(PR_SET_NO_NEW_PRIVS, 1)".to_owned())?;
+    }
+    Ok(())
+}
+
+fn drop_bounding(capabilities: &Capabilities) -> Result<()> {
+    let dropped = (0..64).filter(|bit| capabilities.bounding & (1 << bit) == 0);
+    for capability in dropped {
+        process::drop_bounding(capability)?;
+    }
+    Ok(())
+}
+
+/// Groups first: without uid 0 they can't be changed. Then looks whether the
+/// kernel has done as told.
+fn change_ids(user: &User) -> Result<()> {
+    let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
+    let groups: Vec<_> = user.groups.iter().map(|id| Gid::from_raw(*id)).collect();
+    sys(setgroups(&groups), || format!("setgroups({groups:?})"))?;
+    sys(setresgid(gid, gid, gid), || format!("setresgid({gid})"))?;
+    sys(setresuid(uid, uid, uid), || format!("setresuid({uid})"))?;
+    let now_uid = sys(getresuid(), || "getresuid()".to_owned())?;
+    let now_gid = sys(getresgid(), || "getresgid()".to_owned())?;
+    let same = [now_uid.real, now_uid.effective, now_uid.saved].iter().all(|id| *id == uid)
+        && [now_gid.real, now_gid.effective, now_gid.saved].iter().all(|id| *id == gid);
+    if same {
+        Ok(())
+    } else {
+        Err(SysError::new(format!("setresuid({uid}) changed nothing"), Errno::EPERM).into())
+    }
+}
+
+/// Sets the labels that execve gives the program, through the host's procfs.
+pub(super) fn label(proc: &OwnedFd, plan: &Process) -> Result<()> {
+    if let Some(profile) = &plan.apparmor {
+        let value = format!("exec {profile}");
+        // The first is there when several security modules are.
+        write_label(proc, &["self/attr/apparmor/exec", "self/attr/exec"], &value, "process.apparmorProfile")?;
+    }
+    if let Some(label) = &plan.selinux {
+        write_label(proc, &["self/attr/exec"], label, "process.selinuxLabel")?;
+    }
+    Ok(())
+}
+
+fn write_label(proc: &OwnedFd, files: &[&str], value: &str, field: &str) -> Result<()> {
+    for file in files {
+        match paths::write_proc(proc, Path::new(file), value.as_bytes()) {
+            Err(e) if matches!(e.errno(), Errno::ENOENT | Errno::EINVAL) => {}
+            result => return Ok(result?),
+        }
+    }
+    Err(Error::invalid(format!("{field}: the host has no security module that knows {value:?}")))
+}

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `/dev`: a fresh tmpfs, filled by descriptor before anything can see it
+//! (D9).
+
+use std::{os::fd::AsFd as _, path::Path};
+
+use nix::{
+    errno::Errno,
+    fcntl::AtFlags,
+    sys::stat::{Mode, makedev, mknodat},
+    unistd::{Gid, Uid, fchownat, symlinkat},
+};
+
+use crate::{
+    kernel::{
+        SysError,
+        mount::{self, FileSystem, Reach},
+        paths::{self, Make, Root},
+        sys,
+    },
+    runtime::{Dev, Node, Result},
+};
+
+/// Links that programs expect (runtime-spec, "Default Devices" and
+/// "Dev symbolic links"), and the terminal multiplexer of the container's
+/// own devpts.
+const LINKS: [(&str, &str); 6] = [
+    ("/proc/self/fd", "fd"),
+    ("/proc/self/fd/0", "stdin"),
+    ("/proc/self/fd/1", "stdout"),
+    ("/proc/self/fd/2", "stderr"),
+    ("/proc/kcore", "core"),
+    ("pts/ptmx", "ptmx"),
+];
+
+/// Mounts `/dev`, and returns it; `None` when a mount of the plan does.
+pub(super) fn mount(root: &Root, dev: &Dev) -> Result<Option<Root>> {
+    let Dev::Fresh { options, attributes, nodes } = dev else { return Ok(None) };
+    let file_system = FileSystem::open("tmpfs")?;
+    file_system.string("source", "tmpfs")?;
+    for (key, value) in options {
+        match value {
+            Some(value) => file_system.string(key, value)?,
+            None => file_system.flag(key)?,
+        }
+    }
+    let dev = Root::new(file_system.mount(*attributes)?);
+    for (target, name) in LINKS {
+        sys(symlinkat(target, &dev, name), || format!("symlinkat({target:?}, /dev, {name:?})"))?;
+    }
+    let mut refused = Vec::new();
+    for node in nodes {
+        if !make_node(&dev, node)? {
+            refused.push(node);
+        }
+    }
+    mount::attach(&dev, root.real_directory(Path::new("/dev"))?)?;
+    refused.into_iter().try_for_each(|node| bind_node(&dev, node))?;
+    Ok(Some(dev))
+}
+
+/// Makes one device file; false when only the host's may make it.
+fn make_node(dev: &Root, node: &Node) -> Result<bool> {
+    let parent = node.path.parent().unwrap_or(Path::new(""));
+    let parent = dev.make(&Path::new("/").join(parent), Make::Directory)?;
+    let Some(name) = node.path.file_name() else { return Ok(true) };
+    let mode = Mode::from_bits_truncate(node.mode);
+    let device = makedev(node.major.into(), node.minor.into());
+    match mknodat(&parent, name, node.kind, mode, device) {
+        Err(Errno::EPERM) => return Ok(false),
+        result => sys(result, || {
+            format!("mknodat(/dev, {:?}, {:?}, {}:{})", node.path, node.kind, node.major, node.minor)
+        })?,
+    }
+    if (node.uid, node.gid) != (0, 0) {
+        let (uid, gid) = (Uid::from_raw(node.uid), Gid::from_raw(node.gid));
+        let result = fchownat(&parent, name, Some(uid), Some(gid), AtFlags::AT_SYMLINK_NOFOLLOW);
+        sys(result, || format!("fchownat(/dev, {:?}, {uid}, {gid})", node.path))?;
+    }
+    Ok(true)
+}
+
+/// Binds the host's device file instead, if it is the device that is meant.
+fn bind_node(dev: &Root, node: &Node) -> Result<()> {
+    let path = Path::new("/dev").join(&node.path);
+    let mount = mount::clone_mount(dev.as_fd(), &path, Reach::Mount)?;
+    let stat = paths::stat(&mount)?;
+    if paths::kind(&stat) != node.kind || stat.st_rdev != makedev(node.major.into(), node.minor.into()) {
+        return Err(SysError::new(
+            format!("{path:?} is not device {}:{}", node.major, node.minor),
+            Errno::ENODEV,
+        )
+        .into());
+    }
+    Ok(mount::attach(mount, dev.make(&Path::new("/").join(&node.path), Make::File)?)?)
+}

@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What runs in the container's first process between clone3 and execve: a
+//! straight line through the plan.
+//!
+//! This is a copy of the shim in new namespaces. It holds the host's rights
+//! until [`credentials`], and sees the host's files until [`rootfs::pivot`]:
+//! nothing of the container's file system is executed or trusted in between,
+//! and every path in it is resolved by descriptor ([`crate::kernel::paths`]).
+
+mod credentials;
+mod dev;
+mod exec;
+mod identity;
+mod limits;
+mod mask;
+mod mounts;
+mod passwd;
+mod rootfs;
+mod stdio;
+mod sysctl;
+
+use std::{
+    convert::Infallible,
+    os::fd::{AsFd as _, OwnedFd},
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
+};
+
+use nix::{
+    fcntl::OFlag,
+    sched::CloneFlags,
+    sys::{prctl, signal::Signal, stat::Mode},
+};
+
+use crate::{
+    kernel::{
+        net,
+        paths::{self, Make},
+        process::{self, CloseRange},
+        sys,
+    },
+    runtime::{During as _, Error, Kind, Plan, Result, Stdio, ToInit, ToShim, tell_shim, wait_for},
+};
+
+/// The descriptor of the socket to the shim.
+const SOCKET: i32 = 3;
+/// Copies are made above these before [`SOCKET`] and the streams are placed.
+const ABOVE: i32 = 10;
+
+/// What init starts with.
+#[derive(Debug)]
+pub(crate) struct Setup<'a> {
+    pub(crate) plan: &'a Plan,
+    pub(crate) socket: OwnedFd,
+    pub(crate) stdio: Stdio,
+    /// What is seen below /sys/fs/cgroup.
+    pub(crate) cgroups: Vec<(String, PathBuf)>,
+}
+
+/// Init: sets the process up and executes the program. Never returns, and
+/// drops nothing of what the shim's memory holds a copy of.
+pub(crate) fn run(setup: Setup<'_>) -> Infallible {
+    let result = catch_unwind(AssertUnwindSafe(|| {
+        let settled = settle(&setup);
+        let (plan, socket, terminal) = settled.inspect_err(|e| {
+            // Without the shim nobody is left to tell.
+            let _ = tell_shim(&setup.socket, &ToShim::Failed(e.clone()));
+        })?;
+        let failed = match follow(plan, &socket, terminal, &setup.cgroups) {
+            Ok(never) => match never {},
+            Err(e) => e,
+        };
+        let _ = tell_shim(&socket, &ToShim::Failed(failed.clone()));
+        Err::<Infallible, _>(failed)
+    }));
+    let status = match result {
+        Ok(Ok(never)) => match never {},
+        Ok(Err(e)) if e.kind() == Kind::ExecNotFound => 127,
+        Ok(Err(e)) if e.kind() == Kind::ExecNotPermitted => 126,
+        Ok(Err(_)) | Err(_) => 125,
+    };
+    process::exit_now(status)
+}
+
+/// The size of the terminal, where there is one.
+type Terminal = Option<crate::kernel::tty::Size>;
+
+/// Leaves the shim behind: its death is ours, its descriptors are closed, and
+/// the streams are where they belong.
+fn settle<'a>(setup: &'a Setup<'_>) -> Result<(&'a Plan, OwnedFd, Terminal)> {
+    // Nothing of the container may look into this process (D7).
+    sys(prctl::set_dumpable(false), || "prctl(PR_SET_DUMPABLE, 0)".to_owned())?;
+    die_with_the_shim()?;
+    let socket = process::duplicate_above(setup.socket.as_fd(), ABOVE)?;
+    let terminal = match &setup.stdio {
+        Stdio::Terminal { rows, columns } => {
+            Some(crate::kernel::tty::Size { rows: *rows, columns: *columns })
+        }
+        Stdio::Pipes { stdin, stdout, stderr } => {
+            stdio::place([stdin.as_fd(), stdout.as_fd(), stderr.as_fd()])?;
+            None
+        }
+    };
+    process::place(socket.as_fd(), SOCKET)?;
+    // What is closed here is owned by values that this process never drops.
+    std::mem::forget(socket);
+    process::close_from(SOCKET.unsigned_abs() + 1, CloseRange::Now)?;
+    Ok((setup.plan, process::adopt(SOCKET)?, terminal))
+}
+
+/// The kernel sends SIGKILL when the shim dies. A shim that is dead already
+/// shows as the end of the socket, which init reads before it executes.
+fn die_with_the_shim() -> Result<()> {
+    Ok(sys(prctl::set_pdeathsig(Signal::SIGKILL), || "prctl(PR_SET_PDEATHSIG, SIGKILL)".to_owned())?)
+}
+
+fn follow(
+    plan: &Plan,
+    socket: &OwnedFd,
+    terminal: Terminal,
+    cgroups: &[(String, PathBuf)],
+) -> Result<Infallible> {
+    let warn = |text: String| tell_shim(socket, &ToShim::Warning(text));
+    // Modes are as the plan says; the container's own mask comes last.
+    nix::sys::stat::umask(Mode::empty());
+    sys(nix::unistd::setsid(), || "setsid()".to_owned())?;
+    join_namespaces(plan)?;
+    name_host(plan)?;
+    if plan.namespaces.new.contains(CloneFlags::CLONE_NEWNET) {
+        net::loopback_up().during(|| "bring the loopback interface up".to_owned())?;
+    }
+    // Taken while the host's files are all there is to see.
+    let proc = paths::host_proc()?;
+    let null = mask::host_null()?;
+    let root = rootfs::attach(plan).during(|| "mount the root file system".to_owned())?;
+    let dev = dev::mount(&root, &plan.dev).during(|| "make /dev".to_owned())?;
+    for mount in &plan.mounts {
+        mounts::mount(&root, mount, cgroups).during(|| format!("mount {}", mount.destination.display()))?;
+    }
+    if let Some(size) = terminal {
+        let master =
+            stdio::open_terminal(&root, dev.as_ref(), size).during(|| "open the terminal".to_owned())?;
+        tell_shim(socket, &ToShim::Console(master))?;
+    }
+    root.make(&plan.process.cwd, Make::Directory)
+        .during(|| format!("make {}", plan.process.cwd.display()))?;
+    sysctl::write(&proc, &plan.sysctls)?;
+    mask::read_only(&root, &plan.read_only)?;
+    mask::hide(&root, &plan.masked, null)?;
+    let user = identity::resolve(&root, &plan.process.identity)?;
+    rootfs::finish(&root, plan)?;
+    rootfs::pivot(&root).during(|| "enter the root file system".to_owned())?;
+    // The shim has been attaching this process all the while.
+    wait_for(socket, ToInit::CgroupReady)?;
+    if plan.namespaces.new_cgroup {
+        sys(nix::sched::unshare(CloneFlags::CLONE_NEWCGROUP), || "unshare(CLONE_NEWCGROUP)".to_owned())?;
+    }
+    process::new_session_keyring()?;
+    credentials::label(&proc, &plan.process)?;
+    drop(proc);
+    limits::set(&plan.process.rlimits, warn)?;
+    stdio::give(user.uid)?;
+    enter_directory(&root, &plan.process.cwd)?;
+    drop((root, dev));
+    credentials::become_user(&user, &plan.process)?;
+    // Changing credentials has cleared it.
+    die_with_the_shim()?;
+    nix::sys::stat::umask(Mode::from_bits_truncate(plan.process.umask));
+    let program = exec::prepare(&plan.process, &user)?;
+    tell_shim(socket, &ToShim::Created)?;
+    wait_for(socket, ToInit::Start)?;
+    process::reset_signals()?;
+    process::close_from(3, CloseRange::AtExec)?;
+    Err(program.execute())
+}
+
+/// Joins what the specification names; the pid namespace the shim has joined.
+fn join_namespaces(plan: &Plan) -> Result<()> {
+    for join in plan.namespaces.join.iter().filter(|join| join.kind != CloneFlags::CLONE_NEWPID) {
+        let namespace = paths::open_host(&join.path, OFlag::O_RDONLY)?;
+        sys(nix::sched::setns(&namespace, join.kind), || format!("setns({:?}, {:?})", join.path, join.kind))?;
+    }
+    Ok(())
+}
+
+fn name_host(plan: &Plan) -> Result<()> {
+    if let Some(name) = &plan.hostname {
+        sys(nix::unistd::sethostname(name), || format!("sethostname({name:?})"))?;
+    }
+    if let Some(name) = &plan.domainname {
+        process::set_domain_name(name)?;
+    }
+    Ok(())
+}
+
+/// Changes to the working directory, and makes sure that it is inside (D6).
+fn enter_directory(root: &paths::Root, path: &Path) -> Result<()> {
+    let directory = root.open(path, OFlag::O_PATH | OFlag::O_DIRECTORY)?;
+    sys(nix::unistd::fchdir(&directory), || format!("fchdir({path:?})"))?;
+    let here = sys(nix::unistd::getcwd(), || "getcwd()".to_owned())?;
+    if here.is_absolute() {
+        return Ok(());
+    }
+    Err(Error::new(Kind::InvalidSpec, format!("process.cwd: {path:?} is outside of the container")))
+}

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+//! One mount of the plan: made detached, with its attributes, then moved onto
+//! a descriptor of its target.
+
+use std::{
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    kernel::{
+        mount::{self, Attributes, FileSystem, Reach, attr},
+        paths::{self, Make, Root},
+    },
+    runtime::{Mount, Result, Source},
+};
+
+pub(super) fn mount(root: &Root, plan: &Mount, cgroups: &[(String, PathBuf)]) -> Result<()> {
+    match &plan.source {
+        Source::FileSystem { kind, options } => {
+            let mount = file_system(kind, options, plan.attributes.set)?;
+            propagate(&mount, plan)?;
+            let target = match kind.as_str() {
+                // D8: what is written to these is trusted to arrive there.
+                "proc" | "sysfs" => root.real_directory(&plan.destination)?,
+                _ => root.make(&plan.destination, Make::Directory)?,
+            };
+            Ok(mount::attach(mount, target)?)
+        }
+        Source::Bind { path, recursive } => bind(root, plan, path, *recursive),
+        Source::Cgroup => cgroup(root, plan, cgroups),
+    }
+}
+
+fn file_system(kind: &str, options: &[(String, Option<String>)], attributes: u64) -> Result<OwnedFd> {
+    let file_system = FileSystem::open(kind)?;
+    file_system.string("source", kind)?;
+    for (key, value) in options {
+        match value {
+            Some(value) => file_system.string(key, value)?,
+            None => file_system.flag(key)?,
+        }
+    }
+    Ok(file_system.mount(attributes)?)
+}
+
+fn bind(root: &Root, plan: &Mount, source: &Path, recursive: bool) -> Result<()> {
+    let mount = mount::clone_mount(root, source, if recursive { Reach::Tree } else { Reach::Mount })?;
+    mount::set_attributes(&mount, Reach::Mount, plan.attributes.change())?;
+    mount::set_attributes(&mount, Reach::Tree, plan.tree_attributes.change())?;
+    propagate(&mount, plan)?;
+    let make = if paths::is_directory(&mount)? { Make::Directory } else { Make::File };
+    // Without links, as for sysfs: a directory of the host stands in for it.
+    let target = if plan.destination == Path::new("/sys") {
+        root.real_directory(&plan.destination)?
+    } else {
+        root.make(&plan.destination, make)?
+    };
+    Ok(mount::attach(mount, target)?)
+}
+
+fn propagate(mount: &OwnedFd, plan: &Mount) -> Result<()> {
+    for propagation in &plan.propagation {
+        let reach = if propagation.recursive { Reach::Tree } else { Reach::Mount };
+        mount::set_attributes(mount, reach, Attributes::propagation(propagation.bits()))?;
+    }
+    Ok(())
+}
+
+/// The container's own cgroups: on v2 its directory, on v1 a directory for
+/// each hierarchy that it is in. The kernel shows each as the root of its
+/// hierarchy once the cgroup namespace is entered.
+fn cgroup(root: &Root, plan: &Mount, cgroups: &[(String, PathBuf)]) -> Result<()> {
+    let own = |directory: &Path| -> Result<OwnedFd> {
+        let mount = mount::clone_mount(root, directory, Reach::Mount)?;
+        mount::set_attributes(&mount, Reach::Mount, plan.attributes.change())?;
+        Ok(mount)
+    };
+    let target = root.make(&plan.destination, Make::Directory)?;
+    if let [(name, directory)] = cgroups
+        && name.is_empty()
+    {
+        return Ok(mount::attach(own(directory)?, target)?);
+    }
+    let options = [("mode".to_owned(), Some("755".to_owned()))];
+    let hierarchies = file_system("tmpfs", &options, plan.attributes.set & !attr::RDONLY)?;
+    mount::attach(&hierarchies, target)?;
+    let inside = Root::new(hierarchies);
+    for (name, directory) in cgroups {
+        let target = inside.make(Path::new(name), Make::Directory)?;
+        mount::attach(own(directory)?, target)?;
+    }
+    Ok(mount::set_attributes(&inside, Reach::Mount, plan.attributes.change())?)
+}

@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The root file system: mounted in the container's own mount namespace only,
+//! and entered by pivot_root.
+
+use std::{
+    os::fd::{AsRawFd as _, OwnedFd},
+    path::{Path, PathBuf},
+};
+
+use nix::{
+    errno::Errno,
+    fcntl::OFlag,
+    mount::{MntFlags, MsFlags},
+};
+
+use crate::{
+    kernel::{
+        self, fd,
+        mount::{self, Attributes, FileSystem, MAX_OPTION, Reach, attr},
+        paths::{self, Root},
+        sys,
+    },
+    runtime::{Error, Plan, Propagation, Result, Rootfs},
+};
+
+/// Mounts the root file system on top of the host's root. Absolute paths
+/// still mean the host: this process's root is the mount below.
+pub(super) fn attach(plan: &Plan) -> Result<Root> {
+    let host = paths::open_host(Path::new("/"), OFlag::O_PATH | OFlag::O_DIRECTORY)?;
+    isolate(&host, plan.propagation)?;
+    let tree = match &plan.rootfs {
+        Rootfs::Overlay { lower, writable, options, .. } => {
+            let directories = writable.as_ref().map(|w| (w.upper.as_path(), w.work.as_path()));
+            overlay(lower, directories, options)?
+        }
+        Rootfs::Bind { source, recursive } => {
+            mount::clone_mount(&host, source, if *recursive { Reach::Tree } else { Reach::Mount })?
+        }
+    };
+    if !paths::is_directory(&tree)? {
+        return Err(Error::invalid("the root file system is no directory"));
+    }
+    mount::attach(&tree, &host)?;
+    Ok(Root::new(tree))
+}
+
+/// Keeps what is mounted here from the host: rslave by default. Where the
+/// specification wants shared mounts, the root alone is made private, so that
+/// the mount on top of it is not shared.
+fn isolate(host: &OwnedFd, propagation: Propagation) -> Result<()> {
+    let reach = if propagation.recursive { Reach::Tree } else { Reach::Mount };
+    if propagation.kind == MsFlags::MS_SHARED {
+        mount::set_attributes(host, Reach::Mount, Attributes::propagation(MsFlags::MS_PRIVATE.bits()))?;
+        return Ok(());
+    }
+    if propagation.kind == MsFlags::MS_UNBINDABLE || !propagation.recursive {
+        mount::set_attributes(host, Reach::Tree, Attributes::propagation(MsFlags::MS_SLAVE.bits()))?;
+    }
+    // An unbindable root could not be left: it is said of the new one.
+    if propagation.kind != MsFlags::MS_UNBINDABLE {
+        mount::set_attributes(host, reach, Attributes::propagation(propagation.bits()))?;
+    }
+    Ok(())
+}
+
+/// A detached overlay.
+fn overlay(
+    lower: &[PathBuf],
+    directories: Option<(&Path, &Path)>,
+    options: &[(String, Option<String>)],
+) -> Result<OwnedFd> {
+    let file_system = FileSystem::open("overlay")?;
+    // Names that fsconfig can't take are given as descriptors' names; these
+    // stay open until the mount is made.
+    let mut open = Vec::new();
+    file_system.string("source", "overlay")?;
+    match add_lower(&file_system, lower, &mut open) {
+        // Linux before 6.5 takes the layers as one string.
+        Err(e) if e.errno() == Errno::EINVAL && open.is_empty() => {
+            let names: Vec<_> = lower.iter().map(|path| path.to_string_lossy()).collect();
+            file_system.string("lowerdir", names.join(":"))?;
+        }
+        result => result?,
+    }
+    if let Some((upper, work)) = directories {
+        file_system.string("upperdir", name(upper, &mut open)?)?;
+        file_system.string("workdir", name(work, &mut open)?)?;
+    }
+    for (key, value) in options {
+        match value {
+            Some(value) => file_system.string(key, value)?,
+            None => file_system.flag(key)?,
+        }
+    }
+    Ok(file_system.mount(0)?)
+}
+
+fn add_lower(file_system: &FileSystem, lower: &[PathBuf], open: &mut Vec<OwnedFd>) -> kernel::Result<()> {
+    lower.iter().try_for_each(|path| file_system.string("lowerdir+", name(path, open)?))
+}
+
+/// `path`, or `/proc/self/fd/N` for one that is too long for fsconfig or
+/// contains what overlayfs gives a meaning.
+fn name(path: &Path, open: &mut Vec<OwnedFd>) -> kernel::Result<PathBuf> {
+    let text = path.as_os_str();
+    let special = |byte: &u8| matches!(byte, b'\\' | b':' | b',');
+    if text.len() <= MAX_OPTION && !text.as_encoded_bytes().iter().any(special) {
+        return Ok(path.to_owned());
+    }
+    let directory = paths::open_host(path, OFlag::O_PATH | OFlag::O_DIRECTORY)?;
+    let name = format!("/proc/self/fd/{}", directory.as_raw_fd());
+    open.push(directory);
+    Ok(name.into())
+}
+
+/// Says of the new root what had to wait until all is in place.
+pub(super) fn finish(root: &Root, plan: &Plan) -> Result<()> {
+    let kind = plan.propagation.kind;
+    if kind == MsFlags::MS_SHARED || kind == MsFlags::MS_UNBINDABLE {
+        let reach = if plan.propagation.recursive { Reach::Tree } else { Reach::Mount };
+        mount::set_attributes(root, reach, Attributes::propagation(plan.propagation.bits()))?;
+    }
+    let read_only = plan.read_only_root || matches!(plan.rootfs, Rootfs::Overlay { read_only: true, .. });
+    if read_only {
+        mount::set_attributes(root, Reach::Mount, Attributes::set(attr::RDONLY))?;
+    }
+    Ok(())
+}
+
+/// Makes `root` the root of this process, and lets go of the host's mounts.
+pub(super) fn pivot(root: &Root) -> Result<()> {
+    sys(nix::unistd::fchdir(root), || format!("fchdir({})", fd(root)))?;
+    // The old root ends up on top of the new one, where "." still leads to it.
+    sys(nix::unistd::pivot_root(".", "."), || "pivot_root(\".\", \".\")".to_owned())?;
+    sys(nix::mount::umount2(".", MntFlags::MNT_DETACH), || "umount2(\".\", MNT_DETACH)".to_owned())?;
+    Ok(sys(nix::unistd::chdir("/"), || "chdir(\"/\")".to_owned())?)
+}

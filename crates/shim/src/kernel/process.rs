@@ -1,0 +1,315 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Processes: `clone3`, pidfds, credentials and what `execve` inherits.
+#![allow(unsafe_code, reason = "system calls without a wrapper in nix or libc")]
+
+use std::{
+    convert::Infallible,
+    ffi::{CString, c_int, c_uint},
+    os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
+};
+
+use nix::errno::Errno;
+
+use super::{Result, SysError, fd};
+
+/// `CLONE_CLEAR_SIGHAND` of linux/sched.h: handlers become SIG_DFL.
+const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
+/// `CLONE_INTO_CGROUP` of linux/sched.h; libc's overflows.
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+/// `_LINUX_CAPABILITY_VERSION_3`.
+const CAPABILITY_VERSION_3: u32 = 0x2008_0522;
+/// `KEYCTL_JOIN_SESSION_KEYRING`.
+const KEYCTL_JOIN_SESSION_KEYRING: c_int = 1;
+/// The kernel's signals are 1 to 64.
+const LAST_SIGNAL: c_int = 64;
+
+/// A child and how to name it for ever.
+#[derive(Debug)]
+pub struct Child {
+    /// Its pid, in our pid namespace.
+    pub pid: u32,
+    /// Its pidfd.
+    pub pidfd: OwnedFd,
+}
+
+/// Clones this process: the child gets a copy of the memory, new namespaces
+/// as `flags` (`CLONE_NEW*`) say, and runs `child`, which must end by execve
+/// or exit.
+///
+/// Only for a process with one thread: the child of another may wait for ever
+/// for a lock that a thread which it doesn't have has taken.
+///
+/// # Errors
+/// Those of clone3(2).
+pub fn clone3(
+    flags: u64,
+    cgroup: Option<BorrowedFd<'_>>,
+    child: impl FnOnce() -> Infallible,
+) -> Result<Child> {
+    let mut pidfd: c_int = -1;
+    // SAFETY: all zeros is a valid `clone_args`: integers only.
+    let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
+    arguments.flags = flags | CLONE_CLEAR_SIGHAND | libc::CLONE_PIDFD as u64;
+    arguments.pidfd = (&raw mut pidfd) as u64;
+    arguments.exit_signal = u64::from(libc::SIGCHLD.unsigned_abs());
+    if let Some(cgroup) = cgroup {
+        arguments.flags |= CLONE_INTO_CGROUP;
+        arguments.cgroup = u64::from(cgroup.as_raw_fd().unsigned_abs());
+    }
+    // SAFETY: without CLONE_VM and with a null stack this is fork: the child
+    // goes on on its own copy of this stack. `arguments` and `pidfd` are alive.
+    let result =
+        unsafe { libc::syscall(libc::SYS_clone3, &raw mut arguments, size_of::<libc::clone_args>()) };
+    if result == 0 {
+        child();
+    }
+    let Ok(pid) = u32::try_from(result) else {
+        return Err(SysError::new(format!("clone3({flags:#x})"), Errno::last()));
+    };
+    // SAFETY: the kernel has just made this descriptor for us alone.
+    Ok(Child { pid, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } })
+}
+
+/// A pidfd for `pid`.
+///
+/// # Errors
+/// ESRCH when there is no such process.
+pub fn pidfd_open(pid: u32) -> Result<OwnedFd> {
+    // SAFETY: only integers are passed.
+    let result = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    match c_int::try_from(result) {
+        // SAFETY: the kernel has just made this descriptor for us alone.
+        Ok(number) if number >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(number) }),
+        _ => Err(SysError::new(format!("pidfd_open({pid})"), Errno::last())),
+    }
+}
+
+/// Sends `signal`; 0 only asks whether the process is there.
+///
+/// # Errors
+/// ESRCH when the process has ended and been reaped.
+pub fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: c_int) -> Result<()> {
+    // SAFETY: a null siginfo means what kill(2) would send.
+    let result = unsafe {
+        libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, std::ptr::null::<u8>(), 0)
+    };
+    check(result, || format!("pidfd_send_signal({}, {signal})", fd(pidfd)))
+}
+
+/// What happens to the descriptors from a number on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CloseRange {
+    /// They are closed now.
+    Now,
+    /// They are closed by execve.
+    AtExec,
+}
+
+/// Closes all descriptors from `first` on. `Now` also closes what values of
+/// this process still own: only for a child that won't use or drop them.
+///
+/// # Errors
+/// Those of close_range(2).
+pub fn close_from(first: u32, how: CloseRange) -> Result<()> {
+    let flags = match how {
+        CloseRange::Now => 0,
+        CloseRange::AtExec => libc::CLOSE_RANGE_CLOEXEC,
+    };
+    // SAFETY: only integers are passed. That no value uses a descriptor that
+    // is closed here is what the caller promises.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first, c_uint::MAX, flags) };
+    check(result, || format!("close_range({first}, ~0, {how:?})"))
+}
+
+/// Duplicates `from` to the descriptor `number`, whatever that was, without
+/// `O_CLOEXEC`.
+///
+/// # Errors
+/// Those of dup3(2) and fcntl(2).
+pub fn place(from: BorrowedFd<'_>, number: c_int) -> Result<()> {
+    // SAFETY: only integers are passed; `number` is 0 to 3, which nothing owns
+    // in the child that calls this.
+    let result = if from.as_raw_fd() == number {
+        // SAFETY: as above.
+        unsafe { libc::fcntl(number, libc::F_SETFD, 0) }
+    } else {
+        // SAFETY: as above.
+        unsafe { libc::dup2(from.as_raw_fd(), number) }
+    };
+    check(result.min(0).into(), || format!("dup2({}, {number})", fd(from)))
+}
+
+/// A copy of `from` with a number of at least `lowest`.
+///
+/// # Errors
+/// Those of fcntl(2).
+pub fn duplicate_above(from: BorrowedFd<'_>, lowest: c_int) -> Result<OwnedFd> {
+    // SAFETY: only integers are passed.
+    let number = unsafe { libc::fcntl(from.as_raw_fd(), libc::F_DUPFD_CLOEXEC, lowest) };
+    if number < 0 {
+        return Err(SysError::new(format!("fcntl({}, F_DUPFD_CLOEXEC, {lowest})", fd(from)), Errno::last()));
+    }
+    // SAFETY: the kernel has just made this descriptor for us alone.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Takes over the descriptor `number` that [`place`] has put there.
+///
+/// # Errors
+/// EBADF when there is none.
+pub fn adopt(number: c_int) -> Result<OwnedFd> {
+    // SAFETY: only integers are passed.
+    let flags = unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) };
+    if flags < 0 {
+        return Err(SysError::new(format!("fcntl({number}, F_SETFD)"), Errno::last()));
+    }
+    // SAFETY: it is open, and the caller has put it there for itself.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Unblocks all signals and gives each its default disposition: what a
+/// program may expect to inherit, and what Rust's own start-up (SIGPIPE) and
+/// the shim change.
+///
+/// # Errors
+/// Those of sigprocmask(2).
+pub fn reset_signals() -> Result<()> {
+    for signal in 1..=LAST_SIGNAL {
+        // KILL and STOP can't be changed, 32 and 33 belong to the C library:
+        // for these the call fails, and their disposition is the default.
+        // SAFETY: SIG_DFL is a valid disposition; no handler is installed.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    let none = nix::sys::signal::SigSet::empty();
+    super::sys(none.thread_set_mask(), || "sigprocmask(SIG_SETMASK, [])".to_owned())
+}
+
+/// A set of capabilities, bit n for capability n.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CapSets {
+    /// What may be used now.
+    pub effective: u64,
+    /// What may be made effective.
+    pub permitted: u64,
+    /// What execve of a file with capabilities may add.
+    pub inheritable: u64,
+}
+
+/// capset(2) for this thread.
+///
+/// # Errors
+/// EPERM when the permitted set would grow.
+pub fn set_capabilities(sets: CapSets) -> Result<()> {
+    #[repr(C)]
+    struct Header {
+        version: u32,
+        pid: c_int,
+    }
+    #[repr(C)]
+    struct Data {
+        effective: u32,
+        permitted: u32,
+        inheritable: u32,
+    }
+    #[expect(clippy::cast_possible_truncation, reason = "the two halves of the 64 bits")]
+    let half = |shift: u32| Data {
+        effective: (sets.effective >> shift) as u32,
+        permitted: (sets.permitted >> shift) as u32,
+        inheritable: (sets.inheritable >> shift) as u32,
+    };
+    let header = Header { version: CAPABILITY_VERSION_3, pid: 0 };
+    let data = [half(0), half(32)];
+    // SAFETY: header and data have the layout of version 3 and outlive the call.
+    let result = unsafe { libc::syscall(libc::SYS_capset, &raw const header, data.as_ptr()) };
+    check(result, || format!("capset({sets:x?})"))
+}
+
+/// Drops a capability from the bounding set; one that the kernel doesn't have
+/// is none.
+///
+/// # Errors
+/// EPERM without CAP_SETPCAP.
+pub fn drop_bounding(capability: u8) -> Result<()> {
+    match prctl(libc::PR_CAPBSET_DROP, capability.into(), 0) {
+        Err(e) if e.errno() == Errno::EINVAL => Ok(()),
+        result => result,
+    }
+}
+
+/// Empties the ambient set, or raises a capability in it.
+///
+/// # Errors
+/// EPERM when it is not permitted and inheritable.
+pub fn set_ambient(capabilities: u64) -> Result<()> {
+    prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL.unsigned_abs().into(), 0)?;
+    for capability in (0..64).filter(|bit| capabilities & (1 << bit) != 0) {
+        prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE.unsigned_abs().into(), capability)?;
+    }
+    Ok(())
+}
+
+fn prctl(option: c_int, two: libc::c_ulong, three: libc::c_ulong) -> Result<()> {
+    let zero: libc::c_ulong = 0;
+    // SAFETY: these options take integers only.
+    let result = unsafe { libc::prctl(option, two, three, zero, zero) };
+    check(result.into(), || format!("prctl({option}, {two}, {three})"))
+}
+
+/// Joins a new, anonymous session keyring, so that a container neither sees
+/// nor fills the shim's. A kernel without keys has none to share.
+///
+/// # Errors
+/// EDQUOT, ENOMEM.
+pub fn new_session_keyring() -> Result<()> {
+    // SAFETY: a null name asks for an anonymous keyring.
+    let result = unsafe {
+        libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, std::ptr::null::<u8>(), 0, 0, 0)
+    };
+    match check(result.min(0), || "keyctl(KEYCTL_JOIN_SESSION_KEYRING, NULL)".to_owned()) {
+        Err(e) if e.errno() == Errno::ENOSYS => Ok(()),
+        result => result,
+    }
+}
+
+/// setdomainname(2).
+///
+/// # Errors
+/// EINVAL for more than 64 bytes.
+pub fn set_domain_name(name: &str) -> Result<()> {
+    // SAFETY: pointer and length describe `name`.
+    let result = unsafe { libc::setdomainname(name.as_ptr().cast(), name.len()) };
+    check(result.into(), || format!("setdomainname({name:?})"))
+}
+
+/// execve(2); returns only when it failed.
+pub fn execve(path: &std::ffi::CStr, arguments: &[CString], environment: &[CString]) -> Errno {
+    match nix::unistd::execve(path, arguments, environment) {
+        Ok(never) => match never {},
+        Err(errno) => errno,
+    }
+}
+
+/// _exit(2): ends the process without running anything that the parent's
+/// memory, of which this is a copy, has registered.
+pub fn exit_now(status: c_int) -> Infallible {
+    // SAFETY: always safe: it does not return.
+    unsafe { libc::_exit(status) }
+}
+
+/// Whether `pidfd` belongs to a process that still runs.
+///
+/// # Errors
+/// Those of poll(2).
+pub fn is_running(pidfd: impl AsFd) -> Result<bool> {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    let mut set = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+    super::sys(poll(&mut set, PollTimeout::ZERO), || "poll(pidfd)".to_owned()).map(|ready| ready == 0)
+}
+
+fn check(result: libc::c_long, call: impl FnOnce() -> String) -> Result<()> {
+    if result == 0 {
+        return Ok(());
+    }
+    let errno = Errno::last();
+    Err(SysError::new(call(), errno))
+}

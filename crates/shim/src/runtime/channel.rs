@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the shim and a container's init say to each other, one message a
+//! packet. A first byte tells which; nothing in them comes from a container.
+//!
+//! ```text
+//! shim                          init
+//!                 ←  Warning(text)      any number
+//! CgroupReady     →                     it is in all its cgroups
+//!                 ←  Console + fd       a terminal was asked for
+//!                 ←  Created            all but execve is done
+//! Start           →
+//!                 ←  (end of file)      execve closed the socket
+//! ```
+//! Instead of any of its messages init may send `Failed` and end.
+
+use std::{
+    os::fd::{AsFd, OwnedFd},
+    time::Instant,
+};
+
+use super::error::{Error, Kind, Result};
+use crate::kernel::socket;
+
+/// Longer texts are cut: a message is one packet.
+const MAX_TEXT: usize = 4096;
+
+/// From the shim to init.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum ToInit {
+    CgroupReady = b'g',
+    Start = b's',
+}
+
+/// From init to the shim.
+#[derive(Debug)]
+pub(crate) enum ToShim {
+    Warning(String),
+    Console(OwnedFd),
+    Created,
+    Failed(Error),
+    /// Init has executed its program, or died.
+    End,
+}
+
+/// Sends to init.
+pub(crate) fn tell_init(socket: impl AsFd, message: ToInit) -> Result<()> {
+    Ok(socket::send(socket, &[message as u8], None)?)
+}
+
+/// Waits for `message` from the shim.
+///
+/// # Errors
+/// When the shim has died, or says something else.
+pub(crate) fn wait_for(socket: impl AsFd, message: ToInit) -> Result<()> {
+    let mut buffer = [0; 1];
+    match socket::receive(socket, &mut buffer, None)? {
+        (1, None) if buffer[0] == message as u8 => Ok(()),
+        _ => Err(Error::new(Kind::Os, format!("the shim ended before it said {message:?}"))),
+    }
+}
+
+/// Sends to the shim.
+pub(crate) fn tell_shim(socket: impl AsFd, message: &ToShim) -> Result<()> {
+    let (bytes, descriptor) = match message {
+        ToShim::Warning(text) => (with_text(&[b'w'], text), None),
+        ToShim::Console(master) => (vec![b't'], Some(master)),
+        ToShim::Created => (vec![b'c'], None),
+        ToShim::Failed(e) => (with_text(&[b'f', kind_to_byte(e.kind())], &e.to_string()), None),
+        ToShim::End => return Ok(()),
+    };
+    Ok(socket::send(socket, &bytes, descriptor)?)
+}
+
+/// The next message of init.
+///
+/// # Errors
+/// ETIMEDOUT, or a message that init doesn't send.
+pub(crate) fn from_init(socket: impl AsFd, deadline: Instant) -> Result<ToShim> {
+    let mut buffer = [0; MAX_TEXT + 2];
+    let (length, descriptor) = socket::receive(socket, &mut buffer, Some(deadline))?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    match (&buffer[..length], descriptor) {
+        ([], None) => Ok(ToShim::End),
+        ([b'w', rest @ ..], None) => Ok(ToShim::Warning(text(rest))),
+        ([b't'], Some(master)) => Ok(ToShim::Console(master)),
+        ([b'c'], None) => Ok(ToShim::Created),
+        ([b'f', kind, rest @ ..], None) => Ok(ToShim::Failed(Error::new(kind_from_byte(*kind), text(rest)))),
+        (other, _) => Err(Error::new(Kind::Os, format!("init sent {:?}", text(other)))),
+    }
+}
+
+fn with_text(head: &[u8], text: &str) -> Vec<u8> {
+    let mut bytes = head.to_vec();
+    bytes.extend_from_slice(&text.as_bytes()[..text.floor_char_boundary(MAX_TEXT)]);
+    bytes
+}
+
+const KINDS: [(Kind, u8); 6] = [
+    (Kind::ExecNotFound, b'n'),
+    (Kind::ExecNotPermitted, b'p'),
+    (Kind::InvalidSpec, b'i'),
+    (Kind::NotRunning, b'r'),
+    (Kind::Unsupported, b'u'),
+    (Kind::Os, b'o'),
+];
+
+fn kind_to_byte(kind: Kind) -> u8 {
+    KINDS.iter().find(|(k, _)| *k == kind).map_or(b'o', |(_, byte)| *byte)
+}
+
+fn kind_from_byte(byte: u8) -> Kind {
+    KINDS.iter().find(|(_, b)| *b == byte).map_or(Kind::Os, |(kind, _)| *kind)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn every_kind_survives_the_way() {
+        let (a, b) = socket::pair().expect("pair");
+        for (kind, _) in KINDS {
+            let sent = Error::new(kind, "x".repeat(5000));
+            tell_shim(&a, &ToShim::Failed(sent)).expect("send");
+            let deadline = Instant::now() + Duration::from_secs(5);
+            let ToShim::Failed(received) = from_init(&b, deadline).expect("receive") else { panic!("kind") };
+            assert_eq!(received, Error::new(kind, "x".repeat(4096)));
+        }
+    }
+
+    #[test]
+    fn a_dead_shim_is_noticed() {
+        let (a, b) = socket::pair().expect("pair");
+        tell_init(&a, ToInit::CgroupReady).expect("send");
+        wait_for(&b, ToInit::CgroupReady).expect("ready");
+        drop(a);
+        wait_for(&b, ToInit::Start).expect_err("the other end is closed");
+    }
+}

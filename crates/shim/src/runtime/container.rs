@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A container that has been created.
+
+use std::{
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    time::{Duration, Instant},
+};
+
+use nix::{
+    errno::Errno,
+    sys::wait::{Id, WaitPidFlag, waitid},
+};
+
+use super::{
+    channel::{self, ToInit, ToShim},
+    error::{Error, Kind, Result},
+};
+use crate::{
+    cgroup::Group,
+    kernel::{process, process::Child, sys},
+};
+
+/// How long execve may take; a program on a dead network file system would
+/// take for ever.
+const EXECUTED_WITHIN: Duration = Duration::from_secs(30);
+
+/// A container: its first process and its cgroups.
+///
+/// Dropping it leaves both as they are; [`Container::cleanup`] ends them.
+#[derive(Debug)]
+pub struct Container {
+    child: Child,
+    /// To init, until it has executed its program.
+    socket: Option<OwnedFd>,
+    console: Option<OwnedFd>,
+    group: Group,
+    warnings: Vec<String>,
+}
+
+impl Container {
+    pub(super) fn new(child: Child, socket: OwnedFd, group: Group, warnings: Vec<String>) -> Self {
+        Self { child, socket: Some(socket), console: None, group, warnings }
+    }
+
+    /// The pid of its first process, in the shim's pid namespace.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.pid
+    }
+
+    /// The pidfd of its first process: readable when it has ended.
+    #[must_use]
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.child.pidfd.as_fd()
+    }
+
+    /// The master side of its terminal, once.
+    pub fn take_console(&mut self) -> Option<OwnedFd> {
+        self.console.take()
+    }
+
+    /// What the specification asked for and the host could only do in part.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// Lets its first process execute the program.
+    ///
+    /// # Errors
+    /// `ExecNotFound` and `ExecNotPermitted` when the program can't be
+    /// executed: the process has ended then, and waits to be reaped.
+    /// `NotRunning` when it has been started before.
+    pub fn start(&mut self) -> Result<()> {
+        let Some(socket) = self.socket.take() else {
+            return Err(Error::new(Kind::NotRunning, "the container has been started already"));
+        };
+        if channel::tell_init(&socket, ToInit::Start).is_err() {
+            return Err(Error::new(Kind::NotRunning, "the container's first process has ended"));
+        }
+        match channel::from_init(&socket, Instant::now() + EXECUTED_WITHIN)? {
+            ToShim::End => Ok(()),
+            ToShim::Failed(e) => Err(e),
+            other => Err(Error::new(Kind::Os, format!("init sent {other:?} after its start"))),
+        }
+    }
+
+    /// Sends `signal` to the first process, or to `all`.
+    ///
+    /// # Errors
+    /// `NotRunning` when the first process has ended.
+    pub fn kill(&self, signal: i32, all: bool) -> Result<()> {
+        if all {
+            return self.group.signal(signal);
+        }
+        match process::pidfd_send_signal(self.pidfd(), signal) {
+            Err(e) if e.errno() == Errno::ESRCH => {
+                Err(Error::new(Kind::NotRunning, "the container's first process has ended"))
+            }
+            result => Ok(result?),
+        }
+    }
+
+    /// Whether the kernel has killed one of its processes for want of memory.
+    /// Counted by its cgroup: ask before [`Self::cleanup`].
+    #[must_use]
+    pub fn oom_killed(&self) -> bool {
+        self.group.oom_killed()
+    }
+
+    /// All its processes, in the shim's pid namespace.
+    ///
+    /// # Errors
+    /// When its cgroup can't be read.
+    pub fn pids(&self) -> Result<Vec<u32>> {
+        self.group.pids()
+    }
+
+    /// Kills what is left of it and removes its cgroups; may be repeated. The
+    /// first process is still to be reaped.
+    ///
+    /// # Errors
+    /// When a process doesn't die within ten seconds.
+    pub fn cleanup(&mut self) -> Result<()> {
+        self.socket = None;
+        self.group.remove()
+    }
+
+    /// Ends a container that nobody will hear of, its first process reaped.
+    pub(super) fn destroy(&mut self) -> Result<()> {
+        match process::pidfd_send_signal(self.pidfd(), libc::SIGKILL) {
+            Err(e) if e.errno() == Errno::ESRCH => {}
+            result => result?,
+        }
+        loop {
+            match waitid(Id::PIDFd(self.pidfd()), WaitPidFlag::WEXITED) {
+                Err(Errno::EINTR) => {}
+                Err(Errno::ECHILD) => break,
+                result => {
+                    sys(result, || format!("waitid({})", self.pid()))?;
+                    break;
+                }
+            }
+        }
+        self.cleanup()
+    }
+
+    pub(super) fn group(&self) -> &Group {
+        &self.group
+    }
+
+    /// The socket to init, while it has not been started.
+    pub(super) fn socket(&self) -> BorrowedFd<'_> {
+        self.socket.as_ref().map_or(self.child.pidfd.as_fd(), |socket| socket.as_fd())
+    }
+
+    pub(super) fn set_console(&mut self, master: OwnedFd) {
+        self.console = Some(master);
+    }
+
+    pub(super) fn warn(&mut self, text: String) {
+        self.warnings.push(text);
+    }
+}

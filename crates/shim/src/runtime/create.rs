@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The shim's half of a creation: cgroups, clone3, and following init until
+//! it is ready to execute.
+//!
+//! The shim attaches init to its v1 cgroups while init mounts: that attach is
+//! the longest single wait of a start.
+
+use std::{
+    fs::File,
+    os::fd::{AsFd as _, OwnedFd},
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use nix::{errno::Errno, fcntl::OFlag, sched::CloneFlags};
+
+use super::{
+    Create, Stdio,
+    channel::{self, ToInit, ToShim},
+    container::Container,
+    error::{During as _, Error, Kind, Result},
+    group_name,
+    plan::{self, Namespaces, Plan},
+};
+use crate::{
+    cgroup::{Group, Layout, Limits},
+    init::{self, Setup},
+    kernel::{SysError, paths, process, process::Child, socket, sys},
+};
+
+/// How long init may take for all of its work; mounts of a dead network file
+/// system would take for ever.
+const CREATED_WITHIN: Duration = Duration::from_secs(60);
+
+/// Creates a container: when this returns, its first process has done
+/// everything but execve, and waits for [`Container::start`].
+///
+/// # Errors
+/// Of every kind; nothing is left of the container then.
+pub fn create(request: Create<'_>) -> Result<Container> {
+    let plan = plan::plan(&request.spec, request.bundle, request.rootfs, request.user)?;
+    check_stdio(&plan, &request.stdio)?;
+    let mut warnings = Vec::new();
+    let limits = Limits { resources: &plan.resources, devices: &plan.devices };
+    let name = group_name(request.namespace, request.id);
+    let group = Group::make(&Layout::of_host()?, request.cgroup_parent, &name, &limits, &mut warnings)
+        .during(|| format!("make the cgroups of {}", request.id))?;
+    match clone_init(&plan, &group, request.stdio) {
+        Ok((child, socket)) => {
+            let mut container = Container::new(child, socket, group, warnings);
+            match follow(&mut container, &plan) {
+                Ok(()) => Ok(container),
+                Err(e) => Err(abandon(container, e)),
+            }
+        }
+        Err(e) => {
+            // Empty as they are, only the first error matters.
+            let _ = group.remove();
+            Err(e)
+        }
+    }
+}
+
+fn check_stdio(plan: &Plan, stdio: &Stdio) -> Result<()> {
+    match (plan.process.terminal, stdio) {
+        (true, Stdio::Pipes { .. }) => Err(Error::invalid("process.terminal is set, but there are pipes")),
+        (false, Stdio::Terminal { .. }) => Err(Error::invalid("process.terminal is not set, but wanted")),
+        _ => Ok(()),
+    }
+}
+
+/// Clones init into its namespaces and its v2 cgroup.
+fn clone_init(plan: &Plan, group: &Group, stdio: Stdio) -> Result<(Child, OwnedFd)> {
+    let (ours, theirs) = socket::pair()?;
+    let cgroup = group.open_unified()?;
+    let setup = Setup { plan, socket: theirs, stdio, cgroups: group.view() };
+    let flags = u64::from(plan.namespaces.new.bits().cast_unsigned());
+    let _pid_namespace = JoinedPid::enter(&plan.namespaces)?;
+    let child = process::clone3(flags, cgroup.as_ref().map(|fd| fd.as_fd()), || init::run(setup))?;
+    Ok((child, ours))
+}
+
+/// While it lives, children of the shim begin in a pid namespace that the
+/// specification names.
+struct JoinedPid(Option<File>);
+
+impl JoinedPid {
+    fn enter(namespaces: &Namespaces) -> Result<Self> {
+        let Some(join) = namespaces.join.iter().find(|join| join.kind == CloneFlags::CLONE_NEWPID) else {
+            return Ok(Self(None));
+        };
+        let own = "/proc/self/ns/pid";
+        let own = File::open(own).map_err(|e| SysError::from_io(format!("open({own:?})"), &e))?;
+        let theirs = paths::open_host(&join.path, OFlag::O_RDONLY)?;
+        sys(nix::sched::setns(&theirs, CloneFlags::CLONE_NEWPID), || {
+            format!("setns({:?}, CLONE_NEWPID)", join.path)
+        })?;
+        Ok(Self(Some(own)))
+    }
+}
+
+impl Drop for JoinedPid {
+    fn drop(&mut self) {
+        if let Some(own) = &self.0 {
+            // It worked in the other direction; a failure would show at the
+            // next clone3, which makes no container without its namespaces.
+            let _ = nix::sched::setns(own, CloneFlags::CLONE_NEWPID);
+        }
+    }
+}
+
+/// Does what only the shim can do for init, and waits until it is ready.
+fn follow(container: &mut Container, plan: &Plan) -> Result<()> {
+    if let Some(score) = plan.process.oom_score_adj {
+        set_oom_score(container, score)?;
+    }
+    container.group().attach(container.pid()).during(|| "enter the cgroups".to_owned())?;
+    let deadline = Instant::now() + CREATED_WITHIN;
+    // Init that has died already has left a message that says why.
+    let _ = channel::tell_init(container.socket(), ToInit::CgroupReady);
+    loop {
+        match channel::from_init(container.socket(), deadline)? {
+            ToShim::Warning(text) => container.warn(text),
+            ToShim::Console(master) => container.set_console(master),
+            ToShim::Created => return Ok(()),
+            ToShim::Failed(e) => return Err(e),
+            ToShim::End => return Err(died(container)),
+        }
+    }
+}
+
+/// How likely the kernel kills it first. Lowering needs CAP_SYS_RESOURCE:
+/// without it the container keeps the shim's.
+fn set_oom_score(container: &mut Container, score: i32) -> Result<()> {
+    let path = format!("{}/oom_score_adj", container.pid());
+    match paths::write_proc(paths::host_proc()?, Path::new(&path), score.to_string().as_bytes()) {
+        Err(e) if matches!(e.errno(), Errno::EPERM | Errno::EACCES) => {
+            container.warn(format!("oom_score_adj stays as it is: {e}"));
+            Ok(())
+        }
+        result => Ok(result?),
+    }
+}
+
+/// Init ended without a word: the kernel killed it.
+fn died(container: &Container) -> Error {
+    let why = if container.oom_killed() {
+        "the memory limit is too low: the container's first process was killed before it could start"
+    } else {
+        "the container's first process was killed before it could start"
+    };
+    Error::new(Kind::Os, why)
+}
+
+/// Removes what has been made, and returns the first error.
+fn abandon(mut container: Container, e: Error) -> Error {
+    match container.destroy() {
+        Ok(()) => e,
+        Err(second) => Error::new(e.kind(), format!("{e} (and then: {second})")),
+    }
+}

@@ -1,0 +1,365 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The mounts of a specification: fstab-style options become attributes,
+//! propagation, and options for the file system.
+//!
+//! `/dev` is apart: it is always a fresh tmpfs that init fills (D9), unless
+//! the specification binds a directory there.
+
+use std::path::{Component, Path, PathBuf};
+
+use nix::mount::MsFlags;
+
+use super::super::error::{Error, Result};
+use super::devices::Node;
+use crate::kernel::mount::attr;
+
+/// What may be mounted below /proc: files whose content the host or a
+/// monitoring file system provides (D8).
+const BELOW_PROC: [&str; 10] = [
+    "/proc/cpuinfo",
+    "/proc/diskstats",
+    "/proc/loadavg",
+    "/proc/meminfo",
+    "/proc/slabinfo",
+    "/proc/stat",
+    "/proc/swaps",
+    "/proc/uptime",
+    "/proc/sys/crypto/fips_enabled",
+    "/proc/sys/kernel/ns_last_pid",
+];
+
+/// One mount.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Mount {
+    /// Absolute, without `.` and `..`.
+    pub(crate) destination: PathBuf,
+    pub(crate) source: Source,
+    pub(crate) attributes: Attributes,
+    /// Of the whole tree that a bind brings along.
+    pub(crate) tree_attributes: Attributes,
+    pub(crate) propagation: Vec<Propagation>,
+}
+
+/// What is mounted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// A new file system.
+    FileSystem { kind: String, options: Vec<(String, Option<String>)> },
+    /// A file or directory of the host.
+    Bind { path: PathBuf, recursive: bool },
+    /// The container's own directories of the cgroup hierarchies.
+    Cgroup,
+}
+
+/// Attributes to set and to clear.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Attributes {
+    pub(crate) set: u64,
+    pub(crate) clear: u64,
+}
+
+impl Attributes {
+    /// The later option wins, as in fstab.
+    fn apply(&mut self, set: u64, clear: u64) {
+        self.set = (self.set & !clear) | set;
+        self.clear = (self.clear | clear) & !set;
+    }
+
+    /// As mount_setattr(2) takes them: access times are cleared as one field.
+    pub(crate) fn change(self) -> crate::kernel::mount::Attributes {
+        let atime = if (self.set | self.clear) & attr::ATIME == 0 { 0 } else { attr::ATIME };
+        crate::kernel::mount::Attributes::change(self.set, self.clear | atime)
+    }
+}
+
+/// How mount events travel between copies of a mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Propagation {
+    /// MS_SHARED, MS_SLAVE, MS_PRIVATE or MS_UNBINDABLE.
+    pub(crate) kind: MsFlags,
+    pub(crate) recursive: bool,
+}
+
+impl Propagation {
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let (recursive, name) = match text.strip_prefix('r') {
+            Some(name) => (true, name),
+            None => (false, text),
+        };
+        let kind = match name {
+            "shared" => MsFlags::MS_SHARED,
+            "slave" => MsFlags::MS_SLAVE,
+            "private" => MsFlags::MS_PRIVATE,
+            "unbindable" => MsFlags::MS_UNBINDABLE,
+            _ => return None,
+        };
+        Some(Self { kind, recursive })
+    }
+
+    /// As mount_setattr(2) takes it.
+    pub(crate) fn bits(self) -> u64 {
+        self.kind.bits()
+    }
+}
+
+/// What `/dev` is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Dev {
+    /// A tmpfs with these options and attributes, and these nodes in it.
+    Fresh { options: Vec<(String, Option<String>)>, attributes: u64, nodes: Vec<Node> },
+    /// One of the mounts binds a directory there.
+    Bound,
+}
+
+pub(super) fn plan(mounts: &[oci_spec::runtime::Mount]) -> Result<(Dev, Vec<Mount>)> {
+    let mut dev = None;
+    let mut planned = Vec::with_capacity(mounts.len());
+    for mount in mounts {
+        let mount = one(mount)?;
+        if mount.destination != Path::new("/dev") {
+            planned.push(mount);
+            continue;
+        }
+        dev = Some(match mount.source {
+            Source::FileSystem { ref kind, ref options } if kind == "tmpfs" => {
+                let attributes = mount.attributes.set;
+                Dev::Fresh { options: options.clone(), attributes, nodes: Vec::new() }
+            }
+            Source::Bind { .. } => {
+                planned.push(mount);
+                Dev::Bound
+            }
+            _ => return Err(Error::invalid("mounts: /dev is a tmpfs, or a bind")),
+        });
+    }
+    Ok((dev.unwrap_or_else(default_dev), planned))
+}
+
+fn default_dev() -> Dev {
+    let option = |key: &str, value: &str| (key.to_owned(), Some(value.to_owned()));
+    Dev::Fresh {
+        options: vec![option("mode", "755"), option("size", "65536k")],
+        attributes: attr::NOSUID | attr::STRICTATIME,
+        nodes: Vec::new(),
+    }
+}
+
+fn one(mount: &oci_spec::runtime::Mount) -> Result<Mount> {
+    let destination = normalize(mount.destination());
+    let has_mappings = |list: &Option<Vec<_>>| list.as_ref().is_some_and(|l| !l.is_empty());
+    if has_mappings(mount.uid_mappings()) || has_mappings(mount.gid_mappings()) {
+        return Err(Error::unsupported("mounts[].uidMappings"));
+    }
+    let mut plan = Mount {
+        destination,
+        source: Source::Cgroup,
+        attributes: Attributes::default(),
+        tree_attributes: Attributes::default(),
+        propagation: Vec::new(),
+    };
+    let (mut bind, mut data) = (None, Vec::new());
+    for option in mount.options().as_deref().unwrap_or_default() {
+        match option.as_str() {
+            "" | "defaults" => {}
+            "bind" => bind = bind.or(Some(false)),
+            "rbind" => bind = Some(true),
+            "idmap" | "ridmap" | "tmpcopyup" => {
+                return Err(Error::unsupported(&format!("mounts[].options {option:?}")));
+            }
+            text => apply(text, &mut plan, &mut data),
+        }
+    }
+    plan.source = source(mount, bind, data)?;
+    check_destination(&plan)?;
+    Ok(plan)
+}
+
+fn apply(option: &str, plan: &mut Mount, data: &mut Vec<(String, Option<String>)>) {
+    if let Some(propagation) = Propagation::parse(option) {
+        plan.propagation.push(propagation);
+    } else if let Some((set, clear)) = attribute(option) {
+        plan.attributes.apply(set, clear);
+    } else if let Some((set, clear)) = option.strip_prefix('r').and_then(attribute) {
+        plan.tree_attributes.apply(set, clear);
+    } else {
+        match option.split_once('=') {
+            Some((key, value)) => data.push((key.to_owned(), Some(value.to_owned()))),
+            None => data.push((option.to_owned(), None)),
+        }
+    }
+}
+
+/// The attributes that an option sets and clears.
+fn attribute(option: &str) -> Option<(u64, u64)> {
+    Some(match option {
+        "ro" => (attr::RDONLY, 0),
+        "rw" => (0, attr::RDONLY),
+        "nosuid" => (attr::NOSUID, 0),
+        "suid" => (0, attr::NOSUID),
+        "nodev" => (attr::NODEV, 0),
+        "dev" => (0, attr::NODEV),
+        "noexec" => (attr::NOEXEC, 0),
+        "exec" => (0, attr::NOEXEC),
+        "nodiratime" => (attr::NODIRATIME, 0),
+        "diratime" => (0, attr::NODIRATIME),
+        "nosymfollow" => (attr::NOSYMFOLLOW, 0),
+        "symfollow" => (0, attr::NOSYMFOLLOW),
+        // Access times are one field of several bits: it is cleared whole.
+        "noatime" => (attr::NOATIME, attr::ATIME),
+        "strictatime" => (attr::STRICTATIME, attr::ATIME),
+        "relatime" | "atime" | "norelatime" | "nostrictatime" => (0, attr::ATIME),
+        _ => return None,
+    })
+}
+
+fn source(
+    mount: &oci_spec::runtime::Mount,
+    bind: Option<bool>,
+    data: Vec<(String, Option<String>)>,
+) -> Result<Source> {
+    let kind = mount.typ().as_deref().unwrap_or_default();
+    if let Some(recursive) = bind.or((kind == "bind").then_some(false)) {
+        let Some(path) = mount.source().clone().filter(|path| path.is_absolute()) else {
+            return Err(Error::invalid(format!(
+                "mounts: {:?}: the source of a bind is an absolute path",
+                mount.destination()
+            )));
+        };
+        if let Some((key, _)) = data.first() {
+            return Err(Error::invalid(format!("mounts: {path:?}: a bind has no option {key:?}")));
+        }
+        return Ok(Source::Bind { path, recursive });
+    }
+    match kind {
+        "" => Err(Error::invalid(format!("mounts: {:?} has no type", mount.destination()))),
+        "cgroup" | "cgroup2" => Ok(Source::Cgroup),
+        _ => Ok(Source::FileSystem { kind: kind.to_owned(), options: data }),
+    }
+}
+
+/// D8: what may be where.
+fn check_destination(mount: &Mount) -> Result<()> {
+    let destination = &mount.destination;
+    let refuse = |why: &str| Err(Error::invalid(format!("mounts: {}: {why}", destination.display())));
+    let is = |wanted: &str| matches!(&mount.source, Source::FileSystem { kind, .. } if kind == wanted);
+    if destination == Path::new("/") {
+        return refuse("the root is not a mount");
+    }
+    if destination == Path::new("/proc") && !is("proc") {
+        return refuse("only a proc file system may be mounted there");
+    }
+    if destination == Path::new("/sys") && !is("sysfs") && !matches!(mount.source, Source::Bind { .. }) {
+        return refuse("only a sysfs may be mounted there");
+    }
+    let allowed = BELOW_PROC.iter().any(|path| destination == Path::new(path));
+    if destination != Path::new("/proc") && destination.starts_with("/proc") && !allowed {
+        return refuse("nothing may be mounted there");
+    }
+    Ok(())
+}
+
+/// An absolute path without `.` and `..`; what leaves the root ends at it.
+pub(super) fn normalize(path: &Path) -> PathBuf {
+    let mut clean = PathBuf::from("/");
+    for component in path.components() {
+        match component {
+            Component::Normal(name) => clean.push(name),
+            Component::ParentDir => {
+                clean.pop();
+            }
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+        }
+    }
+    clean
+}
+
+#[cfg(test)]
+mod tests {
+    use oci_spec::runtime::MountBuilder;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn mount(destination: &str, kind: &str, options: &[&str]) -> oci_spec::runtime::Mount {
+        let options: Vec<_> = options.iter().map(ToString::to_string).collect();
+        MountBuilder::default()
+            .destination(destination)
+            .typ(kind)
+            .source("/src")
+            .options(options)
+            .build()
+            .expect("mount")
+    }
+
+    #[test]
+    fn options_become_attributes() {
+        let planned =
+            one(&mount("/a/../b", "bind", &["rbind", "ro", "rnosuid", "noatime", "rprivate"])).expect("plan");
+        assert_eq!(planned.destination, Path::new("/b"));
+        assert_eq!(planned.source, Source::Bind { path: "/src".into(), recursive: true });
+        assert_eq!(planned.attributes.set, attr::RDONLY | attr::NOATIME);
+        assert_eq!(planned.attributes.clear & attr::ATIME, attr::ATIME & !attr::NOATIME);
+        assert_eq!(planned.tree_attributes.set, attr::NOSUID);
+        assert_eq!(planned.propagation, [Propagation { kind: MsFlags::MS_PRIVATE, recursive: true }]);
+    }
+
+    #[test]
+    fn the_last_of_two_options_wins() {
+        let planned = one(&mount("/x", "tmpfs", &["ro", "rw", "dev", "nodev", "size=1k"])).expect("plan");
+        assert_eq!(planned.attributes, Attributes { set: attr::NODEV, clear: attr::RDONLY });
+        let options = vec![("size".to_owned(), Some("1k".to_owned()))];
+        assert_eq!(planned.source, Source::FileSystem { kind: "tmpfs".to_owned(), options });
+    }
+
+    #[test]
+    fn proc_and_sys_are_ours() {
+        for (destination, kind) in [
+            ("/proc", "tmpfs"),
+            ("/proc", "bind"),
+            ("/proc/self/attr", "bind"),
+            ("/x/../proc/sys", "bind"),
+            ("/sys", "tmpfs"),
+            ("/", "bind"),
+        ] {
+            assert!(one(&mount(destination, kind, &[])).is_err(), "{kind} on {destination}");
+        }
+        for (destination, kind) in
+            [("/proc", "proc"), ("/proc/meminfo", "bind"), ("/sys", "sysfs"), ("/procfs", "bind")]
+        {
+            assert!(one(&mount(destination, kind, &[])).is_ok(), "{kind} on {destination}");
+        }
+    }
+
+    #[test]
+    fn dev_is_fresh_unless_bound() {
+        assert_eq!(plan(&[]).expect("plan").0, default_dev());
+        let (dev, rest) = plan(&[mount("/dev", "bind", &["rbind"])]).expect("plan");
+        assert_eq!((dev, rest.len()), (Dev::Bound, 1));
+        let (dev, rest) = plan(&[mount("/dev", "tmpfs", &["nosuid", "mode=700"])]).expect("plan");
+        let options = vec![("mode".to_owned(), Some("700".to_owned()))];
+        assert_eq!(dev, Dev::Fresh { options, attributes: attr::NOSUID, nodes: Vec::new() });
+        assert!(rest.is_empty());
+        assert!(plan(&[mount("/dev", "ext4", &[])]).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn a_normal_path_stays_inside(path in "[/.a-c]{0,20}") {
+            let clean = normalize(Path::new(&path));
+            prop_assert!(clean.is_absolute());
+            prop_assert!(clean.components().all(|c| matches!(c, Component::RootDir | Component::Normal(_))));
+            prop_assert_eq!(normalize(&clean), clean);
+        }
+
+        #[test]
+        fn no_attribute_is_set_and_cleared(options in prop::collection::vec(
+            prop::sample::select(vec!["ro", "rw", "dev", "nodev", "suid", "nosuid", "exec", "noexec", "diratime", "nodiratime"]), 0..12)
+        ) {
+            let planned = one(&mount("/x", "tmpfs", &options)).expect("plan");
+            prop_assert_eq!(planned.attributes.set & planned.attributes.clear, 0);
+            let last = |yes, no| options.iter().rev().find(|o| **o == yes || **o == no).is_some_and(|o| *o == yes);
+            prop_assert_eq!(planned.attributes.set & attr::RDONLY != 0, last("ro", "rw"));
+            prop_assert_eq!(planned.attributes.set & attr::NODEV != 0, last("nodev", "dev"));
+        }
+    }
+}

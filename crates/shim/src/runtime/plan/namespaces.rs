@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Which namespaces a container gets new, joins, or shares with the host.
+
+use std::path::PathBuf;
+
+use nix::sched::CloneFlags;
+use oci_spec::runtime::{Linux, LinuxNamespaceType};
+
+use super::super::error::{Error, Result};
+
+/// A namespace that another process has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Join {
+    pub(crate) kind: CloneFlags,
+    pub(crate) path: PathBuf,
+}
+
+/// The namespaces of a container; what is in neither list is the host's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Namespaces {
+    /// Made by clone3; never contains the cgroup namespace.
+    pub(crate) new: CloneFlags,
+    pub(crate) join: Vec<Join>,
+    /// Made by init itself, once it is in its cgroups.
+    pub(crate) new_cgroup: bool,
+}
+
+impl Namespaces {
+    /// Whether the container doesn't share this kind with the host.
+    pub(crate) fn is_private(&self, kind: CloneFlags) -> bool {
+        self.new.contains(kind) || self.join.iter().any(|join| join.kind == kind)
+    }
+
+    /// Whether it has a host name of its own.
+    pub(crate) fn has_private_uts(&self) -> bool {
+        self.is_private(CloneFlags::CLONE_NEWUTS)
+    }
+}
+
+pub(super) fn plan(linux: &Linux) -> Result<Namespaces> {
+    let mut plan = Namespaces { new: CloneFlags::empty(), join: Vec::new(), new_cgroup: false };
+    let mut seen = CloneFlags::empty();
+    for namespace in linux.namespaces().as_deref().unwrap_or_default() {
+        let kind = flag(namespace.typ())?;
+        if seen.contains(kind) {
+            return Err(Error::invalid(format!("linux.namespaces: {} is listed twice", namespace.typ())));
+        }
+        seen |= kind;
+        match namespace.path().as_ref().filter(|path| !path.as_os_str().is_empty()) {
+            Some(_) if kind == CloneFlags::CLONE_NEWNS => {
+                return Err(Error::unsupported("linux.namespaces[mount].path"));
+            }
+            Some(path) => plan.join.push(Join { kind, path: path.clone() }),
+            None if kind == CloneFlags::CLONE_NEWCGROUP => plan.new_cgroup = true,
+            None => plan.new |= kind,
+        }
+    }
+    if !plan.new.contains(CloneFlags::CLONE_NEWNS) {
+        return Err(Error::invalid("linux.namespaces: a container needs a mount namespace"));
+    }
+    Ok(plan)
+}
+
+fn flag(kind: LinuxNamespaceType) -> Result<CloneFlags> {
+    Ok(match kind {
+        LinuxNamespaceType::Mount => CloneFlags::CLONE_NEWNS,
+        LinuxNamespaceType::Cgroup => CloneFlags::CLONE_NEWCGROUP,
+        LinuxNamespaceType::Uts => CloneFlags::CLONE_NEWUTS,
+        LinuxNamespaceType::Ipc => CloneFlags::CLONE_NEWIPC,
+        LinuxNamespaceType::Pid => CloneFlags::CLONE_NEWPID,
+        LinuxNamespaceType::Network => CloneFlags::CLONE_NEWNET,
+        LinuxNamespaceType::User => return Err(Error::unsupported("linux.namespaces[user]")),
+        LinuxNamespaceType::Time => return Err(Error::unsupported("linux.namespaces[time]")),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use oci_spec::runtime::{LinuxBuilder, LinuxNamespaceBuilder};
+
+    use super::*;
+    use crate::runtime::error::Kind;
+
+    fn linux(namespaces: &[(LinuxNamespaceType, &str)]) -> Linux {
+        let build = |(typ, path): &(LinuxNamespaceType, &str)| {
+            let builder = LinuxNamespaceBuilder::default().typ(*typ);
+            let builder = if path.is_empty() { builder } else { builder.path(*path) };
+            builder.build().expect("namespace")
+        };
+        let list: Vec<_> = namespaces.iter().map(build).collect();
+        LinuxBuilder::default().namespaces(list).build().expect("linux")
+    }
+
+    #[test]
+    fn new_and_joined_ones_are_told_apart() {
+        use LinuxNamespaceType::{Cgroup, Mount, Network, Pid};
+        let plan = plan(&linux(&[(Mount, ""), (Pid, ""), (Cgroup, ""), (Network, "/n")])).expect("plan");
+        assert_eq!(plan.new, CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWPID);
+        assert!(plan.new_cgroup);
+        assert!(plan.is_private(CloneFlags::CLONE_NEWNET));
+        assert!(!plan.is_private(CloneFlags::CLONE_NEWIPC));
+    }
+
+    #[test]
+    fn a_container_without_mounts_of_its_own_is_refused() {
+        for list in [&[(LinuxNamespaceType::Pid, "")][..], &[]] {
+            assert_eq!(plan(&linux(list)).expect_err("no mount namespace").kind(), Kind::InvalidSpec);
+        }
+        use LinuxNamespaceType::{Mount, User};
+        assert_eq!(plan(&linux(&[(Mount, ""), (User, "")])).expect_err("user").kind(), Kind::Unsupported);
+        assert_eq!(plan(&linux(&[(Mount, ""), (Mount, "")])).expect_err("twice").kind(), Kind::InvalidSpec);
+    }
+}

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Drives the runtime directly: real containers from a busybox root, looked at
+//! from inside and from the host. Needs root, and Debian's busybox-static.
+//!
+//! The runtime is for a process with one thread, so there is no test harness:
+//! the cases run one after the other. An argument picks those that contain it.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod cases;
+mod harness;
+
+use std::{path::Path, process::ExitCode};
+
+fn main() -> ExitCode {
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    if arguments.iter().any(|a| a == "--list") {
+        cases::ALL.iter().for_each(|(name, _)| println!("{name}: test"));
+        return ExitCode::SUCCESS;
+    }
+    if let Some(reason) = missing() {
+        println!("skipped: the runtime's tests need {reason}");
+        return ExitCode::SUCCESS;
+    }
+    let filter = arguments.iter().find(|a| !a.starts_with('-'));
+    let chosen =
+        cases::ALL.iter().filter(|(name, _)| filter.is_none_or(|filter| name.contains(filter.as_str())));
+    let (mut passed, mut failed) = (0, 0);
+    for (name, case) in chosen {
+        let before = harness::host_state();
+        let result = std::panic::catch_unwind(case).is_ok() && harness::is_clean(&before);
+        println!("test {name} ... {}", if result { "ok" } else { "FAILED" });
+        if result { passed += 1 } else { failed += 1 }
+    }
+    println!("\ntest result: {passed} passed; {failed} failed");
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn missing() -> Option<&'static str> {
+    if !nix::unistd::geteuid().is_root() {
+        return Some("root");
+    }
+    (!Path::new(harness::BUSYBOX).exists()).then_some("busybox-static")
+}
