@@ -1,0 +1,298 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Verbs about containers.
+
+use berth::api::v1::Filter;
+use clap::{ArgAction, Args, Subcommand};
+
+use super::{create::Create, system::Type};
+use crate::parse::{filter, time};
+use crate::session::detach::Keys;
+
+/// As they are at the top level.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Create and run a new container from an image
+    #[command(disable_help_flag = true, override_usage = "berth run [OPTIONS] IMAGE [COMMAND] [ARG...]")]
+    #[command(after_help = "Examples:
+  berth run hello-world
+  berth run -it --rm debian bash
+  berth run -d --name web -v /srv/www:/usr/share/nginx/html:ro nginx
+  berth run --rm -m 512m --cpus 1.5 --read-only --tmpfs /tmp alpine sh -c 'nproc; free -m'
+
+Exit status: the command's own, 128+n when signal n ended it; 125 when berth
+failed, 126 when the command can't be executed, 127 when it can't be found.")]
+    Run(Box<Run>),
+    /// Create a new container, and start nothing
+    #[command(disable_help_flag = true, override_usage = "berth create [OPTIONS] IMAGE [COMMAND] [ARG...]")]
+    #[command(after_help = "Examples:
+  berth create --name job alpine sh -c 'echo hello'
+  berth start -a job")]
+    Create(Box<Create>),
+    /// Start one or more stopped containers
+    #[command(after_help = "Examples:
+  berth start web
+  berth start -ai shell")]
+    Start(Start),
+    /// Stop one or more running containers
+    #[command(after_help = "Examples:
+  berth stop web
+  berth stop -t 60 db1 db2")]
+    Stop(Stop),
+    /// Kill one or more running containers
+    #[command(after_help = "Examples:
+  berth kill web
+  berth kill -s HUP web")]
+    Kill(Kill),
+    /// Block until containers stop, then print their exit codes
+    #[command(after_help = "Examples:
+  berth wait job && echo done")]
+    Wait(Containers),
+    /// Remove one or more containers
+    #[command(after_help = "Examples:
+  berth rm job
+  berth rm -f $(berth ps -aq)")]
+    Rm(Rm),
+    /// List containers
+    #[command(after_help = "Examples:
+  berth ps -a
+  berth ps -aq --filter status=exited
+  berth ps --format 'table {{.Names}}\\t{{.Status}}'")]
+    Ps(Ps),
+    /// Fetch the logs of a container
+    #[command(after_help = "Examples:
+  berth logs -f --tail 100 web
+  berth logs --since 10m -t web 2> errors")]
+    Logs(Logs),
+    /// Attach to a running container's input and output
+    #[command(after_help = "Examples:
+  berth attach shell       # leave it again with ctrl-p ctrl-q")]
+    Attach(Attach),
+}
+
+/// As they are behind `berth container`.
+#[derive(Debug, Subcommand)]
+pub enum GroupVerb {
+    /// Create and run a new container from an image
+    #[command(disable_help_flag = true)]
+    #[command(override_usage = "berth container run [OPTIONS] IMAGE [COMMAND] [ARG...]")]
+    Run(Box<Run>),
+    /// Create a new container, and start nothing
+    #[command(disable_help_flag = true)]
+    #[command(override_usage = "berth container create [OPTIONS] IMAGE [COMMAND] [ARG...]")]
+    Create(Box<Create>),
+    /// Start one or more stopped containers
+    Start(Start),
+    /// Stop one or more running containers
+    Stop(Stop),
+    /// Kill one or more running containers
+    Kill(Kill),
+    /// Block until containers stop, then print their exit codes
+    Wait(Containers),
+    /// Remove one or more containers
+    #[command(visible_alias = "remove")]
+    Rm(Rm),
+    /// List containers
+    #[command(visible_aliases = ["list", "ps"])]
+    Ls(Ps),
+    /// Fetch the logs of a container
+    Logs(Logs),
+    /// Attach to a running container's input and output
+    Attach(Attach),
+    /// Show everything about containers
+    Inspect(super::system::Inspect),
+}
+
+impl From<GroupVerb> for super::Verb {
+    fn from(verb: GroupVerb) -> Self {
+        Self::Container(match verb {
+            GroupVerb::Run(a) => Verb::Run(a),
+            GroupVerb::Create(a) => Verb::Create(a),
+            GroupVerb::Start(a) => Verb::Start(a),
+            GroupVerb::Stop(a) => Verb::Stop(a),
+            GroupVerb::Kill(a) => Verb::Kill(a),
+            GroupVerb::Wait(a) => Verb::Wait(a),
+            GroupVerb::Rm(a) => Verb::Rm(a),
+            GroupVerb::Ls(a) => Verb::Ps(a),
+            GroupVerb::Logs(a) => Verb::Logs(a),
+            GroupVerb::Attach(a) => Verb::Attach(a),
+            GroupVerb::Inspect(a) => return Self::System(a.only(Type::Container)),
+        })
+    }
+}
+
+/// `berth run`.
+#[derive(Debug, Args)]
+pub struct Run {
+    /// Run in the background and print the container's id
+    #[arg(short, long, conflicts_with = "attach")]
+    pub detach: bool,
+    /// How to be attached
+    #[command(flatten)]
+    pub stream: Stream,
+    /// What to run
+    #[command(flatten)]
+    pub create: Create,
+}
+
+/// How to be attached.
+#[derive(Debug, Args)]
+pub struct Stream {
+    /// Keys that detach from the container's terminal
+    #[arg(long, value_name = "KEYS", default_value = "ctrl-p,ctrl-q")]
+    pub detach_keys: Keys,
+    /// Hand signals on to the container; --sig-proxy=false keeps them here
+    #[arg(long, value_name = "BOOL", action = ArgAction::Set, default_value_t = true)]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub sig_proxy: bool,
+}
+
+/// One or more containers.
+#[derive(Debug, Args)]
+pub struct Containers {
+    /// Names or ids
+    #[arg(value_name = "CONTAINER", required = true)]
+    pub containers: Vec<String>,
+}
+
+/// `berth start`.
+#[derive(Debug, Args)]
+pub struct Start {
+    /// Which
+    #[command(flatten)]
+    pub targets: Containers,
+    /// Attach to its output, hand signals on, and end with its exit code
+    #[arg(short, long)]
+    pub attach: bool,
+    /// Attach to its input
+    #[arg(short, long)]
+    pub interactive: bool,
+    /// How to be attached
+    #[command(flatten)]
+    pub stream: Stream,
+}
+
+/// `berth stop`.
+#[derive(Debug, Args)]
+pub struct Stop {
+    /// Which
+    #[command(flatten)]
+    pub targets: Containers,
+    /// Signal to send, instead of the container's own
+    #[arg(short, long, value_name = "SIGNAL")]
+    pub signal: Option<String>,
+    /// Seconds to wait before SIGKILL; -1 waits for ever
+    #[arg(short, long, alias = "time", value_name = "SECONDS", allow_negative_numbers = true)]
+    pub timeout: Option<i32>,
+}
+
+/// `berth kill`.
+#[derive(Debug, Args)]
+pub struct Kill {
+    /// Which
+    #[command(flatten)]
+    pub targets: Containers,
+    /// Signal to send, by name or number
+    #[arg(short, long, value_name = "SIGNAL", default_value = "KILL")]
+    pub signal: String,
+}
+
+/// `berth rm`.
+#[derive(Debug, Args)]
+pub struct Rm {
+    /// Which
+    #[command(flatten)]
+    pub targets: Containers,
+    /// Kill it first when it runs; one that doesn't exist is no error
+    #[arg(short, long)]
+    pub force: bool,
+    /// Also remove its anonymous volumes (there are none in this version)
+    #[arg(short, long)]
+    pub volumes: bool,
+}
+
+/// `berth ps`.
+#[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "flags are independent of each other")]
+pub struct Ps {
+    /// All containers, not only running ones
+    #[arg(short, long)]
+    pub all: bool,
+    /// Only those that match, e.g. status=exited, label=KEY=VALUE, name=web
+    #[arg(short, long, value_name = "KEY=VALUE", value_parser = filter::filter)]
+    pub filter: Vec<Filter>,
+    /// table, json, 'table TEMPLATE' or TEMPLATE, e.g. '{{.ID}}'
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<String>,
+    /// The last N created, in any state
+    #[arg(short = 'n', long, value_name = "N", allow_negative_numbers = true)]
+    pub last: Option<i64>,
+    /// The last created, in any state
+    #[arg(short, long)]
+    pub latest: bool,
+    /// Whole ids and commands
+    #[arg(long)]
+    pub no_trunc: bool,
+    /// Ids only
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Also how much disk they take
+    #[arg(short, long)]
+    pub size: bool,
+}
+
+/// `berth logs`.
+#[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "flags are independent of each other")]
+pub struct Logs {
+    /// Name or id
+    #[arg(value_name = "CONTAINER")]
+    pub container: String,
+    /// Go on with what is written from now on
+    #[arg(short, long)]
+    pub follow: bool,
+    /// From this time on: 2026-11-23T23:09:18Z, or 10m for ten minutes ago
+    #[arg(long, value_name = "TIME", value_parser = time::point)]
+    pub since: Option<prost_types::Timestamp>,
+    /// Until this time
+    #[arg(long, value_name = "TIME", value_parser = time::point)]
+    pub until: Option<prost_types::Timestamp>,
+    /// So many lines from the end
+    #[arg(short = 'n', long, value_name = "NUMBER|all", default_value = "all", value_parser = tail)]
+    pub tail: Tail,
+    /// Show when each line was written
+    #[arg(short, long)]
+    pub timestamps: bool,
+    /// Accepted for scripts; there are no further details
+    #[arg(long)]
+    pub details: bool,
+}
+
+/// How much of a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tail {
+    /// The whole.
+    All,
+    /// Lines from the end.
+    Lines(u64),
+}
+
+fn tail(text: &str) -> Result<Tail, String> {
+    match text {
+        "all" => Ok(Tail::All),
+        number => number.parse().map(Tail::Lines).map_err(|_| "expected a number or all".into()),
+    }
+}
+
+/// `berth attach`.
+#[derive(Debug, Args)]
+pub struct Attach {
+    /// Name or id
+    #[arg(value_name = "CONTAINER")]
+    pub container: String,
+    /// Don't attach to its input
+    #[arg(long)]
+    pub no_stdin: bool,
+    /// How to be attached
+    #[command(flatten)]
+    pub stream: Stream,
+}

@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The flags that `run` and `create` share: what to run, and how.
+
+use std::path::PathBuf;
+
+use berth::api::v1::{Mount, Ulimit};
+use clap::{ArgAction, Args, ValueEnum};
+
+use crate::parse::{key_value, mount, net, size, ulimit, volume};
+
+const PROCESS: &str = "Process";
+const IDENTITY: &str = "Name and labels";
+const FILES: &str = "Files";
+const NETWORK: &str = "Network";
+const RESOURCES: &str = "Resources";
+const SECURITY: &str = "Security";
+const LOGGING: &str = "Logging";
+
+/// When to fetch the image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Pull {
+    /// Every time
+    Always,
+    /// When it isn't here
+    Missing,
+    /// Not at all
+    Never,
+}
+
+/// A stream that can be attached to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attach {
+    /// The container's input.
+    Stdin,
+    /// Its output.
+    Stdout,
+    /// Its messages.
+    Stderr,
+}
+
+fn attach(text: &str) -> Result<Attach, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "stdin" => Ok(Attach::Stdin),
+        "stdout" => Ok(Attach::Stdout),
+        "stderr" => Ok(Attach::Stderr),
+        _ => Err("valid streams are STDIN, STDOUT and STDERR".into()),
+    }
+}
+
+/// For flags that people will try: one clear line.
+fn later(_: &str) -> Result<String, String> {
+    Err("not supported in this version of berth".into())
+}
+
+/// What to run and how.
+#[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "flags are independent of each other")]
+pub struct Create {
+    /// Reference or id of the image
+    #[arg(value_name = "IMAGE")]
+    pub image: String,
+    /// Command and its arguments; everything after IMAGE belongs to it
+    #[arg(value_name = "COMMAND", trailing_var_arg = true, allow_hyphen_values = true)]
+    pub command: Vec<String>,
+
+    /// Attach to STDIN, STDOUT or STDERR
+    #[arg(short, long, value_name = "STREAM", value_parser = attach)]
+    pub attach: Vec<Attach>,
+    /// Keep STDIN open
+    #[arg(short, long)]
+    pub interactive: bool,
+    /// Allocate a terminal
+    #[arg(short, long)]
+    pub tty: bool,
+    /// Remove the container and its files when it exits
+    #[arg(long)]
+    pub rm: bool,
+    /// When to fetch the image
+    #[arg(long, value_name = "WHEN", default_value = "missing")]
+    pub pull: Pull,
+    /// Pull for another platform, as OS/ARCH[/VARIANT]
+    #[arg(long, value_name = "PLATFORM")]
+    pub platform: Option<String>,
+    /// Write the container's id to a file, which must not exist
+    #[arg(long, value_name = "FILE")]
+    pub cidfile: Option<PathBuf>,
+    /// No progress of the pull
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Print usage
+    #[arg(long, action = ArgAction::Help)]
+    help: Option<bool>,
+
+    /// Set an environment variable; NAME alone takes yours
+    #[arg(short, long, value_name = "NAME=VALUE", help_heading = PROCESS)]
+    pub env: Vec<String>,
+    /// Read environment variables from a file, one a line
+    #[arg(long, value_name = "FILE", help_heading = PROCESS)]
+    pub env_file: Vec<PathBuf>,
+    /// Working directory inside the container
+    #[arg(short, long, value_name = "DIR", help_heading = PROCESS)]
+    pub workdir: Option<String>,
+    /// User, and group, by name or number
+    #[arg(short, long, value_name = "USER[:GROUP]", help_heading = PROCESS)]
+    pub user: Option<String>,
+    /// Replace the image's entry point; empty clears it
+    #[arg(long, value_name = "COMMAND", help_heading = PROCESS)]
+    pub entrypoint: Option<String>,
+    /// Signal that stops the container
+    #[arg(long, value_name = "SIGNAL", help_heading = PROCESS)]
+    pub stop_signal: Option<String>,
+    /// Seconds from that signal to SIGKILL; -1 waits for ever
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, help_heading = PROCESS)]
+    pub stop_timeout: Option<i32>,
+
+    /// Name of the container; without it one is made up
+    #[arg(long, value_name = "NAME", help_heading = IDENTITY)]
+    pub name: Option<String>,
+    /// Set a label
+    #[arg(short, long, value_name = "KEY[=VALUE]", value_parser = key_value::label, help_heading = IDENTITY)]
+    pub label: Vec<(String, String)>,
+    /// Read labels from a file, one a line
+    #[arg(long, value_name = "FILE", help_heading = IDENTITY)]
+    pub label_file: Vec<PathBuf>,
+
+    /// Bind mount a host path: /host:/container[:ro]
+    #[arg(short, long, value_name = "HOST:PATH[:OPTIONS]", value_parser = volume::volume, help_heading = FILES)]
+    pub volume: Vec<Mount>,
+    /// Mount: type=bind,src=/host,dst=/path[,ro] or type=tmpfs,dst=/path
+    #[arg(long, value_name = "FIELDS", value_parser = mount::mount, help_heading = FILES)]
+    pub mount: Vec<Mount>,
+    /// Mount a tmpfs: /run[:size=64m,mode=1777]
+    #[arg(long, value_name = "PATH[:OPTIONS]", value_parser = mount::tmpfs, help_heading = FILES)]
+    pub tmpfs: Vec<(String, String)>,
+    /// Mount the root file system read-only
+    #[arg(long, help_heading = FILES)]
+    pub read_only: bool,
+    /// Size of /dev/shm
+    #[arg(long, value_name = "BYTES", value_parser = size::memory, help_heading = FILES)]
+    pub shm_size: Option<i64>,
+
+    /// `none` or `host`; `none` is the default until the bridge network
+    /// exists
+    #[arg(long, alias = "net", value_name = "NETWORK", help_heading = NETWORK)]
+    pub network: Option<String>,
+    /// Host name inside the container
+    #[arg(short = 'h', long, value_name = "NAME", help_heading = NETWORK)]
+    pub hostname: Option<String>,
+    /// NIS domain name inside the container
+    #[arg(long, value_name = "NAME", help_heading = NETWORK)]
+    pub domainname: Option<String>,
+    /// Add a line to /etc/hosts
+    #[arg(long, value_name = "HOST:ADDRESS", value_parser = net::extra_host, help_heading = NETWORK)]
+    pub add_host: Vec<String>,
+    /// DNS server
+    #[arg(long, value_name = "ADDRESS", value_parser = net::address, help_heading = NETWORK)]
+    pub dns: Vec<String>,
+    /// DNS search domain
+    #[arg(long, value_name = "DOMAIN", help_heading = NETWORK)]
+    pub dns_search: Vec<String>,
+    /// Option for the resolver
+    #[arg(long, alias = "dns-opt", value_name = "OPTION", help_heading = NETWORK)]
+    pub dns_option: Vec<String>,
+
+    /// Most memory, e.g. 512m
+    #[arg(short, long, value_name = "BYTES", value_parser = size::memory, help_heading = RESOURCES)]
+    pub memory: Option<i64>,
+    /// Most memory and swap together; -1 is no limit
+    #[arg(long, value_name = "BYTES", value_parser = size::memory_or_unlimited)]
+    #[arg(allow_hyphen_values = true, help_heading = RESOURCES)]
+    pub memory_swap: Option<i64>,
+    /// Number of CPUs, e.g. 1.5
+    #[arg(long, value_name = "NUMBER", value_parser = size::cpus, help_heading = RESOURCES)]
+    pub cpus: Option<i64>,
+    /// Share of the CPUs, relative to 1024
+    #[arg(short, long, value_name = "WEIGHT", help_heading = RESOURCES)]
+    pub cpu_shares: Option<u64>,
+    /// CPUs to run on, e.g. 0-2,4
+    #[arg(long, value_name = "LIST", help_heading = RESOURCES)]
+    pub cpuset_cpus: Option<String>,
+    /// Most processes; -1 is no limit
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true, help_heading = RESOURCES)]
+    pub pids_limit: Option<i64>,
+    /// Resource limit, e.g. nofile=1024:2048
+    #[arg(long, value_name = "NAME=SOFT[:HARD]", value_parser = ulimit::ulimit, help_heading = RESOURCES)]
+    pub ulimit: Vec<Ulimit>,
+    /// How soon the kernel kills it when memory runs out, -1000 to 1000
+    #[arg(long, value_name = "SCORE", allow_negative_numbers = true, help_heading = RESOURCES)]
+    pub oom_score_adj: Option<i32>,
+    /// Kernel parameter of the container's namespaces
+    #[arg(long, value_name = "KEY=VALUE", value_parser = key_value::pair, help_heading = RESOURCES)]
+    pub sysctl: Vec<(String, String)>,
+
+    /// Every capability and device; not a security boundary
+    #[arg(long, help_heading = SECURITY)]
+    pub privileged: bool,
+    /// Add a capability
+    #[arg(long, value_name = "CAPABILITY", help_heading = SECURITY)]
+    pub cap_add: Vec<String>,
+    /// Take a capability away, or ALL
+    #[arg(long, value_name = "CAPABILITY", help_heading = SECURITY)]
+    pub cap_drop: Vec<String>,
+    /// Security option: no-new-privileges[:true|false]
+    #[arg(long, value_name = "OPTION", help_heading = SECURITY)]
+    pub security_opt: Vec<String>,
+
+    /// local, json-file or none
+    #[arg(long, value_name = "DRIVER", help_heading = LOGGING)]
+    pub log_driver: Option<String>,
+    /// max-size=10m, max-file=3
+    #[arg(long, value_name = "KEY=VALUE", value_parser = key_value::pair, help_heading = LOGGING)]
+    pub log_opt: Vec<(String, String)>,
+
+    #[arg(short, long, hide = true, value_parser = later)]
+    publish: Vec<String>,
+    #[arg(long, hide = true, value_parser = later)]
+    restart: Option<String>,
+    #[arg(long, hide = true, value_parser = later)]
+    device: Vec<String>,
+    #[arg(long, hide = true, value_parser = later, num_args = 0, default_missing_value = "true")]
+    init: Option<String>,
+}

@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Verbs about images.
+
+use std::path::PathBuf;
+
+use berth::api::v1::Filter;
+use clap::{Args, Subcommand};
+
+use super::system::Type;
+use crate::parse::filter;
+
+/// As they are at the top level.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Download an image from a registry
+    #[command(after_help = "Examples:
+  berth pull debian
+  berth pull quay.io/podman/hello:latest
+  berth pull --platform linux/arm64 alpine:3")]
+    Pull(Pull),
+    /// List images
+    #[command(after_help = "Examples:
+  berth images
+  berth images 'debian:*'
+  berth images -q --filter dangling=true")]
+    Images(Images),
+    /// Give an image another name
+    #[command(after_help = "Examples:
+  berth tag debian:latest registry.example.com/team/debian:2026-11")]
+    Tag(Tag),
+    /// Remove one or more images
+    #[command(after_help = "Examples:
+  berth rmi debian:latest
+  berth rmi $(berth images -q --filter dangling=true)")]
+    Rmi(Rmi),
+    /// Load images from an archive or STDIN
+    #[command(after_help = "Examples:
+  berth load -i images.tar
+  docker save debian | berth load")]
+    Load(Load),
+}
+
+/// As they are behind `berth image`.
+#[derive(Debug, Subcommand)]
+pub enum GroupVerb {
+    /// Download an image from a registry
+    Pull(Pull),
+    /// List images
+    #[command(visible_alias = "list")]
+    Ls(Images),
+    /// Give an image another name
+    Tag(Tag),
+    /// Remove one or more images
+    #[command(visible_alias = "remove")]
+    Rm(Rmi),
+    /// Load images from an archive or STDIN
+    Load(Load),
+    /// Show everything about images
+    Inspect(super::system::Inspect),
+}
+
+impl From<GroupVerb> for super::Verb {
+    fn from(verb: GroupVerb) -> Self {
+        Self::Image(match verb {
+            GroupVerb::Pull(a) => Verb::Pull(a),
+            GroupVerb::Ls(a) => Verb::Images(a),
+            GroupVerb::Tag(a) => Verb::Tag(a),
+            GroupVerb::Rm(a) => Verb::Rmi(a),
+            GroupVerb::Load(a) => Verb::Load(a),
+            GroupVerb::Inspect(a) => return Self::System(a.only(Type::Image)),
+        })
+    }
+}
+
+/// `berth pull`.
+#[derive(Debug, Args)]
+pub struct Pull {
+    /// Name[:tag] or name@digest
+    #[arg(value_name = "IMAGE")]
+    pub image: String,
+    /// Pull for another platform, as OS/ARCH[/VARIANT]
+    #[arg(long, value_name = "PLATFORM")]
+    pub platform: Option<String>,
+    /// Print the image's name only
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+/// `berth images`.
+#[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "flags are independent of each other")]
+pub struct Images {
+    /// Only of this name; * and ? match
+    #[arg(value_name = "REPOSITORY[:TAG]")]
+    pub reference: Option<String>,
+    /// Accepted for scripts; there are no intermediate images
+    #[arg(short, long)]
+    pub all: bool,
+    /// Also the digests
+    #[arg(long)]
+    pub digests: bool,
+    /// Only those that match, e.g. dangling=true, label=KEY, reference=a*
+    #[arg(short, long, value_name = "KEY=VALUE", value_parser = filter::filter)]
+    pub filter: Vec<Filter>,
+    /// table, json, 'table TEMPLATE' or TEMPLATE, e.g. '{{.ID}}'
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<String>,
+    /// Whole ids
+    #[arg(long)]
+    pub no_trunc: bool,
+    /// Ids only
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+/// `berth tag`.
+#[derive(Debug, Args)]
+pub struct Tag {
+    /// The image: name[:tag] or id
+    #[arg(value_name = "SOURCE_IMAGE[:TAG]")]
+    pub source: String,
+    /// Its new name
+    #[arg(value_name = "TARGET_IMAGE[:TAG]")]
+    pub target: String,
+}
+
+/// `berth rmi`.
+#[derive(Debug, Args)]
+pub struct Rmi {
+    /// Names or ids
+    #[arg(value_name = "IMAGE", required = true)]
+    pub images: Vec<String>,
+    /// Even when stopped containers use it, or it has several names
+    #[arg(short, long)]
+    pub force: bool,
+    /// Accepted for scripts; there are no untagged parents
+    #[arg(long)]
+    pub no_prune: bool,
+}
+
+/// `berth load`.
+#[derive(Debug, Args)]
+pub struct Load {
+    /// Read from a file instead of STDIN
+    #[arg(short, long, value_name = "FILE")]
+    pub input: Option<PathBuf>,
+    /// Load for another platform, as OS/ARCH[/VARIANT]
+    #[arg(long, value_name = "PLATFORM")]
+    pub platform: Option<String>,
+    /// No progress
+    #[arg(short, long)]
+    pub quiet: bool,
+}

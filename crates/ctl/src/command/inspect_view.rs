@@ -1,0 +1,389 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What `berth inspect` shows: Docker's names and order of fields.
+
+use std::collections::BTreeMap;
+
+use berth::api::v1::{
+    Container, ContainerConfig, ContainerState, HostConfig, ImageConfig, InspectImageResponse, Mount,
+    container_state::Status, mount,
+};
+use serde::Serialize;
+
+use super::ps::state_name;
+use crate::output::human::rfc3339_short;
+
+/// A container.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct ContainerView {
+    pub(super) id: String,
+    created: String,
+    path: String,
+    args: Vec<String>,
+    state: State,
+    image: String,
+    log_path: String,
+    name: String,
+    namespace: String,
+    restart_count: u32,
+    platform: String,
+    bundle_path: String,
+    shim_pid: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) size_rw: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) size_root_fs: Option<i64>,
+    host_config: Host,
+    mounts: Vec<MountView>,
+    config: Config,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+#[expect(clippy::struct_excessive_bools, reason = "Docker's fields")]
+struct State {
+    status: &'static str,
+    running: bool,
+    paused: bool,
+    #[serde(rename = "OOMKilled")]
+    oom_killed: bool,
+    dead: bool,
+    pid: u32,
+    exit_code: u32,
+    error: String,
+    started_at: String,
+    finished_at: String,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+#[expect(clippy::struct_excessive_bools, reason = "Docker's fields")]
+struct Config {
+    hostname: String,
+    domainname: String,
+    user: String,
+    tty: bool,
+    open_stdin: bool,
+    stdin_once: bool,
+    env: Vec<String>,
+    cmd: Vec<String>,
+    image: String,
+    working_dir: String,
+    entrypoint: Option<Vec<String>>,
+    labels: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    stop_signal: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stop_timeout: Option<i32>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+#[expect(clippy::struct_excessive_bools, reason = "Docker's fields")]
+struct Host {
+    binds: Vec<String>,
+    log_config: Log,
+    network_mode: String,
+    auto_remove: bool,
+    cap_add: Vec<String>,
+    cap_drop: Vec<String>,
+    dns: Vec<String>,
+    dns_options: Vec<String>,
+    dns_search: Vec<String>,
+    extra_hosts: Vec<String>,
+    oom_score_adj: i32,
+    privileged: bool,
+    readonly_rootfs: bool,
+    security_opt: Vec<String>,
+    tmpfs: BTreeMap<String, String>,
+    shm_size: i64,
+    sysctls: BTreeMap<String, String>,
+    cpu_shares: u64,
+    memory: i64,
+    nano_cpus: i64,
+    cpuset_cpus: String,
+    memory_swap: i64,
+    pids_limit: Option<i64>,
+    ulimits: Vec<Limit>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Log {
+    #[serde(rename = "Type")]
+    driver: String,
+    config: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Limit {
+    name: String,
+    hard: i64,
+    soft: i64,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct MountView {
+    #[serde(rename = "Type")]
+    kind: &'static str,
+    source: String,
+    destination: String,
+    mode: String,
+    #[serde(rename = "RW")]
+    rw: bool,
+    propagation: String,
+}
+
+impl ContainerView {
+    pub(super) fn of(container: Container) -> Self {
+        let state = State::of(&container.state.clone().unwrap_or_default());
+        let mut config = container.config.clone().unwrap_or_default();
+        let host = config.host.take().unwrap_or_default();
+        Self {
+            created: rfc3339_short(container.created_at.as_ref()),
+            state,
+            mounts: host.mounts.iter().map(MountView::of).collect(),
+            host_config: Host::of(host),
+            config: Config::of(config, &container),
+            id: container.id,
+            path: container.path,
+            args: container.args,
+            image: container.image_id,
+            log_path: container.log_path,
+            name: format!("/{}", container.name),
+            namespace: container.namespace,
+            restart_count: container.restart_count,
+            platform: container.platform,
+            bundle_path: container.bundle_path,
+            shim_pid: container.shim_pid,
+            size_rw: None,
+            size_root_fs: None,
+        }
+    }
+}
+
+impl State {
+    fn of(state: &ContainerState) -> Self {
+        let status = state.status();
+        Self {
+            status: state_name(status),
+            // A paused container runs as well.
+            running: matches!(status, Status::Running | Status::Paused),
+            paused: status == Status::Paused,
+            oom_killed: state.oom_killed,
+            dead: false,
+            pid: state.pid,
+            exit_code: state.exit_code,
+            error: state.error.clone(),
+            started_at: rfc3339_short(state.started_at.as_ref()),
+            finished_at: rfc3339_short(state.finished_at.as_ref()),
+        }
+    }
+}
+
+impl Config {
+    /// As requested, with the image's values where those are in force.
+    fn of(config: ContainerConfig, container: &Container) -> Self {
+        let or = |value: &String, other: String| if value.is_empty() { other } else { value.clone() };
+        Self {
+            hostname: or(&container.hostname, config.hostname),
+            domainname: config.domainname,
+            user: or(&container.effective_user, config.user),
+            tty: config.tty,
+            open_stdin: config.open_stdin,
+            stdin_once: config.stdin_once,
+            env: if container.effective_env.is_empty() {
+                config.env
+            } else {
+                container.effective_env.clone()
+            },
+            cmd: config.command,
+            image: config.image,
+            working_dir: or(&container.effective_working_dir, config.working_dir),
+            entrypoint: config.entrypoint.map(|list| list.values),
+            labels: config.labels.into_iter().collect(),
+            stop_signal: config.stop_signal,
+            stop_timeout: config.stop_timeout,
+        }
+    }
+}
+
+impl Host {
+    fn of(host: HostConfig) -> Self {
+        let log = host.log.unwrap_or_default();
+        let binds = host.mounts.iter().filter(|m| m.r#type() == mount::Type::Bind);
+        Self {
+            binds: binds
+                .map(|m| format!("{}:{}{}", m.source, m.target, if m.read_only { ":ro" } else { "" }))
+                .collect(),
+            log_config: Log { driver: log.driver, config: log.options.into_iter().collect() },
+            network_mode: host.network_mode,
+            auto_remove: host.auto_remove,
+            cap_add: host.cap_add,
+            cap_drop: host.cap_drop,
+            dns: host.dns,
+            dns_options: host.dns_options,
+            dns_search: host.dns_search,
+            extra_hosts: host.extra_hosts,
+            oom_score_adj: host.oom_score_adj,
+            privileged: host.privileged,
+            readonly_rootfs: host.readonly_rootfs,
+            security_opt: host.security_opt,
+            tmpfs: host.tmpfs.into_iter().collect(),
+            shm_size: host.shm_size,
+            sysctls: host.sysctls.into_iter().collect(),
+            cpu_shares: host.cpu_shares,
+            memory: host.memory,
+            nano_cpus: host.nano_cpus,
+            cpuset_cpus: host.cpuset_cpus,
+            memory_swap: host.memory_swap,
+            pids_limit: host.pids_limit,
+            ulimits: host
+                .ulimits
+                .into_iter()
+                .map(|u| Limit { name: u.name, hard: u.hard, soft: u.soft })
+                .collect(),
+        }
+    }
+}
+
+impl MountView {
+    fn of(mount: &Mount) -> Self {
+        Self {
+            kind: if mount.r#type() == mount::Type::Tmpfs { "tmpfs" } else { "bind" },
+            source: mount.source.clone(),
+            destination: mount.target.clone(),
+            mode: if mount.read_only { "ro" } else { "" }.into(),
+            rw: !mount.read_only,
+            propagation: mount.propagation.clone(),
+        }
+    }
+}
+
+/// An image.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct ImageView {
+    id: String,
+    repo_tags: Vec<String>,
+    repo_digests: Vec<String>,
+    created: String,
+    author: String,
+    config: ImageConfigView,
+    architecture: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    variant: String,
+    os: String,
+    size: u64,
+    #[serde(rename = "RootFS")]
+    root_fs: RootFs,
+    manifest_digest: String,
+    history: Vec<History>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct ImageConfigView {
+    user: String,
+    exposed_ports: BTreeMap<String, BTreeMap<String, String>>,
+    env: Vec<String>,
+    cmd: Vec<String>,
+    volumes: BTreeMap<String, BTreeMap<String, String>>,
+    working_dir: String,
+    entrypoint: Vec<String>,
+    labels: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    stop_signal: String,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct RootFs {
+    #[serde(rename = "Type")]
+    kind: &'static str,
+    layers: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct History {
+    created: String,
+    created_by: String,
+    comment: String,
+    empty_layer: bool,
+}
+
+impl ImageView {
+    pub(super) fn of(answer: InspectImageResponse) -> Self {
+        let image = answer.image.unwrap_or_default();
+        Self {
+            id: image.id,
+            repo_tags: image.repo_tags,
+            repo_digests: image.repo_digests,
+            created: rfc3339_short(image.created_at.as_ref()),
+            author: answer.author,
+            config: ImageConfigView::of(answer.config.unwrap_or_default()),
+            architecture: image.architecture,
+            variant: image.variant,
+            os: image.os,
+            size: image.size,
+            root_fs: RootFs { kind: "layers", layers: answer.diff_ids },
+            manifest_digest: answer.manifest_digest,
+            history: answer
+                .history
+                .into_iter()
+                .map(|entry| History {
+                    created: rfc3339_short(entry.created_at.as_ref()),
+                    created_by: entry.created_by,
+                    comment: entry.comment,
+                    empty_layer: entry.empty_layer,
+                })
+                .collect(),
+        }
+    }
+}
+
+impl ImageConfigView {
+    fn of(config: ImageConfig) -> Self {
+        // Docker has sets as objects of empty objects.
+        let set = |list: Vec<String>| list.into_iter().map(|key| (key, BTreeMap::new())).collect();
+        Self {
+            user: config.user,
+            exposed_ports: set(config.exposed_ports),
+            env: config.env,
+            cmd: config.cmd,
+            volumes: set(config.volumes),
+            working_dir: config.working_dir,
+            entrypoint: config.entrypoint,
+            labels: config.labels.into_iter().collect(),
+            stop_signal: config.stop_signal,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_container_has_docker_s_names() {
+        let container = Container {
+            id: "abc".into(),
+            name: "web".into(),
+            state: Some(ContainerState { status: Status::Exited.into(), exit_code: 3, ..Default::default() }),
+            config: Some(ContainerConfig { image: "img".into(), ..Default::default() }),
+            effective_env: vec!["PATH=/bin".into()],
+            ..Default::default()
+        };
+        let value = serde_json::to_value(ContainerView::of(container)).expect("json");
+        assert_eq!(value["Name"], "/web");
+        assert_eq!(value["State"]["ExitCode"], 3);
+        assert_eq!(value["State"]["Status"], "exited");
+        assert_eq!(value["State"]["OOMKilled"], false);
+        assert_eq!(value["State"]["StartedAt"], "0001-01-01T00:00:00Z");
+        assert_eq!(value["Config"]["Env"][0], "PATH=/bin");
+        assert_eq!(value["HostConfig"]["AutoRemove"], false);
+    }
+}

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+//! One file per verb: ask the engine, print the answer.
+
+mod attach;
+mod completion;
+mod config;
+mod create;
+mod events;
+mod images;
+mod info;
+mod inspect;
+mod inspect_view;
+mod load;
+mod logs;
+mod ps;
+mod pull;
+mod remove;
+mod run;
+mod start;
+mod stop;
+mod tag;
+mod version;
+mod wait;
+
+use std::future::Future;
+
+use tokio::task::JoinSet;
+
+use crate::{
+    cli::{Cli, Verb, container, image, system},
+    context::Context,
+    error::{Error, FAILED, Result},
+    output,
+};
+
+/// Runs what was asked for. The answer is the exit code.
+///
+/// # Errors
+/// What went wrong, with its exit code.
+pub fn run(cli: Cli) -> Result<u8> {
+    let Cli { address, namespace, verb } = cli;
+    match verb.ungrouped() {
+        Verb::Completion { shell } => completion::completion(shell),
+        Verb::Man { directory } => completion::man(&directory),
+        verb => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(Box::pin(engine_verb(&address, &namespace, verb)))
+        }
+    }
+}
+
+async fn engine_verb(address: &str, namespace: &str, verb: Verb) -> Result<u8> {
+    let connect = Context::connect(address, namespace);
+    match verb {
+        Verb::Container(container::Verb::Run(args)) => run::run(connect, *args).await,
+        Verb::Container(container::Verb::Create(args)) => create::create(connect, *args).await,
+        Verb::System(system::Verb::Version(args)) => version::version(connect, args).await,
+        Verb::Container(verb) => container_verb(&connect.await?, verb).await,
+        Verb::Image(verb) => image_verb(&connect.await?, verb).await,
+        Verb::System(verb) => system_verb(&connect.await?, verb).await,
+        _ => Err(Error::new("this command needs no engine")),
+    }
+}
+
+async fn container_verb(context: &Context, verb: container::Verb) -> Result<u8> {
+    match verb {
+        container::Verb::Start(args) => start::start(context, args).await,
+        container::Verb::Stop(args) => stop::stop(context, args).await,
+        container::Verb::Kill(args) => stop::kill(context, args).await,
+        container::Verb::Wait(args) => wait::wait(context, args).await,
+        container::Verb::Rm(args) => remove::rm(context, args).await,
+        container::Verb::Ps(args) => ps::ps(context, args).await,
+        container::Verb::Logs(args) => logs::logs(context, args).await,
+        container::Verb::Attach(args) => attach::attach(context, args).await,
+        container::Verb::Run(_) | container::Verb::Create(_) => Err(Error::new("not here")),
+    }
+}
+
+async fn image_verb(context: &Context, verb: image::Verb) -> Result<u8> {
+    match verb {
+        image::Verb::Pull(args) => pull::pull(context, args).await,
+        image::Verb::Images(args) => images::images(context, args).await,
+        image::Verb::Tag(args) => tag::tag(context, args).await,
+        image::Verb::Rmi(args) => remove::rmi(context, args).await,
+        image::Verb::Load(args) => load::load(context, args).await,
+    }
+}
+
+async fn system_verb(context: &Context, verb: system::Verb) -> Result<u8> {
+    match verb {
+        system::Verb::Inspect(args) => inspect::inspect(context, args).await,
+        system::Verb::Events(args) => events::events(context, args).await,
+        system::Verb::Info(args) => info::info(context, args).await,
+        system::Verb::Version(args) => version::version(std::future::ready(Ok(context.clone())), args).await,
+    }
+}
+
+/// Does the same to several things at once. Prints what each one answers, in
+/// their order, then the errors; fails when there is one.
+async fn each<F>(names: Vec<String>, action: impl Fn(String) -> F) -> Result<u8>
+where
+    F: Future<Output = Result<String>> + Send + 'static,
+{
+    let mut running = JoinSet::new();
+    for (index, name) in names.into_iter().enumerate() {
+        let work = action(name);
+        running.spawn(async move { (index, work.await) });
+    }
+    let mut results: Vec<_> = running.join_all().await;
+    results.sort_by_key(|(index, _)| *index);
+    let mut failed = false;
+    for (_, result) in results {
+        match result {
+            Ok(line) if line.is_empty() => {}
+            Ok(line) => output::print(&(line + "\n"))?,
+            Err(error) => {
+                failed = true;
+                output::warn(&error.to_string());
+            }
+        }
+    }
+    Ok(if failed { FAILED } else { 0 })
+}
