@@ -21,10 +21,11 @@ use std::process::ExitCode;
 /// wrong, and picks the exit code.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli = match cli::parse(std::env::args_os()) {
+    let arguments: Vec<_> = std::env::args_os().collect();
+    let cli = match cli::parse(&arguments) {
         Ok(cli) => cli,
         Err(error) if error.use_stderr() && !is_help(&error) => {
-            let (message, code) = cli::usage_error(&error);
+            let (message, code) = cli::usage_error(&error, &arguments);
             output::warn(&message);
             return code.into();
         }

@@ -142,7 +142,7 @@ pub struct Stream {
     pub detach_keys: Keys,
     /// Hand signals on to the container; --sig-proxy=false keeps them here
     #[arg(long, value_name = "BOOL", action = ArgAction::Set, default_value_t = true)]
-    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true", hide_possible_values = true)]
     pub sig_proxy: bool,
 }
 

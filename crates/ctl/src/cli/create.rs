@@ -56,12 +56,12 @@ fn later(_: &str) -> Result<String, String> {
 #[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "flags are independent of each other")]
 pub struct Create {
-    /// Reference or id of the image
-    #[arg(value_name = "IMAGE")]
-    pub image: String,
-    /// Command and its arguments; everything after IMAGE belongs to it
-    #[arg(value_name = "COMMAND", trailing_var_arg = true, allow_hyphen_values = true)]
-    pub command: Vec<String>,
+    /// Reference or id of the image, then the command and its arguments:
+    /// everything after IMAGE belongs to the command
+    // One argument: only what follows its first value is beyond doubt not a
+    // flag of ours.
+    #[arg(value_name = "IMAGE [COMMAND]", required = true, trailing_var_arg = true)]
+    words: Vec<String>,
 
     /// Attach to STDIN, STDOUT or STDERR
     #[arg(short, long, value_name = "STREAM", value_parser = attach)]
@@ -88,7 +88,7 @@ pub struct Create {
     #[arg(short, long)]
     pub quiet: bool,
     /// Print usage
-    #[arg(long, action = ArgAction::Help)]
+    #[arg(long, action = ArgAction::HelpShort)]
     help: Option<bool>,
 
     /// Set an environment variable; NAME alone takes yours
@@ -219,4 +219,18 @@ pub struct Create {
     device: Vec<String>,
     #[arg(long, hide = true, value_parser = later, num_args = 0, default_missing_value = "true")]
     init: Option<String>,
+}
+
+impl Create {
+    /// Reference or id of the image.
+    #[must_use]
+    pub fn image(&self) -> &str {
+        self.words.first().map_or("", String::as_str)
+    }
+
+    /// The command and its arguments; empty for the image's own.
+    #[must_use]
+    pub fn command(&self) -> &[String] {
+        self.words.get(1..).unwrap_or_default()
+    }
 }

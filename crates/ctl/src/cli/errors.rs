@@ -2,6 +2,8 @@
 //! clap's errors in Docker's words: a wrong flag is exit code 125, a wrong
 //! number of arguments 1.
 
+use std::ffi::OsString;
+
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::error::{BERTH_FAILED, FAILED};
@@ -9,16 +11,14 @@ use crate::error::{BERTH_FAILED, FAILED};
 /// The message for stderr and the exit code. Not for `--help` and
 /// `--version`.
 #[must_use]
-pub fn usage_error(error: &clap::Error) -> (String, u8) {
+pub fn usage_error(error: &clap::Error, arguments: &[OsString]) -> (String, u8) {
     let text = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text.clone()),
         Some(ContextValue::Strings(list)) => Some(list.join(", ")),
         Some(ContextValue::StyledStr(text)) => Some(text.to_string()),
         _ => None,
     };
-    let usage = text(ContextKind::Usage).unwrap_or_default();
-    let usage = usage.trim().trim_start_matches("Usage:").trim().lines().next().unwrap_or_default();
-    let path = command_path(usage);
+    let (path, usage) = command_of(arguments);
     let invalid = text(ContextKind::InvalidArg).unwrap_or_default();
     let value = text(ContextKind::InvalidValue).unwrap_or_default();
     let (message, code) = match error.kind() {
@@ -44,9 +44,7 @@ pub fn usage_error(error: &clap::Error) -> (String, u8) {
             let name = text(ContextKind::InvalidSubcommand).unwrap_or_default();
             (format!("berth: unknown command: {path} {name}"), FAILED)
         }
-        ErrorKind::MissingRequiredArgument => {
-            (format!("berth: '{path}' requires more arguments: {invalid}"), FAILED)
-        }
+        ErrorKind::MissingRequiredArgument => (format!("berth: '{path}' requires {invalid}"), FAILED),
         ErrorKind::ArgumentConflict => {
             let prior = text(ContextKind::PriorArg).unwrap_or_default();
             (
@@ -72,10 +70,22 @@ fn flag(text: &str) -> &str {
     text.split_once([' ', '=']).map_or(text, |(flag, _)| flag)
 }
 
-/// `berth image ls` of `berth image ls [OPTIONS] …`.
-fn command_path(usage: &str) -> String {
-    let words = usage.split_whitespace().take_while(|w| w.starts_with(|c: char| c.is_ascii_lowercase()));
-    words.collect::<Vec<_>>().join(" ")
+/// The command that was meant, `berth image ls`, and how it is used.
+fn command_of(arguments: &[OsString]) -> (String, String) {
+    let root = super::command();
+    let mut command = &root;
+    let mut path = root.get_name().to_owned();
+    for word in arguments.iter().skip(1).filter_map(|word| word.to_str()) {
+        if let Some(found) = command.find_subcommand(word) {
+            command = found;
+            path = format!("{path} {}", found.get_name());
+        }
+        if !command.has_subcommands() {
+            break;
+        }
+    }
+    let usage = command.clone().bin_name(&path).render_usage().to_string();
+    (path, usage.trim_start_matches("Usage:").trim().to_owned())
 }
 
 #[cfg(test)]
@@ -83,8 +93,8 @@ mod tests {
     use super::*;
 
     fn fail(line: &str) -> (String, u8) {
-        let arguments = line.split_whitespace().map(std::ffi::OsString::from);
-        usage_error(&super::super::parse(arguments).expect_err(line))
+        let arguments: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
+        usage_error(&super::super::parse(&arguments).expect_err(line), &arguments)
     }
 
     #[test]
@@ -117,6 +127,6 @@ mod tests {
             assert!(text.starts_with("berth: "), "{text}");
         }
         assert!(fail("berth foo").0.starts_with("berth: unknown command: berth foo"));
-        assert!(fail("berth rnu").0.contains("(did you mean run?)"));
+        assert!(fail("berth imags").0.contains("(did you mean image, images?)"));
     }
 }

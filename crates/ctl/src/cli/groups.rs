@@ -14,10 +14,9 @@ const GROUPS: [(&str, &[&str]); 5] = [
     ("The same, as Docker groups it", &["container", "image", "system"]),
 ];
 
-const TEMPLATE: &str = "{usage-heading} {usage}\n\n{about}\n\n{before-help}{options}{after-help}";
+const TEMPLATE: &str = "{usage-heading} {usage}\n\n{about}\n\n{before-help}Options:\n{options}{after-help}";
 
-const EXAMPLES: &str = "
-Examples:
+const EXAMPLES: &str = "Examples:
   berth run hello-world
   berth run -it --rm debian bash
   berth run -d --name web nginx && berth logs -f web
@@ -36,7 +35,7 @@ pub(super) fn add(command: Command) -> Command {
         }
         text.push('\n');
     }
-    text.push_str("Options:");
+    let text = text.trim_end().to_owned();
     command.help_template(TEMPLATE).before_help(text).after_help(EXAMPLES)
 }
 

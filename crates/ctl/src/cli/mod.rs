@@ -146,11 +146,11 @@ pub fn command() -> clap::Command {
     groups::add(Cli::command())
 }
 
-/// Takes the arguments apart.
+/// Takes the arguments apart; the program's name is the first.
 ///
 /// # Errors
 /// clap's: also for `--help` and `--version`, which print and succeed.
-pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
+pub fn parse(arguments: &[OsString]) -> Result<Cli, clap::Error> {
     let matches = command().try_get_matches_from(arguments)?;
     Cli::from_arg_matches(&matches)
 }
@@ -159,8 +159,12 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap:
 mod tests {
     use super::*;
 
+    fn words(line: &str) -> Vec<OsString> {
+        line.split_whitespace().map(OsString::from).collect()
+    }
+
     fn parse_words(line: &str) -> Result<Cli, clap::Error> {
-        parse(line.split_whitespace().map(OsString::from))
+        parse(&words(line))
     }
 
     #[test]
@@ -195,8 +199,8 @@ mod tests {
             parse_words("berth run --rm -it -e A=1 -h box debian bash -c --rm -x --help").expect("valid");
         let Verb::Container(container::Verb::Run(run)) = cli.verb else { panic!("not run") };
         assert!(run.create.rm && run.create.tty && run.create.interactive);
-        assert_eq!(run.create.image, "debian");
-        assert_eq!(run.create.command, ["bash", "-c", "--rm", "-x", "--help"]);
+        assert_eq!(run.create.image(), "debian");
+        assert_eq!(run.create.command(), ["bash", "-c", "--rm", "-x", "--help"]);
         assert_eq!(run.create.hostname.as_deref(), Some("box"));
     }
 
@@ -204,7 +208,7 @@ mod tests {
     fn a_command_may_begin_with_a_dash_after_the_image() {
         let cli = parse_words("berth run x -l").expect("valid");
         let Verb::Container(container::Verb::Run(run)) = cli.verb else { panic!("not run") };
-        assert_eq!(run.create.command, ["-l"]);
+        assert_eq!(run.create.command(), ["-l"]);
     }
 
     #[test]
@@ -225,7 +229,8 @@ mod tests {
 
     #[test]
     fn flags_of_later_versions_say_so() {
-        let error = parse_words("berth run -p 80:80 x").expect_err("not in this version");
-        assert!(usage_error(&error).0.contains("not supported in this version"), "{error}");
+        let line = words("berth run -p 80:80 x");
+        let error = parse(&line).expect_err("not in this version");
+        assert!(usage_error(&error, &line).0.contains("not supported in this version"), "{error}");
     }
 }

@@ -51,8 +51,8 @@ pub(super) fn of(create: &Create, streams: Streams) -> Result<ContainerConfig> {
     labels.extend(create.label.iter().cloned());
     let text = |value: &Option<String>| value.clone().unwrap_or_default();
     Ok(ContainerConfig {
-        image: create.image.clone(),
-        command: create.command.clone(),
+        image: create.image().to_owned(),
+        command: create.command().to_vec(),
         entrypoint: create
             .entrypoint
             .as_ref()
@@ -110,7 +110,7 @@ mod tests {
     use crate::cli::{self, Verb, container};
 
     fn config(line: &str) -> (ContainerConfig, Streams) {
-        let cli = cli::parse(line.split_whitespace().map(Into::into)).expect(line);
+        let cli = cli::parse(&line.split_whitespace().map(Into::into).collect::<Vec<_>>()).expect(line);
         let Verb::Container(container::Verb::Run(run)) = cli.verb else { panic!("not run") };
         let streams = Streams::of(&run.create);
         (of(&run.create, streams).expect("config"), streams)
@@ -143,7 +143,7 @@ mod tests {
     #[test]
     fn an_empty_entry_point_clears_the_image_s() {
         let arguments = ["berth", "run", "--entrypoint", "", "img"].map(Into::into);
-        let cli = cli::parse(arguments).expect("valid");
+        let cli = cli::parse(&arguments).expect("valid");
         let Verb::Container(container::Verb::Run(run)) = cli.verb else { panic!("not run") };
         let config = of(&run.create, Streams::NONE).expect("config");
         assert_eq!(config.entrypoint, Some(StringList { values: vec![] }));

@@ -53,7 +53,7 @@ pub(super) async fn make(
     let mut client = context.client.containers();
     let answer = match client.create(request.clone()).await {
         Err(status) if status.code() == Code::NotFound && args.pull == Pull::Missing => {
-            let shown = Shown::of(&args.image);
+            let shown = Shown::of(args.image());
             output::warn(&format!("Unable to find image '{}' locally", shown.familiar));
             fetch(context, args).await?;
             client.create(request).await?
@@ -72,7 +72,7 @@ pub(super) async fn make(
 
 async fn fetch(context: &Context, args: &Create) -> Result<()> {
     let voice = if args.quiet { Voice::Silent } else { Voice::Stderr };
-    pull::fetch(context, &args.image, args.platform.as_deref(), voice).await?;
+    pull::fetch(context, args.image(), args.platform.as_deref(), voice).await?;
     Ok(())
 }
 

@@ -198,7 +198,7 @@ mod tests {
         let mut long = summary();
         long.command = vec!["sh".into(), "-c".into(), "echo \x1b[2J 1234567890".into()];
         let row = row(long, false, UNIX_EPOCH);
-        assert_eq!(row.fields["Command"], r#""sh -c echo \x1b[2J 12…""#);
+        assert_eq!(row.fields["Command"], r#""sh -c echo \x1b[2J 123…""#);
     }
 
     #[test]

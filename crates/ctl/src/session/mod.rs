@@ -14,10 +14,7 @@ mod signals;
 mod source;
 mod stdio;
 
-use std::{
-    io::{Stderr, Stdin, Stdout},
-    time::Duration,
-};
+use std::time::Duration;
 
 use berth::api::v1::{AttachRequest, KillContainerRequest, Stream, attach_request, attach_response::Kind};
 use bytes::Bytes;
@@ -93,9 +90,9 @@ pub struct Session {
     /// Kept open for our stdin while the output comes from the log.
     stdin_only: Option<Source>,
     requests: mpsc::Sender<AttachRequest>,
-    stdin: Port<Stdin>,
-    stdout: Port<Stdout>,
-    stderr: Port<Stderr>,
+    stdin: Port,
+    stdout: Port,
+    stderr: Port,
     signals: Signals,
     window: Signals,
     /// Restores our terminal when the session is dropped.
@@ -330,11 +327,7 @@ impl Session {
     }
 }
 
-async fn write(
-    stdout: &Port<Stdout>,
-    stderr: &Port<Stderr>,
-    pending: Option<&(Stream, Bytes)>,
-) -> std::io::Result<usize> {
+async fn write(stdout: &Port, stderr: &Port, pending: Option<&(Stream, Bytes)>) -> std::io::Result<usize> {
     match pending {
         Some((Stream::Stderr, data)) => stderr.write(data).await,
         Some((_, data)) => stdout.write(data).await,

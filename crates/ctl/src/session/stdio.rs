@@ -8,40 +8,46 @@
 
 use std::{
     io::{self, Stderr, Stdin, Stdout},
-    os::fd::{AsFd, AsRawFd},
+    os::fd::AsFd,
+    sync::LazyLock,
 };
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::io::{Interest, unix::AsyncFd};
 
+use crate::kernel::events::{Standard, watch};
+
 /// pipe(7): a pipe that is writable takes this much without blocking.
 const CHUNK: usize = 4096;
 
+static STDIN: LazyLock<Stdin> = LazyLock::new(io::stdin);
+static STDOUT: LazyLock<Stdout> = LazyLock::new(io::stdout);
+static STDERR: LazyLock<Stderr> = LazyLock::new(io::stderr);
+
 /// One of the three, registered with the runtime when it can be.
 #[derive(Debug)]
-pub(super) struct Port<T: AsRawFd + AsFd> {
-    file: T,
-    events: Option<AsyncFd<T>>,
+pub(super) struct Port {
+    stream: Standard,
+    events: Option<AsyncFd<Standard>>,
     interest: Interest,
     flags: PollFlags,
 }
 
-pub(super) fn stdin() -> Port<Stdin> {
-    Port::new(io::stdin(), io::stdin(), Interest::READABLE, PollFlags::POLLIN)
+pub(super) fn stdin() -> Port {
+    Port::new(Standard::of(&*STDIN), Interest::READABLE, PollFlags::POLLIN)
 }
 
-pub(super) fn stdout() -> Port<Stdout> {
-    Port::new(io::stdout(), io::stdout(), Interest::WRITABLE, PollFlags::POLLOUT)
+pub(super) fn stdout() -> Port {
+    Port::new(Standard::of(&*STDOUT), Interest::WRITABLE, PollFlags::POLLOUT)
 }
 
-pub(super) fn stderr() -> Port<Stderr> {
-    Port::new(io::stderr(), io::stderr(), Interest::WRITABLE, PollFlags::POLLOUT)
+pub(super) fn stderr() -> Port {
+    Port::new(Standard::of(&*STDERR), Interest::WRITABLE, PollFlags::POLLOUT)
 }
 
-impl<T: AsRawFd + AsFd> Port<T> {
-    fn new(file: T, same: T, interest: Interest, flags: PollFlags) -> Self {
-        // EPERM: a file, which is always ready.
-        Self { file, events: AsyncFd::register_with_interest(same, interest).ok(), interest, flags }
+impl Port {
+    fn new(stream: Standard, interest: Interest, flags: PollFlags) -> Self {
+        Self { stream, events: watch(stream, interest), interest, flags }
     }
 
     /// Returns once a small transfer won't block. Cancel-safe.
@@ -58,7 +64,7 @@ impl<T: AsRawFd + AsFd> Port<T> {
     }
 
     fn is_ready(&self) -> io::Result<bool> {
-        let mut fds = [PollFd::new(self.file.as_fd(), self.flags)];
+        let mut fds = [PollFd::new(self.stream.as_fd(), self.flags)];
         match poll(&mut fds, PollTimeout::ZERO) {
             // Errors and hang-ups are found by the transfer itself.
             Ok(count) => Ok(count > 0),
@@ -72,7 +78,7 @@ impl<T: AsRawFd + AsFd> Port<T> {
         loop {
             self.ready().await?;
             let length = if self.events.is_some() { bytes.len().min(CHUNK) } else { bytes.len() };
-            match nix::unistd::write(&self.file, &bytes[..length]) {
+            match nix::unistd::write(self.stream, &bytes[..length]) {
                 Ok(written) => return Ok(written),
                 Err(nix::errno::Errno::EINTR) => {}
                 // Somebody else made it non-blocking.
@@ -86,7 +92,7 @@ impl<T: AsRawFd + AsFd> Port<T> {
     pub(super) async fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
             self.ready().await?;
-            match nix::unistd::read(&self.file, buffer) {
+            match nix::unistd::read(self.stream, buffer) {
                 Ok(length) => return Ok(length),
                 Err(nix::errno::Errno::EINTR) => {}
                 Err(nix::errno::Errno::EAGAIN) => tokio::task::yield_now().await,
