@@ -2,12 +2,14 @@
 //! Files and directories of a cgroup file system.
 
 use std::{
-    fs::{self, OpenOptions},
-    io::{self, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
+    fs::{self, File, OpenOptions},
+    io::{self, Read as _, Seek as _, Write as _},
+    os::{fd::AsFd as _, unix::fs::OpenOptionsExt as _},
     path::{Component, Path, PathBuf},
     time::{Duration, Instant},
 };
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::{
     kernel::SysError,
@@ -34,6 +36,28 @@ pub(super) fn try_write(dir: &Path, file: &str, value: &str) -> crate::kernel::R
 pub(super) fn read(dir: &Path, file: &str) -> Result<String> {
     let path = dir.join(file);
     fs::read_to_string(&path).map_err(|e| SysError::from_io(format!("read({path:?})"), &e).into())
+}
+
+/// Waits until `dir/cgroup.events` has the line `wanted`; false at the
+/// deadline. The kernel wakes whoever polls the file when it changes.
+pub(super) fn wait_for_event(dir: &Path, wanted: &str, deadline: Instant) -> Result<bool> {
+    let path = dir.join("cgroup.events");
+    let failed = |e: io::Error| SysError::from_io(format!("read({path:?})"), &e);
+    let mut file = File::open(&path).map_err(failed)?;
+    loop {
+        let mut text = String::new();
+        file.rewind().and_then(|()| file.read_to_string(&mut text)).map_err(failed)?;
+        if text.lines().any(|line| line == wanted) {
+            return Ok(true);
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(false);
+        }
+        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        // Woken or not, the file is read again.
+        let _ = poll(&mut [PollFd::new(file.as_fd(), PollFlags::POLLPRI)], timeout);
+    }
 }
 
 /// The value of `key` in a file of lines `key value`.

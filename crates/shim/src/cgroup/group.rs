@@ -20,6 +20,9 @@ use crate::{
 /// more than a dump or a slow disk takes, and never for ever.
 const EMPTY_WITHIN: Duration = Duration::from_secs(10);
 
+/// How long processes may take to stop or go on.
+const FROZEN_WITHIN: Duration = Duration::from_secs(2);
+
 /// What a container is limited by.
 #[derive(Debug)]
 pub struct Limits<'a> {
@@ -188,6 +191,25 @@ impl Group {
             }
         }
         self.pids()?.into_iter().try_for_each(|pid| self.signal_one(pid, libc::SIGKILL))
+    }
+
+    /// Stops all processes, or lets them go on, by `cgroup.freeze`, which v1
+    /// lacks: its own freezer can't be killed out of.
+    ///
+    /// # Errors
+    /// `Unsupported` without a v2 tree; when they don't stop in time.
+    pub fn freeze(&self, frozen: bool) -> Result<()> {
+        let Some(dir) = &self.unified else {
+            return Err(Error::unsupported("pausing a container without cgroup v2"));
+        };
+        let digit = if frozen { "1" } else { "0" };
+        fs::write(dir, "cgroup.freeze", digit)?;
+        if fs::wait_for_event(dir, &format!("frozen {digit}"), Instant::now() + FROZEN_WITHIN)? {
+            return Ok(());
+        }
+        // One sleeps where nothing can stop it; the others shan't wait for it.
+        fs::write(dir, "cgroup.freeze", "0")?;
+        Err(Error::new(Kind::Os, format!("processes in {} do not stop", dir.display())))
     }
 
     /// Kills what is left in them, and removes them. `Ok` when there are none.

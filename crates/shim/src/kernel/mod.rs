@@ -7,11 +7,13 @@
 
 pub mod bpf;
 mod error;
+pub mod memory;
 pub mod mount;
 pub mod net;
 pub mod paths;
 pub mod process;
 pub mod socket;
 pub mod tty;
+pub mod watch;
 
 pub use error::{Result, SysError, fd, sys};

@@ -101,6 +101,22 @@ impl Container {
         }
     }
 
+    /// Freezes all its processes.
+    ///
+    /// # Errors
+    /// `Unsupported` on a host without cgroup v2.
+    pub fn pause(&self) -> Result<()> {
+        self.group.freeze(true)
+    }
+
+    /// Lets them go on.
+    ///
+    /// # Errors
+    /// As [`Self::pause`].
+    pub fn resume(&self) -> Result<()> {
+        self.group.freeze(false)
+    }
+
     /// Whether the kernel has killed one of its processes for want of memory.
     /// Counted by its cgroup: ask before [`Self::cleanup`].
     #[must_use]
@@ -127,7 +143,10 @@ impl Container {
     }
 
     /// Ends a container that nobody will hear of, its first process reaped.
-    pub(super) fn destroy(&mut self) -> Result<()> {
+    ///
+    /// # Errors
+    /// As [`Self::cleanup`].
+    pub fn destroy(&mut self) -> Result<()> {
         match process::pidfd_send_signal(self.pidfd(), libc::SIGKILL) {
             Err(e) if e.errno() == Errno::ESRCH => {}
             result => result?,

@@ -1,0 +1,287 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The container's output: read once, given to the log and to everyone who
+//! listens.
+
+use std::{
+    cell::{Cell, RefCell},
+    fs::File,
+    io::{self, Write as _},
+    os::fd::OwnedFd,
+    rc::Rc,
+};
+
+use berth::attach::Kind;
+use nix::errno::Errno;
+use tokio::{io::unix::AsyncFd, sync::Notify};
+
+use super::{
+    Stream, diag,
+    log::Log,
+    queue::{Framing, Queue},
+};
+
+/// Bytes of one read: half of what a pipe holds by default, so that the
+/// writer never waits for the whole batch to be handled.
+const READ: usize = 32 * 1024;
+
+/// Most that a final sweep takes from a stream: what the largest pipe of an
+/// unprivileged process can hold (fs.pipe-max-size).
+const SWEEP: usize = 1024 * 1024;
+
+/// A descriptor of the container's output, or its terminal.
+pub type Source = Rc<AsyncFd<OwnedFd>>;
+
+/// What a read brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    Bytes(usize),
+    Nothing,
+    Ended,
+}
+
+/// The output of one container.
+#[derive(Debug)]
+pub struct Output {
+    state: RefCell<State>,
+    /// A queue has been drained, a subscriber has left.
+    room: Notify,
+    /// A stream has ended.
+    ended: Notify,
+    tty: bool,
+}
+
+#[derive(Debug)]
+struct State {
+    sources: [Option<Source>; 2],
+    log: Option<Log>,
+    files: [Option<RawFile>; 2],
+    subscribers: Vec<Rc<Subscriber>>,
+    buffer: Box<[u8]>,
+}
+
+/// Someone who gets the output as it comes.
+#[derive(Debug)]
+pub struct Subscriber {
+    wants: [bool; 2],
+    /// What it has still to take.
+    pub queue: RefCell<Queue>,
+    /// Something was put into the queue.
+    pub filled: Notify,
+}
+
+/// A file that gets a stream's bytes as they are.
+#[derive(Debug)]
+pub struct RawFile {
+    file: File,
+    failed: Cell<bool>,
+}
+
+impl Output {
+    /// Output of which nothing has been read yet.
+    #[must_use]
+    pub fn new(
+        tty: bool,
+        sources: [Option<Source>; 2],
+        log: Option<Log>,
+        files: [Option<RawFile>; 2],
+    ) -> Rc<Self> {
+        let state = State { sources, log, files, subscribers: Vec::new(), buffer: vec![0; READ].into() };
+        Rc::new(Self { state: RefCell::new(state), room: Notify::new(), ended: Notify::new(), tty })
+    }
+
+    /// Adds an attached client; its first frame is `Attached`. From now on it
+    /// misses nothing.
+    pub fn attach(&self, wants: [bool; 2]) -> Rc<Subscriber> {
+        let subscriber = self.subscribe(wants, Framing::Frames);
+        let mut queue = subscriber.queue.borrow_mut();
+        queue.control(Kind::Attached, &[u8::from(self.tty)]);
+        if self.has_ended() {
+            queue.end();
+        }
+        drop(queue);
+        subscriber
+    }
+
+    /// Adds a subscriber.
+    pub fn subscribe(&self, wants: [bool; 2], framing: Framing) -> Rc<Subscriber> {
+        let queue = RefCell::new(Queue::new(framing));
+        let subscriber = Rc::new(Subscriber { wants, queue, filled: Notify::new() });
+        self.state.borrow_mut().subscribers.push(Rc::clone(&subscriber));
+        subscriber
+    }
+
+    /// Forgets a subscriber; the container no longer waits for it.
+    pub fn unsubscribe(&self, subscriber: &Rc<Subscriber>) {
+        self.state.borrow_mut().subscribers.retain(|other| !Rc::ptr_eq(other, subscriber));
+        self.room.notify_waiters();
+    }
+
+    /// A subscriber has taken something, or isn't waited for any more.
+    pub fn drained(&self) {
+        self.room.notify_waiters();
+    }
+
+    /// Reads `stream` until it ends.
+    pub async fn pump(self: Rc<Self>, stream: Stream) {
+        loop {
+            self.room().await;
+            let Some(source) = self.source(stream) else { return };
+            let Ok(mut ready) = source.readable().await else { return self.end(stream) };
+            match self.read_once(stream) {
+                // A container that never stops printing leaves time for others.
+                Progress::Bytes(_) => tokio::task::consume_budget().await,
+                Progress::Nothing => ready.clear_ready(),
+                Progress::Ended => return,
+            }
+        }
+    }
+
+    /// Reads what is there now, whether or not everyone keeps up: at the end
+    /// of a container that is at most what its pipes hold.
+    pub fn sweep(&self) {
+        for stream in Stream::ALL {
+            let mut left = SWEEP;
+            while left > 0 {
+                match self.read_once(stream) {
+                    Progress::Bytes(count) => left = left.saturating_sub(count),
+                    Progress::Nothing | Progress::Ended => break,
+                }
+            }
+        }
+    }
+
+    /// Ends both streams, whoever may still hold them open.
+    pub fn close(&self) {
+        for stream in Stream::ALL {
+            self.end(stream);
+        }
+    }
+
+    /// Resolves when both streams have ended.
+    pub async fn ended(&self) {
+        while !self.has_ended() {
+            self.ended.notified().await;
+        }
+    }
+
+    /// Whether both streams have ended.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.state.borrow().sources.iter().all(Option::is_none)
+    }
+
+    /// Whether the container has a terminal.
+    #[must_use]
+    pub fn is_tty(&self) -> bool {
+        self.tty
+    }
+
+    fn source(&self, stream: Stream) -> Option<Source> {
+        self.state.borrow().sources[stream.index()].clone()
+    }
+
+    /// Resolves when no subscriber's queue is full.
+    async fn room(&self) {
+        while self.state.borrow().subscribers.iter().any(|s| s.queue.borrow().is_full()) {
+            self.room.notified().await;
+        }
+    }
+
+    fn read_once(&self, stream: Stream) -> Progress {
+        let mut state = self.state.borrow_mut();
+        let State { sources, buffer, .. } = &mut *state;
+        let Some(source) = &sources[stream.index()] else { return Progress::Ended };
+        let count = match nix::unistd::read(source.get_ref(), buffer) {
+            Ok(count) if count > 0 => count,
+            Err(Errno::EAGAIN | Errno::EINTR) => return Progress::Nothing,
+            // A terminal that nobody has open any more reads as EIO.
+            Ok(_) | Err(Errno::EIO) => return self.end_of(state, stream),
+            Err(e) => {
+                diag::warn(format_args!("read {}: {e}", stream.name()));
+                return self.end_of(state, stream);
+            }
+        };
+        state.publish(stream, count);
+        Progress::Bytes(count)
+    }
+
+    fn end(&self, stream: Stream) {
+        self.end_of(self.state.borrow_mut(), stream);
+    }
+
+    fn end_of(&self, mut state: std::cell::RefMut<'_, State>, stream: Stream) -> Progress {
+        if state.sources[stream.index()].take().is_some() {
+            state.finish(stream);
+            drop(state);
+            self.ended.notify_waiters();
+            self.room.notify_waiters();
+        }
+        Progress::Ended
+    }
+}
+
+impl Subscriber {
+    /// It took nothing for too long: if the container waits for it, it no
+    /// longer does. Whether it did.
+    pub fn give_up(&self, why: &str) -> bool {
+        let mut queue = self.queue.borrow_mut();
+        let full = queue.is_full();
+        if full {
+            queue.give_up(why);
+        }
+        full
+    }
+}
+
+impl State {
+    /// Gives the first `count` bytes of the buffer to everyone.
+    fn publish(&mut self, stream: Stream, count: usize) {
+        let bytes = &self.buffer[..count];
+        if let Some(log) = &mut self.log {
+            log.append(stream, bytes);
+        }
+        if let Some(file) = &self.files[stream.index()] {
+            file.write(bytes);
+        }
+        for subscriber in self.subscribers.iter().filter(|s| s.wants[stream.index()]) {
+            subscriber.queue.borrow_mut().push(stream, bytes);
+            subscriber.filled.notify_one();
+        }
+    }
+
+    fn finish(&mut self, stream: Stream) {
+        if let Some(log) = &mut self.log {
+            log.finish(stream);
+        }
+        self.files[stream.index()] = None;
+        let all = self.sources.iter().all(Option::is_none);
+        for subscriber in &self.subscribers {
+            // One that wanted the ended stream only needn't wait for the
+            // other: a FIFO's reader sees its end at once.
+            let only = subscriber.wants[stream.index()] && subscriber.wants != [true, true];
+            if all || only {
+                subscriber.queue.borrow_mut().end();
+                subscriber.filled.notify_one();
+            }
+        }
+    }
+}
+
+impl RawFile {
+    /// Takes over a file that was opened to be appended to.
+    #[must_use]
+    pub fn new(file: File) -> Self {
+        Self { file, failed: Cell::new(false) }
+    }
+
+    fn write(&self, bytes: &[u8]) {
+        let result: io::Result<()> = (&self.file).write_all(bytes);
+        let failed = result.is_err();
+        if let Err(e) = result
+            && !self.failed.get()
+        {
+            diag::warn(format_args!("write output: {e}; it is dropped"));
+        }
+        self.failed.set(failed);
+    }
+}

@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A CreateTaskRequest as the supervisor wants it. Our engine says what the
+//! streams are in its options; containerd names pipes and files.
+
+use std::path::PathBuf;
+
+use berth::{
+    api::{
+        shim::{CreateOptions, Log, log::Driver},
+        task::CreateTaskRequest,
+    },
+    ttrpc::{Code, Status},
+};
+use prost::Message as _;
+
+use crate::{
+    io::{
+        log::{Format, segments::Limits},
+        stdio::{Config, InputFrom, LogConfig, OutputTo},
+    },
+    kernel::tty::Size,
+    supervisor::call::{Create, Streams},
+};
+
+/// Name of our engine's options; a prefix ending in `/` may stand before it.
+const OPTIONS: &str = "berth.shim.v1.CreateOptions";
+
+/// Checks and translates a request.
+///
+/// # Errors
+/// `InvalidArgument` for what contradicts itself, `Unimplemented` for what
+/// this version doesn't do.
+pub(super) fn read(request: CreateTaskRequest) -> Result<Create, Status> {
+    if !request.checkpoint.is_empty() {
+        return Err(Status::new(Code::Unimplemented, "restoring from a checkpoint is not supported"));
+    }
+    let options = options(&request)?;
+    let terminal = match request.terminal {
+        true => Some(size(options.console_rows, options.console_columns)?),
+        false => None,
+    };
+    let stdin = if !request.stdin.is_empty() {
+        InputFrom::Fifo(PathBuf::from(&request.stdin))
+    } else if options.open_stdin {
+        InputFrom::Clients { once: options.stdin_once }
+    } else {
+        InputFrom::Nothing
+    };
+    let log = options.log.map(log).transpose()?.flatten();
+    let stdio =
+        Config { terminal, stdin, outputs: [output(&request.stdout)?, output(&request.stderr)?], log };
+    let streams = Streams {
+        stdin: request.stdin,
+        stdout: request.stdout,
+        stderr: request.stderr,
+        terminal: request.terminal,
+    };
+    Ok(Create { rootfs: request.rootfs, user: options.user, stdio, streams })
+}
+
+/// A terminal's size.
+///
+/// # Errors
+/// `InvalidArgument` when a number is above 65535.
+pub(super) fn size(rows: u32, columns: u32) -> Result<Size, Status> {
+    match (u16::try_from(rows), u16::try_from(columns)) {
+        (Ok(rows), Ok(columns)) => Ok(Size { rows, columns }),
+        _ => Err(Status::new(Code::InvalidArgument, format!("invalid terminal size {columns}x{rows}"))),
+    }
+}
+
+fn options(request: &CreateTaskRequest) -> Result<CreateOptions, Status> {
+    match &request.options {
+        Some(any) if any.type_url.rsplit('/').next() == Some(OPTIONS) => CreateOptions::decode(&*any.value)
+            .map_err(|e| Status::new(Code::InvalidArgument, format!("decode {OPTIONS}: {e}"))),
+        // Options for runc, say: containerd passes them to whoever it runs.
+        _ => Ok(CreateOptions::default()),
+    }
+}
+
+fn log(log: Log) -> Result<Option<LogConfig>, Status> {
+    let format = match log.driver() {
+        Driver::Unspecified | Driver::None => return Ok(None),
+        Driver::Local => Format::Cri,
+        Driver::JsonFile => Format::JsonFile,
+    };
+    let path = PathBuf::from(log.path);
+    if !path.is_absolute() {
+        return Err(Status::new(
+            Code::InvalidArgument,
+            format!("log path {} is not absolute", path.display()),
+        ));
+    }
+    let limits = Limits { path, max_size: log.max_size, max_files: log.max_files };
+    Ok(Some(LogConfig { format, limits }))
+}
+
+fn output(text: &str) -> Result<OutputTo, Status> {
+    OutputTo::parse(text).map_err(|message| Status::new(Code::Unimplemented, message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with_options(options: &CreateOptions, type_url: &str) -> CreateTaskRequest {
+        let any = prost_types::Any { type_url: type_url.to_owned(), value: options.encode_to_vec() };
+        CreateTaskRequest { options: Some(any), ..Default::default() }
+    }
+
+    #[test]
+    fn our_engines_options_count_and_others_are_passed_over() {
+        let options = CreateOptions {
+            user: "web".to_owned(),
+            open_stdin: true,
+            stdin_once: true,
+            ..Default::default()
+        };
+        for url in ["berth.shim.v1.CreateOptions", "type.googleapis.com/berth.shim.v1.CreateOptions"] {
+            let create = read(with_options(&options, url)).expect("valid");
+            assert_eq!(create.user, "web");
+            assert_eq!(create.stdio.stdin, InputFrom::Clients { once: true });
+        }
+        let create = read(with_options(&options, "containerd.runc.v1.Options")).expect("valid");
+        assert_eq!((create.user.as_str(), create.stdio.stdin), ("", InputFrom::Nothing));
+    }
+
+    #[test]
+    fn what_cannot_be_done_is_refused() {
+        let log = Log { driver: Driver::Local.into(), path: "relative".to_owned(), ..Default::default() };
+        let relative = with_options(&CreateOptions { log: Some(log), ..Default::default() }, OPTIONS);
+        assert_eq!(read(relative).expect_err("refused").code, Code::InvalidArgument);
+        let large = CreateOptions { console_rows: 70_000, ..Default::default() };
+        let large = CreateTaskRequest { terminal: true, ..with_options(&large, OPTIONS) };
+        assert_eq!(read(large).expect_err("refused").code, Code::InvalidArgument);
+        let binary = CreateTaskRequest { stdout: "binary:///x".to_owned(), ..Default::default() };
+        assert_eq!(read(binary).expect_err("refused").code, Code::Unimplemented);
+    }
+
+    #[test]
+    fn containerds_pipes_and_files() {
+        let request = CreateTaskRequest {
+            stdin: "/run/in".to_owned(),
+            stdout: "/run/out".to_owned(),
+            stderr: "file:///tmp/err".to_owned(),
+            ..Default::default()
+        };
+        let create = read(request).expect("valid");
+        assert_eq!(create.stdio.stdin, InputFrom::Fifo("/run/in".into()));
+        assert_eq!(
+            create.stdio.outputs,
+            [OutputTo::Fifo("/run/out".into()), OutputTo::File("/tmp/err".into())]
+        );
+        assert_eq!(create.streams.stdout, "/run/out");
+    }
+}
