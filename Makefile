@@ -40,7 +40,7 @@ install: release ## install programs, systemd unit, man pages, completions (PREF
 	install -m 0755 $(TARGET)/release/berthd $(TARGET)/release/berth-shim $(TARGET)/release/berth $(bindir)
 	sed 's|/usr/bin/berthd|$(PREFIX)/bin/berthd|' contrib/systemd/berth.service >$(unitdir)/berth.service
 	chmod 0644 $(unitdir)/berth.service
-	$(TARGET)/release/berth man --output $(mandir)
+	$(TARGET)/release/berth man $(mandir)
 	install -d $(sharedir)/bash-completion/completions $(sharedir)/zsh/site-functions $(sharedir)/fish/vendor_completions.d
 	$(TARGET)/release/berth completion bash >$(sharedir)/bash-completion/completions/berth
 	$(TARGET)/release/berth completion zsh >$(sharedir)/zsh/site-functions/_berth

@@ -35,7 +35,6 @@ fn a_killed_engine_comes_back_to_everything_as_it_was() {
     // Meanwhile one of them ends, and nobody hears it.
     fs::write(gate.join("open"), "").expect("open the gate");
     until("the container to end on its own", || (!running(leaver)).then_some(()));
-    assert_ne!(terminal.wait(), 0, "the command lost its engine");
     engine.restart();
 
     assert_eq!(engine.status("made"), "created");
@@ -49,11 +48,14 @@ fn a_killed_engine_comes_back_to_everything_as_it_was() {
         assert_eq!((&state["Status"], &state["Pid"]), (&"running".into(), pid), "{name}");
     }
 
+    // Whoever sat at the terminal just goes on.
+    terminal.send("echo really $kept\r");
+    terminal.expect("really alive\r\n");
     let mut again = engine.terminal(&["attach", "shell"]);
     again.send("echo still $kept\r");
     again.expect("still alive\r\n");
     again.send("exit 6\r");
-    assert_eq!(again.wait(), 6);
+    assert_eq!((again.wait(), terminal.wait()), (6, 6));
 
     engine.berth(&["stop", "counter"]).ok();
     assert_counted(&engine.berth(&["logs", "counter"]).ok().stdout);
@@ -91,6 +93,21 @@ fn following_a_log_again_after_a_restart_has_every_line() {
     engine.berth(&["stop", "counter"]).ok();
     assert_eq!(follow.wait(), 0);
     assert_counted(&follow.output());
+}
+
+#[test]
+fn a_command_in_the_foreground_goes_on_as_if_nothing_had_happened() {
+    let Some(mut engine) = with_busybox() else { return };
+    let mut run = engine.background(&["run", "--name", "counter", "busybox", "sh", "-c", COUNTER]);
+    for mark in ["\n10\n", "\n100\n"] {
+        run.expect(mark);
+        engine.kill9();
+        engine.restart();
+    }
+    run.expect("\n200\n");
+    engine.berth(&["stop", "counter"]).ok();
+    assert_eq!(run.wait(), 0);
+    assert_counted(&run.output());
 }
 
 #[test]
@@ -152,10 +169,10 @@ fn an_engine_killed_again_and_again_in_the_middle_of_runs_loses_nothing() {
         let list = ["ps", "-aq", "--filter", &format!("name=c{round}-")];
         until("a container", || (!engine.berth(&list).ok().stdout.is_empty()).then_some(()));
         engine.kill9();
+        engine.restart();
         for child in &mut children {
             child.wait();
         }
-        engine.restart();
         // Whatever state each had reached: it is one that can be told, nothing
         // is in between, and it can be removed.
         let states = engine.berth(&["ps", "-a", "--format", "{{.Names}} {{.State}}"]).ok().stdout;

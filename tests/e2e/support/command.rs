@@ -45,20 +45,21 @@ impl Output {
         self
     }
 
-    /// Checks that standard error is one line that holds all of `parts`.
+    /// Checks that the error is one line that holds all of `parts`. Where help
+    /// is to be had may follow after an empty line, as Docker has it.
     #[track_caller]
     pub(crate) fn complains(self, parts: &[&str]) -> Self {
-        assert_eq!(
-            self.stderr.trim_end().lines().count(),
-            1,
-            "{}: one line, not: {}",
-            self.shown,
-            self.stderr
-        );
+        let error = self.error();
+        assert_eq!(error.lines().count(), 1, "{}: one line, not: {}", self.shown, self.stderr);
         for part in parts {
-            assert!(self.stderr.contains(part), "{}: no {part:?} in: {}", self.shown, self.stderr);
+            assert!(error.contains(part), "{}: no {part:?} in: {}", self.shown, self.stderr);
         }
         self
+    }
+
+    /// What standard error says before it points to the help.
+    pub(crate) fn error(&self) -> &str {
+        self.stderr.split("\n\n").next().unwrap_or_default().trim_end()
     }
 
     /// Standard output without the newline at its end.

@@ -47,7 +47,9 @@ impl Engine {
 
     /// Starts one that pulls docker.io's images from `registry`.
     pub(crate) fn start_mirrored(registry: std::net::SocketAddr) -> Option<Self> {
-        Self::start_with(&format!("[registry.mirrors]\n\"docker.io\" = [\"http://{registry}\"]\n"))
+        Self::start_with(&format!(
+            "[registry.hosts.\"docker.io\"]\nmirrors = [\"http://{registry}\"]\nmirrors_only = true\n"
+        ))
     }
 
     /// Starts one with `config` as its configuration file.
