@@ -12,10 +12,10 @@ cd "$(dirname "$0")/.."
 # The end-to-end tests start the programs themselves.
 cargo build --locked --workspace --examples
 if cargo nextest --version >/dev/null 2>&1; then
-    cargo nextest run --locked --workspace --all-targets "$@"
+    cargo nextest run --locked --workspace "$@"
     cargo test --locked --quiet --workspace --doc
 else
-    cargo test --locked --workspace --lib --bins --tests --examples -- "$@"
+    cargo test --locked --workspace --lib --bins --tests -- "$@"
     cargo test --locked --quiet --workspace --doc
 fi
 echo "test: all passed"
