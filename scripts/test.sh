@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.."
 [ "$(id -u)" = 0 ] || echo "test: not root, so the end-to-end tests will say that they skip"
 
 # The end-to-end tests start the programs themselves.
-cargo build --locked --workspace --examples
+cargo build --locked --workspace --bins --examples
 if cargo nextest --version >/dev/null 2>&1; then
     cargo nextest run --locked --workspace "$@"
     cargo test --locked --quiet --workspace --doc
