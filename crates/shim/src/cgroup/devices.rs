@@ -118,7 +118,11 @@ impl Policy {
             return Ok(());
         };
         let exception = Exception { kind, major, minor, access };
-        if rule.allow() == self.allow { self.remove(exception) } else { Ok(self.add(exception)) }
+        if rule.allow() == self.allow {
+            return self.remove(exception);
+        }
+        self.add(exception);
+        Ok(())
     }
 
     fn add(&mut self, exception: Exception) {
@@ -236,7 +240,7 @@ mod tests {
             rule(true, A, 1, 1, "rwm"),
             rule(true, P, 1, 1, "r"),
         ] {
-            assert!(Policy::from_spec(&[bad.clone()], &[]).is_err(), "{bad:?}");
+            assert!(Policy::from_spec(std::slice::from_ref(&bad), &[]).is_err(), "{bad:?}");
         }
     }
 }

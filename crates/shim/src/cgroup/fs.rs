@@ -114,13 +114,19 @@ pub(super) fn remove(dir: &Path, deadline: Instant) -> Result<()> {
                 Ok(()) => break,
                 Err(e) if is_gone(&e) => break,
                 Err(e) if e.raw_os_error() == Some(libc::EBUSY) && Instant::now() < deadline => {
-                    std::thread::sleep(RETRY_EVERY);
+                    pause();
                 }
                 Err(e) => return Err(SysError::from_io(format!("rmdir({dir:?})"), &e).into()),
             }
         }
     }
     Ok(())
+}
+
+/// Waits a moment, for a caller with a deadline.
+#[expect(clippy::disallowed_methods, reason = "no event says that a cgroup can be removed")]
+pub(super) fn pause() {
+    std::thread::sleep(RETRY_EVERY);
 }
 
 /// `dir` and all directories below it, parents first.

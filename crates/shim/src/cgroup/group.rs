@@ -251,12 +251,11 @@ impl Group {
     fn wait_for_change(&self, deadline: Instant) {
         use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
         use std::io::Read as _;
-        let slice = Duration::from_millis(1);
         let events = self.unified.as_ref().and_then(|dir| File::open(dir.join("cgroup.events")).ok());
-        let Some(mut events) = events else { return std::thread::sleep(slice) };
+        let Some(mut events) = events else { return fs::pause() };
         let mut text = String::new();
         if events.read_to_string(&mut text).is_err() || text.contains("populated 0") {
-            return std::thread::sleep(slice);
+            return fs::pause();
         }
         let left = deadline.saturating_duration_since(Instant::now()).min(Duration::from_millis(50));
         let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO);

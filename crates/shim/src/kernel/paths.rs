@@ -48,10 +48,19 @@ pub fn openat2(
         match nix::fcntl::openat2(&dir, path, how) {
             Err(Errno::EAGAIN | Errno::EINTR) if Instant::now() < deadline => {}
             result => {
-                return sys(result, || format!("openat2({}, {path:?}, {flags:?}, {resolve:?})", fd(&dir)));
+                return sys(result, || {
+                    format!("openat2({}, {path:?}, {}, {})", fd(&dir), names(flags), names(resolve))
+                });
             }
         }
     }
+}
+
+/// Flags as strace has them: no flag at all is O_RDONLY.
+fn names(flags: impl std::fmt::Debug) -> String {
+    let text = format!("{flags:?}");
+    let inner = text.split_once('(').map_or(text.as_str(), |(_, rest)| rest.trim_end_matches(')'));
+    if inner == "0x0" { "O_RDONLY".to_owned() } else { inner.replace(" | ", "|") }
 }
 
 /// What must be at a path, and is made when it is missing.
@@ -204,7 +213,7 @@ fn make_component(directory: &OwnedFd, name: &OsStr, make: Make) -> Result<()> {
 /// Those of open(2).
 pub fn open_host(path: &Path, flags: OFlag) -> Result<OwnedFd> {
     sys(nix::fcntl::open(path, flags | OFlag::O_CLOEXEC, Mode::empty()), || {
-        format!("open({path:?}, {flags:?})")
+        format!("open({path:?}, {})", names(flags))
     })
 }
 
@@ -287,6 +296,13 @@ mod tests {
 
     fn root(dir: &Path) -> Root {
         Root::new(open_host(dir, OFlag::O_PATH | OFlag::O_DIRECTORY).expect("open"))
+    }
+
+    #[test]
+    fn flags_print_as_strace_has_them() {
+        assert_eq!(names(OFlag::empty()), "O_RDONLY");
+        assert_eq!(names(ResolveFlag::RESOLVE_IN_ROOT), "RESOLVE_IN_ROOT");
+        assert_eq!(names(OFlag::O_PATH | OFlag::O_NOFOLLOW).split('|').count(), 2);
     }
 
     #[test]

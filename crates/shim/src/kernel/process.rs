@@ -174,11 +174,22 @@ pub fn adopt(number: c_int) -> Result<OwnedFd> {
 /// # Errors
 /// Those of sigprocmask(2).
 pub fn reset_signals() -> Result<()> {
+    // The kernel's `struct sigaction`, at its longest: SIG_DFL, no flags.
+    let default = [0_u64; 4];
     for signal in 1..=LAST_SIGNAL {
-        // KILL and STOP can't be changed, 32 and 33 belong to the C library:
-        // for these the call fails, and their disposition is the default.
-        // SAFETY: SIG_DFL is a valid disposition; no handler is installed.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+        // Not the C library's function, which hides 32 and 33. It fails only
+        // for KILL and STOP, which always have their default.
+        // SAFETY: `default` is as long as any architecture's structure, and
+        // installs no handler; the old disposition is not asked for.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                default.as_ptr(),
+                std::ptr::null::<u64>(),
+                size_of::<u64>(),
+            );
+        }
     }
     let none = nix::sys::signal::SigSet::empty();
     super::sys(none.thread_set_mask(), || "sigprocmask(SIG_SETMASK, [])".to_owned())

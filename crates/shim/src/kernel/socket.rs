@@ -47,7 +47,7 @@ pub fn send(socket: impl AsFd, message: &[u8], descriptor: Option<&OwnedFd>) -> 
 /// closed) and its descriptor. Waits until `deadline`, or for ever.
 ///
 /// # Errors
-/// ETIMEDOUT; ECONNRESET when the other end died with messages unread.
+/// ETIMEDOUT.
 pub fn receive(
     socket: impl AsFd,
     buffer: &mut [u8],
@@ -62,7 +62,9 @@ pub fn receive(
         let mut slices = [IoSliceMut::new(buffer)];
         let flags = MsgFlags::MSG_CMSG_CLOEXEC;
         let message = match recvmsg::<()>(socket.as_raw_fd(), &mut slices, Some(&mut space), flags) {
-            Err(Errno::EINTR) => continue,
+            // The other end closed before it had read all: said once, and before
+            // what it has sent can be received.
+            Err(Errno::EINTR | Errno::ECONNRESET) => continue,
             result => sys(result, || format!("recvmsg({})", fd(socket)))?,
         };
         let mut descriptor = None;
@@ -118,6 +120,18 @@ mod tests {
         reader.read_to_string(&mut text).expect("read");
         assert_eq!(text, "through");
         drop(a);
+        assert_eq!(receive(&b, &mut buffer, None).expect("eof").0, 0);
+    }
+
+    #[test]
+    fn the_last_words_of_a_peer_are_heard() {
+        let (a, b) = pair().expect("pair");
+        send(&b, b"unread", None).expect("send");
+        send(&a, b"last words", None).expect("send");
+        drop(a);
+        let mut buffer = [0; 16];
+        let (n, _) = receive(&b, &mut buffer, None).expect("receive");
+        assert_eq!(&buffer[..n], b"last words");
         assert_eq!(receive(&b, &mut buffer, None).expect("eof").0, 0);
     }
 

@@ -63,7 +63,7 @@ pub(crate) fn wait_for(socket: impl AsFd, message: ToInit) -> Result<()> {
 /// Sends to the shim.
 pub(crate) fn tell_shim(socket: impl AsFd, message: &ToShim) -> Result<()> {
     let (bytes, descriptor) = match message {
-        ToShim::Warning(text) => (with_text(&[b'w'], text), None),
+        ToShim::Warning(text) => (with_text(b"w", text), None),
         ToShim::Console(master) => (vec![b't'], Some(master)),
         ToShim::Created => (vec![b'c'], None),
         ToShim::Failed(e) => (with_text(&[b'f', kind_to_byte(e.kind())], &e.to_string()), None),

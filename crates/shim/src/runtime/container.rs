@@ -138,8 +138,10 @@ impl Container {
     /// # Errors
     /// When a process doesn't die within ten seconds.
     pub fn cleanup(&mut self) -> Result<()> {
+        // Init is killed rather than left to find the socket closed.
+        self.group.remove()?;
         self.socket = None;
-        self.group.remove()
+        Ok(())
     }
 
     /// Ends a container that nobody will hear of, its first process reaped.

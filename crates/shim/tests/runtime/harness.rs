@@ -28,6 +28,8 @@ pub(crate) struct Bundle {
     pub(crate) spec: Value,
     pub(crate) user: String,
     pub(crate) overlay: bool,
+    /// One more layer, escaped.
+    pub(crate) more_lower: Option<String>,
     pub(crate) cgroup_parent: String,
     id: ContainerId,
 }
@@ -48,9 +50,11 @@ impl Bundle {
             fs::create_dir_all(rootfs.join(name)).unwrap();
         }
         fs::copy(BUSYBOX, rootfs.join("bin/busybox")).unwrap();
-        for applet in
-            ["sh", "cat", "true", "hostname", "id", "ls", "sleep", "stty", "mknod", "mount", "touch", "tty"]
-        {
+        let applets = [
+            "sh", "cat", "true", "hostname", "id", "ls", "sleep", "stty", "mknod", "mount", "touch", "tty",
+            "dd", "ip", "grep", "pwd", "setsid", "env", "readlink", "sort", "head", "umount",
+        ];
+        for applet in applets {
             symlink("busybox", rootfs.join("bin").join(applet)).unwrap();
         }
         fs::write(rootfs.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\nweb:x:1000:100::/srv:/bin/sh\n")
@@ -61,6 +65,7 @@ impl Bundle {
             spec: spec(args),
             user: String::new(),
             overlay: false,
+            more_lower: None,
             cgroup_parent: "/berth-runtime-test".to_owned(),
             id: own.parse().unwrap(),
             dir,
@@ -77,8 +82,12 @@ impl Bundle {
 
     /// Sets the value at a JSON pointer whose parent exists.
     pub(crate) fn set(mut self, pointer: &str, value: Value) -> Self {
-        let (parent, key) = pointer.rsplit_once('/').unwrap();
-        self.spec.pointer_mut(parent).unwrap()[key] = value;
+        if let Some(old) = self.spec.pointer_mut(pointer) {
+            *old = value;
+        } else {
+            let (parent, key) = pointer.rsplit_once('/').unwrap();
+            self.spec.pointer_mut(parent).unwrap()[key] = value;
+        }
         self
     }
 
@@ -111,7 +120,7 @@ impl Bundle {
             source: "overlay".to_owned(),
             target: String::new(),
             options: vec![
-                format!("lowerdir={}:{}", path("empty"), path("rootfs")),
+                format!("lowerdir={}:{}", self.more_lower.clone().unwrap_or(path("empty")), path("rootfs")),
                 format!("upperdir={}", path("upper")),
                 format!("workdir={}", path("work")),
             ],

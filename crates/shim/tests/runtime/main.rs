@@ -31,6 +31,7 @@ fn main() -> ExitCode {
         println!("test {name} ... {}", if result { "ok" } else { "FAILED" });
         if result { passed += 1 } else { failed += 1 }
     }
+    harness::remove_parents();
     println!("\ntest result: {passed} passed; {failed} failed");
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
