@@ -235,7 +235,7 @@ fn header(source: &Source) -> Vec<Breach> {
     if lines.next() != Some("// SPDX-License-Identifier: Apache-2.0") {
         return vec![breach(source, 1, "the first line is not the SPDX line")];
     }
-    match lines.find(|line| !line.is_empty()) {
+    match lines.find(|line| !line.is_empty() && !line.starts_with("#![")) {
         Some(line) if line.starts_with("//!") => Vec::new(),
         _ => vec![breach(source, 2, "no //! header below the SPDX line")],
     }
@@ -428,6 +428,7 @@ fn a_missing_header_is_caught() {
     assert_caught(header, "src/x.rs", &format!("{spdx}use x;\n"), &[2]);
     assert_caught(header, "src/x.rs", &format!("{spdx}// About.\n//! About.\n"), &[2]);
     assert_caught(header, "src/x.rs", &format!("{spdx}//! About.\n"), &[]);
+    assert_caught(header, "src/x.rs", &format!("{spdx}#![allow(unsafe_code)]\n//! About.\n"), &[]);
 }
 
 #[test]
