@@ -6,6 +6,7 @@
 //! line. Flags override the file in `main.rs`; nothing else reads the
 //! environment.
 
+mod registry;
 mod value;
 
 use std::{
@@ -16,6 +17,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+pub use registry::{HostConfig, RegistryConfig};
 pub use value::{ByteSize, SocketPath, parse_cgroup_parent, parse_log_level};
 
 use crate::error::{Error, Kind, Result};
@@ -56,6 +58,8 @@ pub struct Config {
     pub containers: Containers,
     /// What happened, and how long it is remembered.
     pub events: Events,
+    /// Where images come from.
+    pub registry: RegistryConfig,
 }
 
 impl Default for Config {
@@ -71,6 +75,7 @@ impl Default for Config {
             log: Log::default(),
             containers: Containers::default(),
             events: Events::default(),
+            registry: RegistryConfig::default(),
         }
     }
 }

@@ -21,14 +21,18 @@ use crate::{
         berth::{events::EventsService, system::SystemService},
         call::GRACE,
     },
-    config::Config,
+    config::{Config, RegistryConfig},
     error::{Context as _, Error, Kind, Result},
     kernel::{
         host::{self, Limit},
         notify::Notifier,
     },
-    lifecycle::{events::Events, system::System},
-    store::meta::Db,
+    lifecycle::{
+        events::Events,
+        images::Images,
+        system::{Mirrors, System},
+    },
+    store::{content::Content, meta::Db, snapshot::Snapshots},
 };
 
 pub use signals::Stopped;
@@ -122,6 +126,7 @@ fn finish(closed: Result<Result<()>, tokio::time::error::Elapsed>) -> Result<Sto
 
 /// What the engine is made of.
 struct Engine {
+    images: Arc<Images>,
     events: Arc<Events>,
     system: Arc<System>,
 }
@@ -140,8 +145,12 @@ impl Engine {
         tracing::debug!(soft = open_files.soft, hard = open_files.hard, "open files before they were raised");
         let db = Arc::new(open_metadata(config)?);
         let events = Events::new(Arc::clone(&db), config.events.retain);
-        let system = System::open(Arc::clone(&db), config.root.clone(), config.state.clone(), Vec::new())?;
-        Ok(Self { events, system })
+        let content = Content::open(&config.root, Arc::clone(&db))?;
+        let snapshots = Snapshots::open(&config.root, Arc::clone(&db))?;
+        let images =
+            Images::new(Arc::clone(&db), content, snapshots, config.registry.clone(), Arc::clone(&events))?;
+        let system = System::open(db, config.root.clone(), config.state.clone(), mirrors(&config.registry))?;
+        Ok(Self { images, events, system })
     }
 
     /// Starts what works in the background; it ends when it is dropped.
@@ -158,6 +167,11 @@ impl Engine {
         services.add(EventsServer::new(EventsService(Arc::clone(&self.events))));
         services
     }
+}
+
+fn mirrors(registry: &RegistryConfig) -> Vec<Mirrors> {
+    let mirrored = registry.hosts.iter().filter(|(_, host)| !host.mirrors.is_empty());
+    mirrored.map(|(name, host)| Mirrors { host: name.clone(), mirrors: host.mirrors.clone() }).collect()
 }
 
 /// The metadata, if it is sound. Damaged metadata is nobody's to repair or to

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Where a registry answers: its own host, or the mirrors that stand for it.
 
-use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
+use std::{net::IpAddr, path::PathBuf};
 
 use reqwest::Url;
-use serde::{Deserialize, Serialize};
 
 use super::auth::Credentials;
+pub use crate::config::{HostConfig, RegistryConfig};
 use crate::{
     error::{Error, Kind, Result},
     image::reference::DEFAULT_REGISTRY,
@@ -14,36 +14,6 @@ use crate::{
 
 /// Where docker.io answers the registry protocol.
 const DOCKER_HUB: &str = "registry-1.docker.io";
-
-/// The `[registry]` section of the configuration.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct RegistryConfig {
-    /// By registry, as references name it: `docker.io`, `localhost:5000`.
-    pub hosts: BTreeMap<String, HostConfig>,
-}
-
-/// `[registry.hosts."docker.io"]`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct HostConfig {
-    /// Asked in this order before the registry itself: URLs such as
-    /// `http://127.0.0.1:5000` or `https://mirror.example.com/prefix`.
-    pub mirrors: Vec<String>,
-    /// Ask the mirrors only, never the registry itself.
-    pub mirrors_only: bool,
-    /// Speak plain HTTP to the registry itself.
-    pub plain_http: bool,
-    /// Take any TLS certificate.
-    pub insecure: bool,
-    /// A PEM file of certificate authorities to trust besides the system's.
-    pub ca_file: Option<PathBuf>,
-    /// Who to be, when a request doesn't say. Only sent to the registry
-    /// itself, never to a mirror.
-    pub username: Option<String>,
-    /// The password that goes with `username`.
-    pub password: Option<String>,
-}
 
 impl RegistryConfig {
     /// Checks what can be checked without a network.
@@ -148,6 +118,8 @@ fn invalid(words: String) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     fn urls(config: &str, registry: &str) -> Vec<String> {

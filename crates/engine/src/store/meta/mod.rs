@@ -34,8 +34,10 @@ const IDLE_READERS: usize = 4;
 #[derive(Debug)]
 pub struct Db {
     path: std::path::PathBuf,
-    writer: Mutex<Connection>,
     readers: Mutex<Vec<Connection>>,
+    /// After the readers: the last to close folds the log into the database,
+    /// which a reader may not.
+    writer: Mutex<Connection>,
 }
 
 impl Db {
@@ -59,7 +61,11 @@ impl Db {
         let finding: String = lock(&self.writer)
             .query_row("PRAGMA quick_check(1)", (), |row| row.get(0))
             .context("check the metadata database")?;
-        if finding == "ok" { Ok(()) } else { Err(Error::new(Kind::DataLoss, finding)) }
+        // A heading with the database's name comes first.
+        match finding.lines().last() {
+            Some("ok") => Ok(()),
+            last => Err(Error::new(Kind::DataLoss, last.unwrap_or("no finding"))),
+        }
     }
 
     /// Runs `f` in the one write transaction there can be; an error rolls it
