@@ -1,0 +1,9 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Drives the built shim as the engine does: inherited sockets, ttrpc, attach.
+//! Real containers from a busybox root. Needs root, and Debian's
+//! busybox-static.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod harness;
+mod lifecycle;
+mod streams;

@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Output, input, terminals: attach, log and containerd's pipes.
+
+use std::{fs, io::Read as _, os::unix::fs::OpenOptionsExt as _, thread};
+
+use berth::{
+    api::{
+        shim::{CreateOptions, Log, log::Driver},
+        task::CreateTaskRequest,
+    },
+    attach::Kind,
+};
+use nix::{fcntl::OFlag, sys::stat::Mode, unistd::mkfifo};
+use serde_json::{Value, json};
+
+use crate::harness::{ALL, ID, OUTPUT, Seen, Shim, create, spec};
+
+#[tokio::test]
+async fn output_is_exact_for_a_client_and_in_the_log() {
+    let Some(shim) = Shim::new("echo one; echo err >&2; printf 'no end'") else { return };
+    let engine = shim.connect().await;
+    // Before Create: it waits.
+    let client = shim.attach(OUTPUT).await;
+    engine.create(CreateOptions { log: Some(shim.log_options()), ..Default::default() }).await.unwrap();
+    let mut client = client.ready().await;
+    assert_eq!(client.tty, Some(false));
+    engine.start().await.unwrap();
+    assert_eq!(engine.wait().await.unwrap().exit_status, 0);
+    // Wait has answered: the log is whole.
+    let mut log = shim.log();
+    log.sort();
+    assert_eq!(log, ["stderr F err", "stdout F one", "stdout P no end"]);
+    assert_eq!(client.rest().await, Seen { stdout: b"one\nno end".to_vec(), stderr: b"err\n".to_vec() });
+    let mut late = shim.attach(OUTPUT).await.ready().await;
+    assert_eq!(late.rest().await, Seen::default(), "a client that comes after the end");
+}
+
+#[tokio::test]
+async fn two_hundred_kibibytes_of_a_short_life() {
+    let Some(mut shim) = Shim::new("seq 1 40000") else { return };
+    let engine = shim.connect().await;
+    engine.create(CreateOptions { log: Some(shim.log_options()), ..Default::default() }).await.unwrap();
+    let mut client = shim.attach(OUTPUT).await.ready().await;
+    engine.start().await.unwrap();
+    engine.wait().await.unwrap();
+    engine.delete().await.unwrap();
+    engine.shut_down().await;
+    // The client hasn't read a byte yet; what waits for it outlives the task.
+    let expected: String = (1..=40_000).map(|n| format!("{n}\n")).collect();
+    assert!(client.rest().await.stdout == expected.as_bytes());
+    let log: String = shim.log().iter().map(|line| format!("{}\n", &line["stdout F ".len()..])).collect();
+    assert!(log == expected);
+    shim.end();
+}
+
+#[tokio::test]
+async fn input_comes_from_a_client_until_it_says_so() {
+    let Some(shim) = Shim::new("cat; echo done") else { return };
+    let engine = shim.connect().await;
+    engine.create(CreateOptions { open_stdin: true, ..Default::default() }).await.unwrap();
+    let mut client = shim.attach(ALL).await.ready().await;
+    engine.start().await.unwrap();
+    client.send(Kind::Stdin, b"hello\n").await;
+    assert_eq!(client.until(|seen| seen.stdout.ends_with(b"\n")).await.stdout, b"hello\n");
+    client.send(Kind::StdinClosed, b"").await;
+    assert_eq!(client.rest().await.stdout, b"done\n");
+    assert_eq!(engine.wait().await.unwrap().exit_status, 0);
+}
+
+#[tokio::test]
+async fn input_is_closed_when_the_first_client_leaves() {
+    let Some(shim) = Shim::new("cat; exit 3") else { return };
+    let engine = shim.connect().await;
+    let options = CreateOptions { open_stdin: true, stdin_once: true, ..Default::default() };
+    engine.create(options).await.unwrap();
+    let client = shim.attach(ALL).await.ready().await;
+    engine.start().await.unwrap();
+    drop(client);
+    assert_eq!(engine.wait().await.unwrap().exit_status, 3);
+}
+
+#[tokio::test]
+async fn large_input_is_neither_lost_nor_kept_in_memory() {
+    let Some(shim) = Shim::new("head -c 1000000 | tr a b") else { return };
+    let engine = shim.connect().await;
+    engine.create(CreateOptions { open_stdin: true, ..Default::default() }).await.unwrap();
+    let mut client = shim.attach(ALL).await.ready().await;
+    let mut writer = shim.attach(ALL).await.ready().await;
+    engine.start().await.unwrap();
+    let chunk = vec![b'a'; 50_000];
+    let write = async {
+        for _ in 0..20 {
+            writer.send(Kind::Stdin, &chunk).await;
+        }
+    };
+    let (seen, ()) = tokio::join!(client.until(|seen| seen.stdout.len() >= 1_000_000), write);
+    assert!(seen.stdout == vec![b'b'; 1_000_000]);
+}
+
+fn on_a_terminal(script: &str) -> Value {
+    let mut spec = spec(&["sh", "-c", script]);
+    spec["process"]["terminal"] = json!(true);
+    spec
+}
+
+fn terminal(rows: u32, columns: u32) -> CreateTaskRequest {
+    let options = CreateOptions {
+        open_stdin: true,
+        console_rows: rows,
+        console_columns: columns,
+        ..Default::default()
+    };
+    CreateTaskRequest { terminal: true, ..create(&options) }
+}
+
+#[tokio::test]
+async fn a_terminal_has_a_size_that_can_change() {
+    let Some(shim) = Shim::with_spec(on_a_terminal("stty size; read x; stty size; exit 5")) else { return };
+    let engine = shim.connect().await;
+    engine.create_with(terminal(24, 80)).await.unwrap();
+    let mut client = shim.attach(ALL).await.ready().await;
+    assert_eq!(client.tty, Some(true));
+    engine.start().await.unwrap();
+    assert_eq!(client.until(|seen| seen.stdout.ends_with(b"\n")).await.stdout, b"24 80\r\n");
+    client.send(Kind::Resize, &[0, 40, 0, 132]).await;
+    client.send(Kind::Stdin, b"\n").await;
+    assert!(client.rest().await.stdout.ends_with(b"40 132\r\n"));
+    assert_eq!(engine.wait().await.unwrap().exit_status, 5);
+}
+
+#[tokio::test]
+async fn control_c_reaches_the_program() {
+    let Some(shim) =
+        Shim::with_spec(on_a_terminal("trap 'echo caught; exit 6' INT; echo go; while :; do sleep 1; done"))
+    else {
+        return;
+    };
+    let engine = shim.connect().await;
+    engine.create_with(terminal(24, 80)).await.unwrap();
+    let mut client = shim.attach(ALL).await.ready().await;
+    engine.start().await.unwrap();
+    client.until(|seen| seen.stdout.ends_with(b"go\r\n")).await;
+    client.send(Kind::Stdin, b"\x03").await;
+    assert!(client.rest().await.stdout.ends_with(b"caught\r\n"));
+    assert_eq!(engine.wait().await.unwrap().exit_status, 6);
+}
+
+#[tokio::test]
+async fn a_log_of_json_lines_is_rotated() {
+    let Some(shim) = Shim::new("seq 1 1000") else { return };
+    let engine = shim.connect().await;
+    let path = shim.path("log.json");
+    let log = Log {
+        driver: Driver::JsonFile.into(),
+        path: path.to_str().unwrap().to_owned(),
+        max_size: 20_000,
+        max_files: 3,
+    };
+    engine.create(CreateOptions { log: Some(log), ..Default::default() }).await.unwrap();
+    engine.start().await.unwrap();
+    engine.wait().await.unwrap();
+    let segments =
+        ["log.json.2", "log.json.1", "log.json"].map(|name| fs::read_to_string(shim.path(name)).unwrap());
+    assert!(segments.iter().all(|text| text.len() <= 20_000) && !shim.path("log.json.3").exists());
+    let lines: Vec<Value> =
+        segments.concat().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let numbers: Vec<u32> =
+        lines.iter().map(|line| line["log"].as_str().unwrap().trim_end().parse().unwrap()).collect();
+    assert_eq!(*numbers.last().unwrap(), 1000);
+    assert!(numbers.windows(2).all(|pair| pair[1] == pair[0] + 1), "no gap between the segments");
+}
+
+#[tokio::test]
+async fn containerds_pipes() {
+    let Some(shim) = Shim::new("cat; echo err >&2") else { return };
+    let engine = shim.connect().await;
+    let [stdin, stdout, stderr] = ["in", "out", "err"].map(|name| shim.path(name));
+    for path in [&stdin, &stdout] {
+        mkfifo(path, Mode::S_IRWXU).unwrap();
+    }
+    let text = |path: &std::path::Path| path.to_str().unwrap().to_owned();
+    let request = CreateTaskRequest {
+        id: ID.to_owned(),
+        stdin: text(&stdin),
+        stdout: text(&stdout),
+        stderr: format!("file://{}", text(&stderr)),
+        ..Default::default()
+    };
+    engine.create_with(request).await.unwrap();
+    let reader = thread::spawn(move || {
+        let mut text = String::new();
+        fs::File::open(stdout).unwrap().read_to_string(&mut text).unwrap();
+        text
+    });
+    engine.start().await.unwrap();
+    // A first client vanishes, a second one comes.
+    for word in ["a\n", "b\n"] {
+        let mut options = fs::OpenOptions::new();
+        let mut pipe = options.write(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(&stdin).unwrap();
+        std::io::Write::write_all(&mut pipe, word.as_bytes()).unwrap();
+    }
+    let close = berth::api::task::CloseIoRequest { id: ID.to_owned(), stdin: true, ..Default::default() };
+    engine.call::<()>("CloseIO", &close).await.unwrap();
+    assert_eq!(engine.wait().await.unwrap().exit_status, 0);
+    assert_eq!(reader.join().unwrap(), "a\nb\n");
+    assert_eq!(fs::read_to_string(stderr).unwrap(), "err\n");
+}
