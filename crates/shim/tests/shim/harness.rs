@@ -26,17 +26,15 @@ use berth::{
     ttrpc::{Status, client::Client},
 };
 use berth_shim::{
-    kernel::process::{duplicate_above, pidfd_open},
+    kernel::process::{duplicate_above, pidfd_open, pidfd_send_signal},
     runtime,
 };
 use bytes::BytesMut;
 use nix::{
+    libc::SIGKILL,
     poll::{PollFd, PollFlags, PollTimeout, poll},
     spawn::{PosixSpawnAttr, PosixSpawnFileActions, posix_spawn},
-    sys::{
-        signal::{Signal, kill},
-        wait::{WaitStatus, waitpid},
-    },
+    sys::wait::{Id, WaitPidFlag, WaitStatus, waitid},
     unistd::Pid,
 };
 use prost::Message;
@@ -112,14 +110,18 @@ impl Shim {
     }
 
     pub(crate) fn kill(&self) {
-        kill(self.process, Signal::SIGKILL).unwrap();
+        pidfd_send_signal(self.pidfd.as_fd(), SIGKILL).unwrap();
+    }
+
+    fn reap(&self) -> WaitStatus {
+        waitid(Id::PIDFd(self.pidfd.as_fd()), WaitPidFlag::WEXITED).unwrap()
     }
 
     /// How the shim ended.
     pub(crate) fn end(&mut self) -> WaitStatus {
         assert!(ends(&self.pidfd), "the shim ends");
         self.ended = true;
-        waitpid(self.process, None).unwrap()
+        self.reap()
     }
 }
 
@@ -127,7 +129,7 @@ impl Drop for Shim {
     fn drop(&mut self) {
         if !self.ended {
             self.kill();
-            waitpid(self.process, None).unwrap();
+            self.reap();
         }
         runtime::cleanup_dead(
             &Namespace::default(),
@@ -314,16 +316,29 @@ impl Attached {
 
     /// Everything until `enough`, or the end.
     pub(crate) async fn until(&mut self, enough: impl Fn(&Seen) -> bool) -> Seen {
+        let (seen, why) = self.read(enough).await;
+        assert_eq!(why, None);
+        seen
+    }
+
+    /// Everything, and why there is no more.
+    pub(crate) async fn rest_and_reason(&mut self) -> (Seen, Option<String>) {
+        self.read(|_| false).await
+    }
+
+    async fn read(&mut self, enough: impl Fn(&Seen) -> bool) -> (Seen, Option<String>) {
         let mut seen = Seen::default();
+        let mut why = None;
         while !enough(&seen) {
             let read = timeout(DEADLINE, attach::read(&mut self.stream, &mut self.buffer)).await;
             let Some(frame) = read.expect("in time").expect("whole frames") else { break };
             match frame.kind {
                 Kind::Stdout => seen.stdout.extend_from_slice(&frame.payload),
                 Kind::Stderr => seen.stderr.extend_from_slice(&frame.payload),
+                Kind::Error => why = Some(String::from_utf8(frame.payload.to_vec()).unwrap()),
                 kind => panic!("unexpected {kind:?}: {:?}", frame.payload),
             }
         }
-        seen
+        (seen, why)
     }
 }

@@ -5,7 +5,7 @@ use std::{fs, io::Read as _, os::unix::fs::OpenOptionsExt as _, thread};
 
 use berth::{
     api::{
-        shim::{CreateOptions, Log, log::Driver},
+        shim::{AttachOpen, CreateOptions, Log, log::Driver},
         task::CreateTaskRequest,
     },
     attach::Kind,
@@ -85,7 +85,7 @@ async fn large_input_is_neither_lost_nor_kept_in_memory() {
     let engine = shim.connect().await;
     engine.create(CreateOptions { open_stdin: true, ..Default::default() }).await.unwrap();
     let mut client = shim.attach(ALL).await.ready().await;
-    let mut writer = shim.attach(ALL).await.ready().await;
+    let mut writer = shim.attach(AttachOpen { stdin: true, ..Default::default() }).await.ready().await;
     engine.start().await.unwrap();
     let chunk = vec![b'a'; 50_000];
     let write = async {
@@ -95,6 +95,25 @@ async fn large_input_is_neither_lost_nor_kept_in_memory() {
     };
     let (seen, ()) = tokio::join!(client.until(|seen| seen.stdout.len() >= 1_000_000), write);
     assert!(seen.stdout == vec![b'b'; 1_000_000]);
+}
+
+#[tokio::test]
+async fn a_client_that_takes_nothing_is_dropped_and_the_others_miss_nothing() {
+    let Some(shim) = Shim::new("seq 1 200000") else { return };
+    let engine = shim.connect().await;
+    engine.create(CreateOptions { log: Some(shim.log_options()), ..Default::default() }).await.unwrap();
+    let mut idle = shim.attach(OUTPUT).await.ready().await;
+    let mut busy = shim.attach(OUTPUT).await.ready().await;
+    engine.start().await.unwrap();
+    let expected: String = (1..=200_000).map(|n| format!("{n}\n")).collect();
+    assert!(busy.rest().await.stdout == expected.as_bytes());
+    assert_eq!(engine.wait().await.unwrap().exit_status, 0);
+    let log: String = shim.log().iter().map(|line| format!("{}\n", &line["stdout F ".len()..])).collect();
+    assert!(log == expected);
+    // It reads again: whole frames, and then why there are no more.
+    let (seen, why) = idle.rest_and_reason().await;
+    assert!(expected.as_bytes().starts_with(&seen.stdout) && seen.stdout.len() < expected.len());
+    assert_eq!(why.as_deref(), Some("the client took no output for 10 seconds"));
 }
 
 fn on_a_terminal(script: &str) -> Value {
