@@ -36,6 +36,8 @@ enum Kind {
     Lost,
     /// The reader of our output went away.
     BrokenPipe,
+    /// The end of a session that had begun: no mistake in how it was called.
+    Session,
 }
 
 impl Error {
@@ -48,6 +50,12 @@ impl Error {
     #[must_use]
     pub fn silent(code: u8) -> Self {
         Self::new("").with_code(code)
+    }
+
+    /// The end of a session that had begun.
+    #[must_use]
+    pub fn session(message: String, code: u8) -> Self {
+        Self { message, code, kind: Kind::Session }
     }
 
     /// What the kernel refused, in its words.
@@ -91,6 +99,9 @@ impl Error {
     /// other is 125, and the message says where help is to be had.
     #[must_use]
     pub fn of_run(mut self, verb: &str) -> Self {
+        if self.kind == Kind::Session {
+            return self;
+        }
         if self.code == FAILED {
             self.code = BERTH_FAILED;
         }

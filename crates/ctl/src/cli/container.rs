@@ -242,7 +242,6 @@ pub struct Ps {
 
 /// `berth logs`.
 #[derive(Debug, Args)]
-#[expect(clippy::struct_excessive_bools, reason = "flags are independent of each other")]
 pub struct Logs {
     /// Name or id
     #[arg(value_name = "CONTAINER")]

@@ -11,7 +11,6 @@ use crate::{
 
 /// What the container's streams are attached to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "as independent as the streams are")]
 pub(super) struct Streams {
     pub(super) stdin: bool,
     pub(super) stdout: bool,

@@ -57,7 +57,6 @@ struct State {
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
-#[expect(clippy::struct_excessive_bools, reason = "Docker's fields")]
 struct Config {
     hostname: String,
     domainname: String,
@@ -79,7 +78,6 @@ struct Config {
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
-#[expect(clippy::struct_excessive_bools, reason = "Docker's fields")]
 struct Host {
     binds: Vec<String>,
     log_config: Log,

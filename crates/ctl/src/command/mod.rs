@@ -52,8 +52,8 @@ pub fn run(cli: Cli) -> Result<u8> {
 async fn engine_verb(address: &str, namespace: &str, verb: Verb) -> Result<u8> {
     let connect = Context::connect(address, namespace);
     match verb {
-        Verb::Container(container::Verb::Run(args)) => run::run(connect, *args).await,
-        Verb::Container(container::Verb::Create(args)) => create::create(connect, *args).await,
+        Verb::Container(container::Verb::Run(args)) => Box::pin(run::run(connect, *args)).await,
+        Verb::Container(container::Verb::Create(args)) => Box::pin(create::create(connect, *args)).await,
         Verb::System(system::Verb::Version(args)) => version::version(connect, args).await,
         Verb::Container(verb) => container_verb(&connect.await?, verb).await,
         Verb::Image(verb) => image_verb(&connect.await?, verb).await,

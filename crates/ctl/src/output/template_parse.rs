@@ -69,7 +69,7 @@ enum Piece<'a> {
 }
 
 /// How a list of nodes ended.
-enum End<'a> {
+enum Close<'a> {
     Eof,
     End,
     /// With what follows the word: empty, or `if …`.
@@ -80,9 +80,9 @@ enum End<'a> {
 pub(super) fn parse(text: &str) -> Parsed<Vec<Node>> {
     let mut pieces = pieces(text)?.into_iter();
     match nodes(&mut pieces, 0)? {
-        (nodes, End::Eof) => Ok(nodes),
-        (_, End::End) => Err("unexpected {{end}}".into()),
-        (_, End::Else(_)) => Err("unexpected {{else}}".into()),
+        (nodes, Close::Eof) => Ok(nodes),
+        (_, Close::End) => Err("unexpected {{end}}".into()),
+        (_, Close::Else(_)) => Err("unexpected {{else}}".into()),
     }
 }
 
@@ -132,7 +132,7 @@ fn action_end(text: &str) -> Parsed<usize> {
     Err(if quote.is_some() { "unterminated quoted string" } else { "unclosed action" }.into())
 }
 
-fn nodes<'a>(pieces: &mut impl Iterator<Item = Piece<'a>>, depth: usize) -> Parsed<(Vec<Node>, End<'a>)> {
+fn nodes<'a>(pieces: &mut impl Iterator<Item = Piece<'a>>, depth: usize) -> Parsed<(Vec<Node>, Close<'a>)> {
     if depth > MAX_DEPTH {
         return Err("nested too deeply".into());
     }
@@ -147,24 +147,24 @@ fn nodes<'a>(pieces: &mut impl Iterator<Item = Piece<'a>>, depth: usize) -> Pars
         };
         let (word, rest) = action.split_once(char::is_whitespace).unwrap_or((action, ""));
         match word {
-            "end" if rest.trim().is_empty() => return Ok((out, End::End)),
-            "else" => return Ok((out, End::Else(rest.trim()))),
+            "end" if rest.trim().is_empty() => return Ok((out, Close::End)),
+            "else" => return Ok((out, Close::Else(rest.trim()))),
             "if" => out.push(if_block(rest, pieces, depth)?),
             "range" => out.push(range_block(rest, pieces, depth)?),
             _ => out.push(Node::Print(pipeline(action)?)),
         }
     }
-    Ok((out, End::Eof))
+    Ok((out, Close::Eof))
 }
 
 fn if_block<'a>(condition: &str, pieces: &mut impl Iterator<Item = Piece<'a>>, depth: usize) -> Parsed<Node> {
     let condition = pipeline(condition)?;
     let (then, end) = nodes(pieces, depth + 1)?;
     let otherwise = match end {
-        End::Eof => return Err("unexpected EOF".into()),
-        End::End => Vec::new(),
-        End::Else("") => closed(pieces, depth)?,
-        End::Else(rest) => {
+        Close::Eof => return Err("unexpected EOF".into()),
+        Close::End => Vec::new(),
+        Close::Else("") => closed(pieces, depth)?,
+        Close::Else(rest) => {
             let next = rest.strip_prefix("if ").ok_or("unexpected word after else")?;
             if depth > MAX_DEPTH {
                 return Err("nested too deeply".into());
@@ -186,10 +186,10 @@ fn range_block<'a>(over: &str, pieces: &mut impl Iterator<Item = Piece<'a>>, dep
     let over = pipeline(over)?;
     let (body, end) = nodes(pieces, depth + 1)?;
     let otherwise = match end {
-        End::Eof => return Err("unexpected EOF".into()),
-        End::End => Vec::new(),
-        End::Else("") => closed(pieces, depth)?,
-        End::Else(_) => return Err("unexpected word after else".into()),
+        Close::Eof => return Err("unexpected EOF".into()),
+        Close::End => Vec::new(),
+        Close::Else("") => closed(pieces, depth)?,
+        Close::Else(_) => return Err("unexpected word after else".into()),
     };
     Ok(Node::Range { variables, over, body, otherwise })
 }
@@ -197,9 +197,9 @@ fn range_block<'a>(over: &str, pieces: &mut impl Iterator<Item = Piece<'a>>, dep
 /// What is between `{{else}}` and its `{{end}}`.
 fn closed<'a>(pieces: &mut impl Iterator<Item = Piece<'a>>, depth: usize) -> Parsed<Vec<Node>> {
     match nodes(pieces, depth + 1)? {
-        (nodes, End::End) => Ok(nodes),
-        (_, End::Else(_)) => Err("unexpected {{else}}".into()),
-        (_, End::Eof) => Err("unexpected EOF".into()),
+        (nodes, Close::End) => Ok(nodes),
+        (_, Close::Else(_)) => Err("unexpected {{else}}".into()),
+        (_, Close::Eof) => Err("unexpected EOF".into()),
     }
 }
 

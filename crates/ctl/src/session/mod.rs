@@ -20,10 +20,11 @@ use berth::api::v1::{AttachRequest, KillContainerRequest, Stream, attach_request
 use bytes::Bytes;
 use nix::sys::signal::Signal;
 use tokio::{sync::mpsc, time};
+use tonic::Code;
 
 use crate::{
     context::Context,
-    error::{BERTH_FAILED, Error, Result},
+    error::{BERTH_FAILED, Error, FAILED, Result},
     output, terminal,
     terminal::RawMode,
 };
@@ -205,7 +206,7 @@ impl Session {
                         return Ok(Outcome::Detached);
                     }
                 }
-                Step::Signal(signal) => self.signalled(signal).await?,
+                Step::Signal(signal) => self.signalled(signal)?,
                 Step::Window => self.resize(),
                 Step::Exit(Ok(status)) => code = Some(status),
                 Step::Silence => over = true,
@@ -289,7 +290,7 @@ impl Session {
         leaving
     }
 
-    async fn signalled(&mut self, signal: Signal) -> Result<()> {
+    fn signalled(&mut self, signal: Signal) -> Result<()> {
         if self.options.tty {
             // Keys reach the container as bytes; a signal to us is for us.
             return Err(Error::silent(exit::of_signal(signal)));
@@ -297,7 +298,8 @@ impl Session {
         if matches!(signal, Signal::SIGINT | Signal::SIGTERM) {
             self.end_requests += 1;
             if self.end_requests >= PATIENCE {
-                return Err(Error::new(format!("got {PATIENCE} SIGTERM/SIGINTs, forcefully exiting")));
+                let message = format!("got {PATIENCE} SIGTERM/SIGINTs, forcefully exiting");
+                return Err(Error::session(message, FAILED));
             }
         }
         let request = KillContainerRequest {
@@ -306,13 +308,16 @@ impl Session {
             signal: signal.as_str().to_owned(),
         };
         let mut client = self.context.client.containers();
-        // Detached from this loop, which must go on copying; that the
-        // container has just exited is no news.
+        // Detached from this loop, which must go on copying. That the
+        // container has just exited is no news; that the engine is lost is
+        // found out by the loop.
         tokio::spawn(async move {
-            if let Err(status) = client.kill(request).await
-                && !matches!(status.code(), tonic::Code::FailedPrecondition | tonic::Code::NotFound)
+            if let Err(error) = client.kill(request).await.map_err(Error::from)
+                && !error.is_lost()
+                && !error.is(Code::FailedPrecondition)
+                && !error.is(Code::NotFound)
             {
-                output::warn(&Error::from(status).to_string());
+                output::warn(&error.to_string());
             }
         });
         Ok(())
@@ -320,10 +325,10 @@ impl Session {
 
     fn lost(&self) -> Error {
         let name = &self.target.name;
-        Error::new(format!(
+        let message = format!(
             "connection to the engine lost; container {name} keeps running: reconnect with berth attach {name}"
-        ))
-        .with_code(BERTH_FAILED)
+        );
+        Error::session(message, BERTH_FAILED)
     }
 }
 
