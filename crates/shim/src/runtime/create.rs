@@ -6,7 +6,6 @@
 //! the longest single wait of a start.
 
 use std::{
-    fs::File,
     os::fd::{AsFd as _, OwnedFd},
     path::Path,
     time::{Duration, Instant},
@@ -25,7 +24,7 @@ use super::{
 use crate::{
     cgroup::{Group, Layout, Limits},
     init::{self, Setup},
-    kernel::{SysError, paths, process, process::Child, socket, sys},
+    kernel::{paths, process, process::Child, socket, sys},
 };
 
 /// How long init may take for all of its work; mounts of a dead network file
@@ -82,15 +81,14 @@ fn clone_init(plan: &Plan, group: &Group, stdio: Stdio) -> Result<(Child, OwnedF
 
 /// While it lives, children of the shim begin in a pid namespace that the
 /// specification names.
-struct JoinedPid(Option<File>);
+struct JoinedPid(Option<OwnedFd>);
 
 impl JoinedPid {
     fn enter(namespaces: &Namespaces) -> Result<Self> {
         let Some(join) = namespaces.join.iter().find(|join| join.kind == CloneFlags::CLONE_NEWPID) else {
             return Ok(Self(None));
         };
-        let own = "/proc/self/ns/pid";
-        let own = File::open(own).map_err(|e| SysError::from_io(format!("open({own:?})"), &e))?;
+        let own = paths::open_host(Path::new("/proc/self/ns/pid"), OFlag::O_RDONLY)?;
         let theirs = paths::open_host(&join.path, OFlag::O_RDONLY)?;
         sys(nix::sched::setns(&theirs, CloneFlags::CLONE_NEWPID), || {
             format!("setns({:?}, CLONE_NEWPID)", join.path)
