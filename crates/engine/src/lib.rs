@@ -9,4 +9,5 @@ pub mod error;
 pub mod image;
 pub mod kernel;
 pub mod lifecycle;
+pub mod shim;
 pub mod store;

@@ -81,6 +81,7 @@ pub(super) async fn attach(
         stdout: options.stdout,
         stderr: options.stderr,
         logs: false,
+        next_start: false,
     };
     requests
         .try_send(request(attach_request::Kind::Open(open)))

@@ -9,6 +9,7 @@ pub mod digest;
 pub mod filter;
 pub mod id;
 pub mod names;
+pub mod record;
 pub mod signal;
 pub mod size;
 pub mod spec;

@@ -3,5 +3,11 @@
 
 pub mod fs;
 pub mod host;
+pub mod inotify;
+pub mod memfd;
 pub mod notify;
 pub mod paths;
+pub mod pidfd;
+pub mod readiness;
+pub mod socket;
+pub mod spawn;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 //! berth.v1, one file per service.
-
+pub mod containers;
 pub mod events;
 pub mod system;

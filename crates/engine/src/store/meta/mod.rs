@@ -9,6 +9,7 @@
 //! Everything here blocks: callers are on a blocking thread.
 
 pub mod blobs;
+pub mod containers;
 pub mod engine;
 pub mod events;
 pub mod images;

@@ -61,7 +61,8 @@ CREATE TABLE containers (
   created_at  INTEGER NOT NULL,
   image       TEXT NOT NULL,             -- as the user wrote it
   image_id    TEXT NOT NULL,
-  config      TEXT NOT NULL,             -- domain::container::Config
+  summary     TEXT NOT NULL,             -- domain::container::Summary: what lists need
+  document    TEXT NOT NULL,             -- domain::container::Document: everything
   status      TEXT NOT NULL CHECK (status IN ('creating', 'created', 'starting', 'running', 'exited', 'removing')),
   pid         INTEGER NOT NULL DEFAULT 0,
   exit_code   INTEGER NOT NULL DEFAULT 0,

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Requests of berth.v1 as the engine's own types. Only what the wire allows
+//! and the engine's types don't is refused here.
+
+use berth::api::v1::{self, attach_request, mount::Type};
+
+use crate::{
+    domain::container::{Config, HostConfig, LogConfig, LogDriver, Mount, MountKind, NetworkMode, Ulimit},
+    error::{Error, Kind, Result},
+    lifecycle::attach::AttachInput,
+};
+
+/// A container's configuration.
+pub(super) fn decode(config: v1::ContainerConfig) -> Result<Config> {
+    Ok(Config {
+        image: config.image,
+        command: config.command,
+        entrypoint: config.entrypoint.map(|list| list.values),
+        env: config.env,
+        working_dir: config.working_dir,
+        user: config.user,
+        hostname: config.hostname,
+        domainname: config.domainname,
+        labels: config.labels.into_iter().collect(),
+        tty: config.tty,
+        open_stdin: config.open_stdin,
+        stdin_once: config.stdin_once,
+        stop_signal: config.stop_signal,
+        stop_timeout: config.stop_timeout,
+        host: host(config.host.unwrap_or_default())?,
+    })
+}
+
+fn host(host: v1::HostConfig) -> Result<HostConfig> {
+    let ulimit = |u: v1::Ulimit| Ulimit { name: u.name, soft: u.soft, hard: u.hard };
+    Ok(HostConfig {
+        network: network(&host.network_mode)?,
+        auto_remove: host.auto_remove,
+        readonly_rootfs: host.readonly_rootfs,
+        privileged: host.privileged,
+        cap_add: host.cap_add,
+        cap_drop: host.cap_drop,
+        security_opt: host.security_opt,
+        ulimits: host.ulimits.into_iter().map(ulimit).collect(),
+        memory: host.memory,
+        memory_swap: host.memory_swap,
+        nano_cpus: host.nano_cpus,
+        cpu_shares: host.cpu_shares,
+        cpuset_cpus: host.cpuset_cpus,
+        pids_limit: host.pids_limit,
+        shm_size: host.shm_size,
+        mounts: host.mounts.into_iter().map(mount).collect::<Result<_>>()?,
+        tmpfs: host.tmpfs.into_iter().collect(),
+        sysctls: host.sysctls.into_iter().collect(),
+        oom_score_adj: host.oom_score_adj,
+        log: log(host.log.unwrap_or_default())?,
+        extra_hosts: host.extra_hosts,
+        dns: host.dns,
+        dns_search: host.dns_search,
+        dns_options: host.dns_options,
+    })
+}
+
+fn network(mode: &str) -> Result<NetworkMode> {
+    match mode {
+        "" | "none" => Ok(NetworkMode::None),
+        "host" => Ok(NetworkMode::Host),
+        _ => Err(Error::new(
+            Kind::InvalidArgument,
+            format!("network {} not found: this version knows `none` and `host`", mode.escape_debug()),
+        )),
+    }
+}
+
+fn mount(mount: v1::Mount) -> Result<Mount> {
+    let kind = match mount.r#type() {
+        Type::Bind => MountKind::Bind,
+        Type::Tmpfs => MountKind::Tmpfs,
+        Type::Unspecified => {
+            let what = format!("invalid mount config: the type of {:?} is missing", mount.target);
+            return Err(Error::new(Kind::InvalidArgument, what));
+        }
+    };
+    Ok(Mount {
+        kind,
+        source: mount.source,
+        target: mount.target,
+        read_only: mount.read_only,
+        propagation: mount.propagation,
+        create_source: mount.create_source,
+        tmpfs_size: mount.tmpfs_size,
+        tmpfs_mode: mount.tmpfs_mode,
+    })
+}
+
+fn log(log: v1::LogConfig) -> Result<LogConfig> {
+    let driver = match log.driver.as_str() {
+        "" | "local" => LogDriver::Local,
+        "json-file" => LogDriver::JsonFile,
+        "none" => LogDriver::None,
+        other => {
+            let what = format!("logger: no log driver named '{}' is registered", other.escape_debug());
+            return Err(Error::new(Kind::InvalidArgument, what));
+        }
+    };
+    Ok(LogConfig { driver, options: log.options.into_iter().collect() })
+}
+
+/// A message of an attached client; `None` for one that says nothing.
+pub(super) fn input(kind: attach_request::Kind) -> Option<AttachInput> {
+    Some(match kind {
+        attach_request::Kind::Open(_) => return None,
+        attach_request::Kind::Stdin(bytes) => AttachInput::Stdin(bytes),
+        attach_request::Kind::StdinClosed(_) => AttachInput::Close,
+        attach_request::Kind::Resize(size) => AttachInput::Resize {
+            rows: u16::try_from(size.rows).unwrap_or(u16::MAX),
+            columns: u16::try_from(size.columns).unwrap_or(u16::MAX),
+        },
+    })
+}
+
+/// Nanoseconds since the Unix epoch; 0 for none, and for times before it.
+pub(super) fn nanos(time: Option<prost_types::Timestamp>) -> u64 {
+    let Some(time) = time else { return 0 };
+    let (Ok(seconds), Ok(nanos)) = (u64::try_from(time.seconds), u64::try_from(time.nanos)) else { return 0 };
+    seconds.saturating_mul(1_000_000_000).saturating_add(nanos)
+}

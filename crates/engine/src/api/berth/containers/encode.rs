@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The engine's own types as answers of berth.v1.
+
+use berth::api::v1::{self, attach_response, container_state, mount::Type};
+use prost_types::Timestamp;
+
+use crate::{
+    domain::{
+        container::{Config, HostConfig, LogConfig, Mount, MountKind, Ulimit},
+        record::Record,
+        state::Shown,
+    },
+    lifecycle::{
+        attach::AttachOutput,
+        containers::{Details, Listed},
+        logs::{Line, Stream},
+    },
+};
+
+/// A time; none for 0.
+pub(super) fn time(nanos: u64) -> Option<Timestamp> {
+    if nanos == 0 {
+        return None;
+    }
+    Some(Timestamp {
+        seconds: i64::try_from(nanos / 1_000_000_000).unwrap_or(i64::MAX),
+        nanos: i32::try_from(nanos % 1_000_000_000).unwrap_or(0),
+    })
+}
+
+/// A line of a list.
+pub(super) fn summary(listed: Listed) -> v1::ContainerSummary {
+    let Listed { record, status, sizes } = listed;
+    let bytes = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+    v1::ContainerSummary {
+        state: Some(state(&record, status)),
+        id: record.id.to_string(),
+        name: record.name,
+        image: record.image,
+        image_id: record.image_id,
+        command: record.summary.command,
+        created_at: time(record.created_at),
+        labels: record.summary.labels.into_iter().collect(),
+        network_mode: record.summary.network.as_str().to_owned(),
+        size_rw: sizes.map(|sizes| bytes(sizes.written)),
+        size_root_fs: sizes.map(|sizes| bytes(sizes.root)),
+        mounts: record.summary.mounts.into_iter().map(mount).collect(),
+    }
+}
+
+/// Everything.
+pub(super) fn details(details: Details) -> v1::Container {
+    let Details { record, status, document, log_path, bundle_path, shim_pid } = details;
+    let effective = document.effective;
+    let mut args = effective.args.into_iter();
+    v1::Container {
+        state: Some(state(&record, status)),
+        id: record.id.to_string(),
+        name: record.name,
+        namespace: record.namespace.to_string(),
+        created_at: time(record.created_at),
+        config: Some(config(document.config)),
+        image_id: record.image_id,
+        path: args.next().unwrap_or_default(),
+        args: args.collect(),
+        effective_env: effective.env,
+        effective_working_dir: effective.working_dir,
+        effective_user: effective.user,
+        hostname: effective.hostname,
+        log_path: log_path.to_string_lossy().into_owned(),
+        bundle_path: bundle_path.to_string_lossy().into_owned(),
+        shim_pid,
+        restart_count: 0,
+        platform: effective.platform,
+    }
+}
+
+fn state(record: &Record, status: Shown) -> v1::ContainerState {
+    use container_state::Status;
+    let status = match status {
+        Shown::Created => Status::Created,
+        Shown::Running => Status::Running,
+        Shown::Exited => Status::Exited,
+        Shown::Unknown => Status::Unknown,
+        Shown::Removing => Status::Removing,
+    };
+    v1::ContainerState {
+        status: status.into(),
+        pid: record.pid,
+        exit_code: record.exit.code.into(),
+        oom_killed: record.exit.oom_killed,
+        error: record.exit.error.clone(),
+        started_at: time(record.started_at),
+        finished_at: time(record.exit.at),
+    }
+}
+
+fn config(config: Config) -> v1::ContainerConfig {
+    v1::ContainerConfig {
+        image: config.image,
+        command: config.command,
+        entrypoint: config.entrypoint.map(|values| v1::StringList { values }),
+        env: config.env,
+        working_dir: config.working_dir,
+        user: config.user,
+        hostname: config.hostname,
+        domainname: config.domainname,
+        labels: config.labels.into_iter().collect(),
+        tty: config.tty,
+        open_stdin: config.open_stdin,
+        stdin_once: config.stdin_once,
+        stop_signal: config.stop_signal,
+        stop_timeout: config.stop_timeout,
+        host: Some(host(config.host)),
+    }
+}
+
+fn host(host: HostConfig) -> v1::HostConfig {
+    let ulimit = |u: Ulimit| v1::Ulimit { name: u.name, soft: u.soft, hard: u.hard };
+    v1::HostConfig {
+        network_mode: host.network.as_str().to_owned(),
+        auto_remove: host.auto_remove,
+        readonly_rootfs: host.readonly_rootfs,
+        privileged: host.privileged,
+        cap_add: host.cap_add,
+        cap_drop: host.cap_drop,
+        security_opt: host.security_opt,
+        ulimits: host.ulimits.into_iter().map(ulimit).collect(),
+        memory: host.memory,
+        memory_swap: host.memory_swap,
+        nano_cpus: host.nano_cpus,
+        cpu_shares: host.cpu_shares,
+        cpuset_cpus: host.cpuset_cpus,
+        pids_limit: host.pids_limit,
+        shm_size: host.shm_size,
+        mounts: host.mounts.into_iter().map(mount).collect(),
+        tmpfs: host.tmpfs.into_iter().collect(),
+        sysctls: host.sysctls.into_iter().collect(),
+        oom_score_adj: host.oom_score_adj,
+        log: Some(log(host.log)),
+        extra_hosts: host.extra_hosts,
+        dns: host.dns,
+        dns_search: host.dns_search,
+        dns_options: host.dns_options,
+    }
+}
+
+fn log(log: LogConfig) -> v1::LogConfig {
+    v1::LogConfig { driver: log.driver.as_str().to_owned(), options: log.options.into_iter().collect() }
+}
+
+fn mount(mount: Mount) -> v1::Mount {
+    let kind = match mount.kind {
+        MountKind::Bind => Type::Bind,
+        MountKind::Tmpfs => Type::Tmpfs,
+    };
+    v1::Mount {
+        r#type: kind.into(),
+        source: mount.source,
+        target: mount.target,
+        read_only: mount.read_only,
+        propagation: mount.propagation,
+        create_source: mount.create_source,
+        tmpfs_size: mount.tmpfs_size,
+        tmpfs_mode: mount.tmpfs_mode,
+    }
+}
+
+/// A line of a log.
+pub(super) fn line(line: Line) -> v1::LogsResponse {
+    v1::LogsResponse { stream: stream(line.stream), timestamp: time(line.time), data: line.data }
+}
+
+/// A message to an attached client.
+pub(super) fn attached(output: AttachOutput) -> v1::AttachResponse {
+    let kind = match output {
+        AttachOutput::Attached { tty } => attach_response::Kind::Attached(attach_response::Attached { tty }),
+        AttachOutput::Output(from, data) => {
+            attach_response::Kind::Output(attach_response::Output { stream: stream(from), data })
+        }
+    };
+    v1::AttachResponse { kind: Some(kind) }
+}
+
+fn stream(stream: Stream) -> i32 {
+    match stream {
+        Stream::Stdout => v1::Stream::Stdout,
+        Stream::Stderr => v1::Stream::Stderr,
+    }
+    .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::config::decode;
+    use super::*;
+
+    #[test]
+    fn a_configuration_survives_the_wire() {
+        let wire = v1::ContainerConfig {
+            image: "i".to_owned(),
+            command: vec!["c".to_owned()],
+            entrypoint: Some(v1::StringList::default()),
+            stop_timeout: Some(-1),
+            tty: true,
+            host: Some(v1::HostConfig {
+                network_mode: "host".to_owned(),
+                memory: 7,
+                pids_limit: Some(3),
+                mounts: vec![v1::Mount {
+                    r#type: Type::Tmpfs.into(),
+                    target: "/t".to_owned(),
+                    tmpfs_mode: 0o700,
+                    ..v1::Mount::default()
+                }],
+                log: Some(v1::LogConfig { driver: "json-file".to_owned(), ..v1::LogConfig::default() }),
+                ..v1::HostConfig::default()
+            }),
+            ..v1::ContainerConfig::default()
+        };
+        assert_eq!(config(decode(wire.clone()).expect("decode")), wire);
+    }
+
+    #[test]
+    fn no_time_is_none() {
+        assert_eq!(time(0), None);
+        assert_eq!(time(1_500_000_000), Some(Timestamp { seconds: 1, nanos: 500_000_000 }));
+    }
+}

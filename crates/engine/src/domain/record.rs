@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A container as the database keeps it, without the document that only a
+//! start and an inspect need.
+
+use std::collections::BTreeMap;
+
+use berth::{
+    bundle::ProcessIdentity,
+    ids::{ContainerId, Namespace},
+};
+
+use super::{
+    container::Summary,
+    state::{Exit, Shown, Status},
+};
+
+/// One row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// The tenant it belongs to.
+    pub namespace: Namespace,
+    /// Its id.
+    pub id: ContainerId,
+    /// Its name.
+    pub name: String,
+    /// Nanoseconds since the Unix epoch.
+    pub created_at: u64,
+    /// As the user wrote it.
+    pub image: String,
+    /// `sha256:…`.
+    pub image_id: String,
+    /// What lists show.
+    pub summary: Summary,
+    /// Where it is in its life.
+    pub status: Status,
+    /// Of its first process, in the engine's pid namespace; 0 unless running.
+    pub pid: u32,
+    /// How it ended, when it has.
+    pub exit: Exit,
+    /// Nanoseconds since the Unix epoch; 0: never.
+    pub started_at: u64,
+    /// The shim, while one may live.
+    pub shim: Option<ProcessIdentity>,
+}
+
+impl Record {
+    /// The status that users see, where the shim's silence doesn't count.
+    #[must_use]
+    pub fn shown(&self) -> Shown {
+        match self.status {
+            Status::Creating | Status::Created => Shown::Created,
+            Status::Running => Shown::Running,
+            Status::Exited => Shown::Exited,
+            Status::Removing => Shown::Removing,
+            // As it was before.
+            Status::Starting if self.exit.at == 0 => Shown::Created,
+            Status::Starting => Shown::Exited,
+        }
+    }
+
+    /// What every event of this container says of it. Labels can't stand in
+    /// for what the engine says.
+    #[must_use]
+    pub fn event_attributes(&self) -> BTreeMap<String, String> {
+        let mut attributes = self.summary.labels.clone();
+        attributes.insert("name".to_owned(), self.name.clone());
+        attributes.insert("image".to_owned(), self.image.clone());
+        attributes
+    }
+}

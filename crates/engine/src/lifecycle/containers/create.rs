@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Making a container: intent row, writable layer, directory, done. A create
+//! that fails leaves nothing.
+
+use std::{fs, io, os::unix::fs::DirBuilderExt as _, sync::Arc};
+
+use berth::{
+    bundle,
+    ids::{ContainerId, ContainerName, InvalidId, Namespace},
+};
+
+use super::{Containers, event};
+use crate::{
+    domain::{
+        command,
+        container::{Config, Document, MountKind},
+        id, names,
+        record::Record,
+        state::{Exit, Status},
+        validate,
+    },
+    error::{Context as _, Error, Kind, Result},
+    lifecycle::images::ResolvedImage,
+    store::meta::{containers as rows, events},
+};
+
+/// Names are drawn this often before the engine gives up.
+const MAX_DRAWS: u32 = 20;
+
+/// A container that was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Created {
+    /// Its id.
+    pub id: ContainerId,
+    /// Its name, drawn if none was given.
+    pub name: String,
+    /// For the user: what was left out.
+    pub warnings: Vec<String>,
+}
+
+impl Containers {
+    /// Makes a container from a local image. An empty `name` has one drawn.
+    ///
+    /// # Errors
+    /// `NotFound` (no such image), `AlreadyExists` (the name is in use),
+    /// `InvalidArgument`, `ResourceExhausted`.
+    pub async fn create(
+        self: &Arc<Self>,
+        namespace: Namespace,
+        name: String,
+        config: Config,
+    ) -> Result<Created> {
+        // Runs to its end, whatever becomes of the caller.
+        self.blocking(move |this| this.create_now(namespace, &name, config)).await
+    }
+
+    fn create_now(&self, namespace: Namespace, name: &str, config: Config) -> Result<Created> {
+        let name = check_name(name)?;
+        validate::config(&config)?;
+        bind_sources(&config)?;
+        let image = self.images.resolve(&namespace, &config.image)?;
+        let id = id::fresh()?;
+        let resolved = command::resolve(&config, &image.config, &id, &self.host.name)?;
+        let document = Document { config, effective: resolved.effective };
+        let record = self.intend(namespace, id, name, &image, &document)?;
+        if let Err(error) = self.make(&record, &image) {
+            if let Err(undo) = self.unmake(&record) {
+                tracing::error!(id = %record.id, error = undo.chain(), "a failed create is undone at the next start");
+            }
+            return Err(error);
+        }
+        Ok(Created { id: record.id, name: record.name, warnings: resolved.warnings })
+    }
+
+    /// Records the intent; from here on the name is taken.
+    fn intend(
+        &self,
+        namespace: Namespace,
+        id: ContainerId,
+        name: Option<ContainerName>,
+        image: &ResolvedImage,
+        document: &Document,
+    ) -> Result<Record> {
+        let mut record = Record {
+            namespace,
+            id,
+            name: String::new(),
+            created_at: bundle::now_nanos(),
+            image: document.config.image.clone(),
+            image_id: image.id.to_string(),
+            summary: document.summary(),
+            status: Status::Creating,
+            pid: 0,
+            exit: Exit::default(),
+            started_at: 0,
+            shim: None,
+        };
+        self.db.write(|tx| {
+            record.name = match &name {
+                Some(name) => vacant(tx, &record.namespace, name.as_str())?,
+                None => draw(tx, &record.namespace)?,
+            };
+            rows::insert(tx, &record, document)
+        })?;
+        Ok(record)
+    }
+
+    fn make(&self, record: &Record, image: &ResolvedImage) -> Result<()> {
+        let parent = image.chain_id.as_ref().map(ToString::to_string);
+        self.snapshots.prepare(record.id.as_str(), parent.as_deref())?;
+        let dir = self.directory(&record.namespace, &record.id);
+        let mut private = fs::DirBuilder::new();
+        private.recursive(true).mode(0o700).create(&dir).context("make the container's directory")?;
+        self.db.write(|tx| {
+            rows::transit(tx, &record.id, &[Status::Creating], Status::Created)?;
+            events::append(tx, &event(record, "create", &[]))
+        })?;
+        self.events.committed();
+        Ok(())
+    }
+
+    /// Removes what there is of a container that never came to be. Blocks.
+    pub(super) fn unmake(&self, record: &Record) -> Result<()> {
+        self.remove_files(record)?;
+        self.db.write(|tx| rows::delete(tx, &record.id))
+    }
+}
+
+fn check_name(name: &str) -> Result<Option<ContainerName>> {
+    if name.is_empty() {
+        return Ok(None);
+    }
+    let bare = name.strip_prefix('/').unwrap_or(name);
+    bare.parse().map(Some).map_err(|_: InvalidId| {
+        let shown: String = name.chars().take(200).collect();
+        let what = format!(
+            "Invalid container name ({}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed",
+            shown.escape_debug()
+        );
+        Error::new(Kind::InvalidArgument, what)
+    })
+}
+
+fn vacant(db: &rusqlite::Connection, namespace: &Namespace, name: &str) -> Result<String> {
+    match rows::by_name(db, namespace, name)? {
+        None => Ok(name.to_owned()),
+        Some(other) => Err(Error::new(
+            Kind::AlreadyExists,
+            format!(
+                "Conflict. The container name \"/{name}\" is already in use by container \"{}\". \
+                 You have to remove (or rename) that container to be able to reuse that name.",
+                other.id
+            ),
+        )),
+    }
+}
+
+fn draw(db: &rusqlite::Connection, namespace: &Namespace) -> Result<String> {
+    for attempt in 0..MAX_DRAWS {
+        let random = getrandom::u64()
+            .map_err(|e| Error::new(Kind::Internal, "draw a container name").with_source(e.to_string()))?;
+        let name = names::draw(random, attempt);
+        if rows::by_name(db, namespace, &name)?.is_none() {
+            return Ok(name);
+        }
+    }
+    Err(Error::new(Kind::ResourceExhausted, "no free container name was found: give one"))
+}
+
+/// What is to be bound must be there, or is made where that was asked for.
+fn bind_sources(config: &Config) -> Result<()> {
+    for mount in config.host.mounts.iter().filter(|m| m.kind == MountKind::Bind) {
+        let source = &mount.source;
+        match fs::metadata(source) {
+            Ok(_) => {}
+            Err(e) if e.kind() == io::ErrorKind::NotFound && mount.create_source => {
+                fs::create_dir_all(source).with_context(|| format!("create bind source {source}"))?;
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                return Err(Error::new(
+                    Kind::InvalidArgument,
+                    format!(
+                        "invalid mount config for type \"bind\": bind source path does not exist: {source}"
+                    ),
+                ));
+            }
+            Err(e) => return Err(Error::io(format!("look at bind source {source}"), e)),
+        }
+    }
+    Ok(())
+}

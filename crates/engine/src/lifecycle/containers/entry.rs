@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the engine holds in memory of a container: who may change it, how its
+//! shim is reached, and who waits for what happens to it.
+
+use std::sync::Arc;
+
+use berth::ids::{ContainerId, Namespace};
+use tokio::sync::watch;
+
+use crate::{
+    domain::state::Exit,
+    error::Result,
+    shim::{bundle::Bundle, cgroup, process::Process, task::Task, timeouts},
+};
+
+/// One container, as long as anybody is interested in it.
+#[derive(Debug, Default)]
+pub struct Entry {
+    /// Held while the container changes (start, the end, removal): an async
+    /// lock, of this container alone, whose holder never waits for another
+    /// container and for a shim only with a time-out.
+    pub(super) gate: tokio::sync::Mutex<()>,
+    view: watch::Sender<View>,
+    /// Clients that attached before the start and are not connected yet.
+    attachers: watch::Sender<usize>,
+}
+
+/// What can be seen of a container without asking anybody.
+#[derive(Debug, Clone, Default)]
+pub struct View {
+    /// Where its shim is.
+    pub phase: Phase,
+    /// How often it has ended, failed starts included.
+    pub ends: u64,
+    /// How it ended last.
+    pub last: Exit,
+}
+
+/// Where a container's shim is.
+#[derive(Debug, Clone, Default)]
+pub enum Phase {
+    /// Nowhere.
+    #[default]
+    Idle,
+    /// Everything is set up; the first process waits for its start.
+    Prepared(Arc<Live>),
+    /// The first process runs.
+    Running(Arc<Live>),
+    /// The shim is there, or may be, and doesn't answer.
+    Unreachable(Option<Arc<Live>>),
+    /// The container is gone for good.
+    Removed,
+}
+
+/// A container's shim, reachable.
+#[derive(Debug)]
+pub struct Live {
+    /// The container's tenant.
+    pub namespace: Namespace,
+    /// The container.
+    pub id: ContainerId,
+    /// The container's cgroup, below each hierarchy.
+    pub cgroup: String,
+    /// Its sockets and records.
+    pub bundle: Bundle,
+    /// The shim.
+    pub shim: Process,
+    /// The shim's calls.
+    pub task: Task,
+    /// The first process, once there is one.
+    pub init: std::sync::OnceLock<Process>,
+}
+
+impl Live {
+    /// Ends everything without the shim's help: the last resort. Blocks.
+    ///
+    /// # Errors
+    /// Those of the host.
+    pub(super) fn destroy(&self) -> Result<()> {
+        self.shim.kill()?;
+        cgroup::destroy(&self.cgroup)
+    }
+}
+
+impl Entry {
+    /// What can be seen now.
+    #[must_use]
+    pub fn view(&self) -> View {
+        self.view.borrow().clone()
+    }
+
+    /// Follows what can be seen.
+    #[must_use]
+    pub fn subscribe(&self) -> watch::Receiver<View> {
+        self.view.subscribe()
+    }
+
+    /// The shim of a container that runs.
+    #[must_use]
+    pub fn running(&self) -> Option<Arc<Live>> {
+        match &self.view.borrow().phase {
+            Phase::Running(live) => Some(Arc::clone(live)),
+            _ => None,
+        }
+    }
+
+    /// The shim, whatever it is doing.
+    pub(super) fn live(&self) -> Option<Arc<Live>> {
+        match &self.view.borrow().phase {
+            Phase::Running(live) | Phase::Prepared(live) | Phase::Unreachable(Some(live)) => {
+                Some(Arc::clone(live))
+            }
+            _ => None,
+        }
+    }
+
+    pub(super) fn set(&self, phase: Phase) {
+        self.view.send_modify(|view| view.phase = phase);
+    }
+
+    pub(super) fn ended(&self, exit: Exit) {
+        self.view.send_modify(|view| {
+            view.phase = Phase::Idle;
+            view.ends += 1;
+            view.last = exit;
+        });
+    }
+
+    /// Announces a client that is about to connect to the shim: the first
+    /// process isn't started while the result lives.
+    #[must_use]
+    pub fn attaching(self: &Arc<Self>) -> Attaching {
+        self.attachers.send_modify(|n| *n += 1);
+        Attaching(Arc::clone(self))
+    }
+
+    /// Waits for the announced clients, but not for ever.
+    pub(super) async fn attached(&self) {
+        let mut attachers = self.attachers.subscribe();
+        let all = attachers.wait_for(|n| *n == 0);
+        if tokio::time::timeout(timeouts::ATTACHERS, all).await.is_err() {
+            tracing::warn!("a client that attached before the start has not connected; starting without it");
+        }
+    }
+}
+
+/// See [`Entry::attaching`].
+#[derive(Debug)]
+pub struct Attaching(Arc<Entry>);
+
+impl Drop for Attaching {
+    fn drop(&mut self) {
+        self.0.attachers.send_modify(|n| *n -= 1);
+    }
+}

@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Containers: what can be done with them, and in which order.
+//!
+//! One file per use case. What is true of a container is in the database and
+//! its bundle; the [`entry::Entry`] in memory only says who is at work on it
+//! and how its shim is reached. There is no lock across containers, and lists
+//! are read from the database, so a stuck shim stops nobody else.
+
+mod create;
+mod end;
+mod entry;
+mod etc;
+mod host;
+mod list;
+mod lookup;
+mod reconcile;
+mod remove;
+mod signal;
+mod start;
+mod wait;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    future::Future,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use berth::{
+    bundle,
+    ids::{ContainerId, Namespace},
+};
+
+pub(super) use self::signal::unreachable;
+pub use self::{
+    create::Created,
+    entry::{Attaching, Entry, Live, Phase, View},
+    list::{Details, ListOptions, Listed, Sizes},
+    remove::Force,
+    signal::Stopped,
+    start::StartOutcome,
+    wait::Condition,
+};
+use self::host::Host;
+use super::{events::Events, images::Images, logs::Changes};
+use crate::{
+    domain::{container::Document, record::Record},
+    error::{Context as _, Result},
+    shim::manager::Manager,
+    store::{
+        meta::{
+            Db, containers as rows,
+            events::{self, NewEvent},
+        },
+        snapshot::Snapshots,
+    },
+};
+
+/// Where things are; all absolute.
+#[derive(Debug, Clone)]
+pub struct Paths {
+    /// What must survive a reboot.
+    pub root: PathBuf,
+    /// Bundles.
+    pub state: PathBuf,
+    /// The cgroup below which containers are, e.g. `/berth`.
+    pub cgroup_parent: String,
+    /// The shim's program.
+    pub shim_binary: PathBuf,
+}
+
+/// What containers are built on.
+#[derive(Debug)]
+pub struct Deps {
+    /// Metadata.
+    pub db: Arc<Db>,
+    /// Where a new container's image comes from.
+    pub images: Arc<Images>,
+    /// Root file systems.
+    pub snapshots: Arc<Snapshots>,
+    /// Who is told of changes.
+    pub events: Arc<Events>,
+    /// Where things are.
+    pub paths: Paths,
+}
+
+/// All that can be done with containers.
+#[derive(Debug)]
+pub struct Containers {
+    db: Arc<Db>,
+    images: Arc<Images>,
+    snapshots: Arc<Snapshots>,
+    events: Arc<Events>,
+    paths: Paths,
+    shims: Manager,
+    host: Host,
+    entries: Mutex<HashMap<ContainerId, Arc<Entry>>>,
+    pub(super) log_changes: Changes,
+}
+
+impl Containers {
+    /// Seals the shim's program and looks at the host. Blocks.
+    ///
+    /// # Errors
+    /// `NotFound` when there is no shim; those of the host.
+    pub fn new(deps: Deps) -> Result<Arc<Self>> {
+        let Deps { db, images, snapshots, events, paths } = deps;
+        let shims = Manager::new(&paths.shim_binary, &paths.cgroup_parent)?;
+        let host = Host::probe()?;
+        let (entries, log_changes) = (Mutex::default(), Changes::default());
+        Ok(Arc::new(Self { db, images, snapshots, events, paths, shims, host, entries, log_changes }))
+    }
+
+    /// Runs blocking work at the one place where it is entered.
+    pub(super) async fn blocking<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Self) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let this = Arc::clone(self);
+        tokio::task::spawn_blocking(move || work(&this)).await.context("run a blocking step")?
+    }
+
+    /// Runs `work` to its end even when the caller goes away, so that nothing
+    /// is left half done.
+    async fn detached<T: Send + 'static>(
+        work: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        tokio::spawn(work).await.context("finish a request")?
+    }
+
+    /// The container's entry; made when it is asked for first.
+    pub(super) fn entry(&self, id: &ContainerId) -> Arc<Entry> {
+        Arc::clone(self.entries().entry(id.clone()).or_default())
+    }
+
+    fn entries(&self) -> MutexGuard<'_, HashMap<ContainerId, Arc<Entry>>> {
+        // Every change is one insert or remove: a panic can't tear it.
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where the container's own files are: its log, its files of /etc.
+    #[must_use]
+    pub fn directory(&self, namespace: &Namespace, id: &ContainerId) -> PathBuf {
+        self.paths.root.join("containers").join(namespace.as_str()).join(id.as_str())
+    }
+
+    /// The current segment of the container's log.
+    #[must_use]
+    pub fn log_path(&self, namespace: &Namespace, id: &ContainerId) -> PathBuf {
+        self.directory(namespace, id).join("container.log")
+    }
+
+    /// Where its bundle is while it runs.
+    #[must_use]
+    pub fn bundle_path(&self, namespace: &Namespace, id: &ContainerId) -> PathBuf {
+        bundle::path(&self.paths.state, namespace, id)
+    }
+
+    /// Everything that was asked for and is in force. Blocks.
+    pub(super) fn read_document(&self, id: &ContainerId) -> Result<Document> {
+        self.db.read(|c| rows::document(c, id))
+    }
+
+    /// Records, with nothing else, that something was done to a container.
+    fn note(&self, record: &Record, action: &'static str, more: &[(&str, String)]) -> Result<()> {
+        self.db.write(|tx| events::append(tx, &event(record, action, more)))?;
+        self.events.committed();
+        Ok(())
+    }
+}
+
+fn event(record: &Record, action: &'static str, more: &[(&str, String)]) -> NewEvent {
+    let mut attributes: BTreeMap<_, _> = record.event_attributes();
+    attributes.extend(more.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
+    NewEvent {
+        namespace: record.namespace.to_string(),
+        kind: "container",
+        action,
+        id: record.id.to_string(),
+        attributes,
+    }
+}

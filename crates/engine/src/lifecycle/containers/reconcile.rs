@@ -1,0 +1,392 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The engine's start: what the last engine left is taken over, finished or
+//! undone. The only code that looks for orphans.
+//!
+//! Unknown is not dead: a container is called ended only with proof (its
+//! shim's process is gone), and one whose shim doesn't answer is asked again.
+
+use std::{
+    collections::HashSet,
+    fs, io,
+    os::fd::AsFd as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use berth::{bootstrap, bundle, ids::ContainerId};
+
+use super::{Containers, Entry, Live, Phase, end::Shim, event};
+use crate::{
+    domain::{
+        record::Record,
+        state::{ExitEvidence, Status},
+    },
+    error::{Context as _, Error, Kind, Result},
+    kernel::pidfd,
+    shim::{
+        bundle::{self as bundles, Bundle},
+        cgroup,
+        process::Process,
+        task::{self, Task},
+        timeouts,
+    },
+    store::meta::{containers as rows, events},
+};
+
+/// What became of a shim that was looked for.
+enum Found {
+    /// It answers.
+    Answers(Arc<Live>, task::Phase),
+    /// It is there and silent.
+    Silent(Arc<Live>, Error),
+    /// It is gone; this is what it left.
+    Gone(Box<ExitEvidence>),
+}
+
+impl Containers {
+    /// Takes over what the last engine left. Returns when every shim has
+    /// answered, or [`timeouts::RECONCILE_GRACE`] has passed: the rest goes on
+    /// in the background, its containers `unknown` meanwhile.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn reconcile(self: &Arc<Self>) -> Result<()> {
+        let unsettled = self.blocking(|this| this.db.read(|c| rows::unsettled(c))).await?;
+        let mut work = tokio::task::JoinSet::new();
+        for record in unsettled {
+            let entry = self.entry(&record.id);
+            if matches!(record.status, Status::Running | Status::Starting) {
+                entry.set(Phase::Unreachable(None));
+            }
+            let this = Arc::clone(self);
+            work.spawn(async move { this.resume(entry, record).await });
+        }
+        let this = Arc::clone(self);
+        work.spawn(async move { this.remove_orphans().await });
+        let all = async { while work.join_next().await.is_some() {} };
+        if tokio::time::timeout(timeouts::RECONCILE_GRACE, all).await.is_err() {
+            tracing::info!(left = work.len(), "reconciliation goes on in the background");
+        }
+        work.detach_all();
+        Ok(())
+    }
+
+    async fn resume(self: Arc<Self>, entry: Arc<Entry>, record: Record) {
+        let resumed = match record.status {
+            Status::Creating => {
+                let row = record.clone();
+                self.blocking(move |this| this.unmake(&row)).await
+            }
+            Status::Starting | Status::Running => self.resume_live(&entry, &record).await,
+            // Its end is recorded: the rest of the clean-up is missing.
+            Status::Exited => self.resume_exited(&entry, &record).await,
+            Status::Removing => {
+                let _gate = entry.gate.lock().await;
+                self.remove_locked(&entry, &record).await
+            }
+            Status::Created => Ok(()),
+        };
+        if let Err(e) = resumed {
+            tracing::error!(id = %record.id, error = e.chain(), "take over a container");
+        }
+    }
+
+    /// Finds the shim again, however long that takes.
+    async fn resume_live(self: &Arc<Self>, entry: &Arc<Entry>, record: &Record) -> Result<()> {
+        loop {
+            let gate = entry.gate.lock().await;
+            match self.look_for(record).await {
+                Ok(Found::Answers(live, phase)) => return self.take_over(entry, record, live, phase).await,
+                Ok(Found::Gone(evidence)) => {
+                    let exit = evidence.merge();
+                    return self.conclude(entry, record, exit).await;
+                }
+                Ok(Found::Silent(live, e)) => {
+                    tracing::warn!(id = %record.id, error = e.chain(), "a shim does not answer");
+                    entry.set(Phase::Unreachable(Some(Arc::clone(&live))));
+                    drop(gate);
+                    // Its death is noticed at once, its recovery soon.
+                    drop(tokio::time::timeout(timeouts::RETRY, live.shim.ended()).await);
+                }
+                Err(e) => {
+                    tracing::warn!(id = %record.id, error = e.chain(), "look for a shim");
+                    drop(gate);
+                    tokio::time::sleep(timeouts::RETRY).await;
+                }
+            }
+        }
+    }
+
+    async fn look_for(self: &Arc<Self>, record: &Record) -> Result<Found> {
+        let path = self.bundle_path(&record.namespace, &record.id);
+        let Some((bundle, shim)) = find_shim(&path, record)? else {
+            return self.evidence(record, &path).await.map(Box::new).map(Found::Gone);
+        };
+        let task = match Task::connect(bundle.dir(), &record.id).await {
+            Ok(task) => task,
+            // It died between the two looks, or its socket is gone: the
+            // process decides.
+            Err(e) if shim.wait_status().is_ok_and(|status| status.is_some()) => {
+                tracing::debug!(id = %record.id, error = e.chain(), "a shim died just now");
+                return self.evidence(record, &path).await.map(Box::new).map(Found::Gone);
+            }
+            Err(e) => return Err(e),
+        };
+        let live = Arc::new(Live {
+            namespace: record.namespace.clone(),
+            id: record.id.clone(),
+            cgroup: self.shims.cgroup(&record.namespace, &record.id),
+            init: std::sync::OnceLock::new(),
+            bundle,
+            shim,
+            task,
+        });
+        if let Some(identity) = live.bundle.init()?
+            && let Some(init) = Process::find(&identity)?
+        {
+            drop(live.init.set(init));
+        }
+        tokio::select! {
+            phase = live.task.phase(timeouts::PROBE) => match phase {
+                Ok(phase) => Ok(Found::Answers(live, phase)),
+                Err(e) => Ok(Found::Silent(live, e)),
+            },
+            ended = live.shim.ended() => {
+                ended?;
+                self.evidence(record, &path).await.map(Box::new).map(Found::Gone)
+            }
+        }
+    }
+
+    /// The shim is dead: what it wrote, and what the kernel knows.
+    async fn evidence(self: &Arc<Self>, record: &Record, path: &Path) -> Result<ExitEvidence> {
+        let same_boot = match &record.shim {
+            Some(shim) => shim.boot_id == pidfd::boot_id().context("read this boot's id")?,
+            None => true,
+        };
+        let bundle = match Bundle::open(path) {
+            Ok(bundle) => Some(bundle),
+            Err(e) if e.kind() == Kind::NotFound => None,
+            Err(e) => return Err(e),
+        };
+        let init = match &bundle {
+            Some(bundle) => bundle.init()?.as_ref().map(Process::find).transpose()?.flatten(),
+            None => None,
+        };
+        let mut evidence = ExitEvidence {
+            record: bundle.as_ref().map(Bundle::exit).transpose()?.flatten(),
+            noticed_at: bundle::now_nanos(),
+            reason: if same_boot {
+                "the container's shim has died while the engine was down".to_owned()
+            } else {
+                "the host was restarted while the container ran".to_owned()
+            },
+            ..ExitEvidence::default()
+        };
+        if evidence.record.is_none()
+            && let Some(init) = init
+        {
+            let group = self.shims.cgroup(&record.namespace, &record.id);
+            self.blocking(move |_| cgroup::destroy(&group)).await?;
+            evidence.killed = true;
+            drop(tokio::time::timeout(timeouts::KILLED, init.ended()).await);
+            evidence.wait_status = init.wait_status().context("ask how a process ended")?;
+        }
+        Ok(evidence)
+    }
+
+    async fn take_over(
+        self: &Arc<Self>,
+        entry: &Arc<Entry>,
+        record: &Record,
+        live: Arc<Live>,
+        phase: task::Phase,
+    ) -> Result<()> {
+        if phase == task::Phase::NotStarted {
+            // Nobody was told that it had started: it hasn't.
+            live.shim.kill()?;
+            drop(tokio::time::timeout(timeouts::KILLED, live.shim.ended()).await);
+            return self.withdraw(entry, record).await;
+        }
+        if record.status == Status::Starting {
+            let pid = live.init.get().map_or(0, |init| init.identity().pid);
+            let row = record.clone();
+            self.blocking(move |this| {
+                this.db.write(|tx| {
+                    rows::set_running(tx, &row.id, pid, bundle::now_nanos())?;
+                    events::append(tx, &event(&row, "start", &[]))
+                })?;
+                this.events.committed();
+                Ok(())
+            })
+            .await?;
+        }
+        entry.set(Phase::Running(Arc::clone(&live)));
+        // One that has stopped meanwhile says so to the watcher's first question.
+        self.watch(Arc::clone(entry), record.clone(), live);
+        Ok(())
+    }
+
+    /// It has ended; the gate is held.
+    async fn conclude(
+        self: &Arc<Self>,
+        entry: &Arc<Entry>,
+        record: &Record,
+        exit: crate::domain::state::Exit,
+    ) -> Result<()> {
+        let ran = record.status == Status::Running || exit.error.is_empty();
+        if !ran {
+            // `starting`, no shim and no exit record: it never ran.
+            return self.withdraw(entry, record).await;
+        }
+        self.settle(entry, record, exit).await;
+        self.clean_up(entry, record, None, Shim::Dead).await;
+        Ok(())
+    }
+
+    /// A start that nobody was told of is undone; the gate is held.
+    async fn withdraw(self: &Arc<Self>, entry: &Arc<Entry>, record: &Record) -> Result<()> {
+        let row = record.clone();
+        self.blocking(move |this| {
+            this.sweep(&row)?;
+            let before = if row.exit.at == 0 { Status::Created } else { Status::Exited };
+            this.db.write(|tx| {
+                rows::transit(tx, &row.id, &[Status::Starting, Status::Running], before)?;
+                rows::set_shim(tx, &row.id, None)
+            })
+        })
+        .await?;
+        entry.set(Phase::Idle);
+        Ok(())
+    }
+
+    async fn resume_exited(self: &Arc<Self>, entry: &Arc<Entry>, record: &Record) -> Result<()> {
+        let _gate = entry.gate.lock().await;
+        // It may have been started again, or removed, since the list was made.
+        match self.reload(record).await? {
+            Some(now) if now.status == Status::Exited && now.exit == record.exit => {}
+            _ => return Ok(()),
+        }
+        let path = self.bundle_path(&record.namespace, &record.id);
+        if let Some((_bundle, shim)) = find_shim(&path, record)? {
+            // It has nothing left to say.
+            shim.kill()?;
+            drop(tokio::time::timeout(timeouts::KILLED, shim.ended()).await);
+        }
+        self.clean_up(entry, record, None, Shim::Dead).await;
+        Ok(())
+    }
+
+    /// Shims, bundles and cgroups below our own directories that no row knows.
+    async fn remove_orphans(self: &Arc<Self>) {
+        let swept = self
+            .blocking(|this| {
+                this.kill_orphan_shims()?;
+                this.remove_orphan_bundles()?;
+                this.remove_orphan_cgroups()
+            })
+            .await;
+        if let Err(e) = swept {
+            tracing::error!(error = e.chain(), "remove what no container owns");
+        }
+    }
+
+    /// A shim may have been started and not recorded; its working directory is
+    /// its bundle.
+    fn kill_orphan_shims(&self) -> Result<()> {
+        let bundles = self.paths.state.join("bundles");
+        for entry in fs::read_dir("/proc").context("list processes")? {
+            let name = entry.context("list processes")?.file_name();
+            let Some(pid) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+            let Some((pidfd, bundle)) = shim_in(pid, &bundles) else { continue };
+            let Some(id) = bundle.file_name().and_then(|n| n.to_str()).and_then(|n| n.parse().ok()) else {
+                continue;
+            };
+            if !self.knows_shim(&id, pid)? {
+                tracing::warn!(pid, %id, "a shim that no container owns is killed");
+                pidfd::signal(pidfd.as_fd(), libc::SIGKILL).context("kill an orphan")?;
+            }
+        }
+        Ok(())
+    }
+
+    fn knows_shim(&self, id: &ContainerId, pid: u32) -> Result<bool> {
+        let known = self.db.read(|c| rows::any(c, id))?;
+        // Without a recorded shim the bundle's record counts, as in look_for.
+        Ok(known.is_some_and(|record| match (&record.shim, record.status) {
+            (Some(shim), _) => shim.pid == pid,
+            (None, Status::Starting | Status::Running) => true,
+            (None, _) => false,
+        }))
+    }
+
+    fn remove_orphan_bundles(&self) -> Result<()> {
+        for namespace in subdirectories(&self.paths.state.join("bundles"))? {
+            for path in subdirectories(&namespace)? {
+                let id = path.file_name().and_then(|n| n.to_str()).and_then(|n| n.parse().ok());
+                let known = match &id {
+                    Some(id) => self.db.read(|c| rows::any(c, id))?.is_some(),
+                    None => false,
+                };
+                if !known {
+                    tracing::warn!(path = %path.display(), "a bundle that no container owns is removed");
+                    bundles::remove(&path)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn remove_orphan_cgroups(&self) -> Result<()> {
+        let known: HashSet<String> = self.db.read(|c| {
+            Ok(rows::identities(c)?.iter().map(|(namespace, id)| format!("{namespace}-{id}")).collect())
+        })?;
+        for name in cgroup::children(self.shims.cgroup_parent())? {
+            if !known.contains(&name) {
+                tracing::warn!(name, "a cgroup that no container owns is removed");
+                cgroup::destroy(&format!("{}/{name}", self.shims.cgroup_parent()))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The shim that the row, or else the bundle, speaks of; `None` when it is gone.
+fn find_shim(path: &Path, record: &Record) -> Result<Option<(Bundle, Process)>> {
+    let bundle = match Bundle::open(path) {
+        Ok(bundle) => bundle,
+        Err(e) if e.kind() == Kind::NotFound => return Ok(None),
+        Err(e) => return Err(e),
+    };
+    let identity = match &record.shim {
+        Some(shim) => Some(shim.clone()),
+        None => bundle.shim()?,
+    };
+    let shim = identity.as_ref().map(Process::find).transpose()?.flatten();
+    Ok(shim.map(|shim| (bundle, shim)))
+}
+
+/// The process, if it is a shim whose working directory is one of our bundles.
+fn shim_in(pid: u32, bundles: &Path) -> Option<(std::os::fd::OwnedFd, PathBuf)> {
+    let proc = PathBuf::from(format!("/proc/{pid}"));
+    let exe = fs::read_link(proc.join("exe")).ok()?;
+    if !exe.as_os_str().to_str()?.starts_with("/memfd:berth-shim") {
+        return None;
+    }
+    let pidfd = pidfd::open(pid).ok()?;
+    // Read after the process was opened, confirmed after it was read.
+    let cwd = fs::read_link(proc.join("cwd")).ok()?;
+    let cmdline = fs::read(proc.join("cmdline")).ok()?;
+    pidfd::signal(pidfd.as_fd(), 0).ok()?;
+    let serves = cmdline.split(|b| *b == 0).nth(1) == Some(bootstrap::SERVE.as_bytes());
+    (serves && cwd.starts_with(bundles)).then_some((pidfd, cwd))
+}
+
+fn subdirectories(dir: &Path) -> Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(Error::io(format!("list {}", dir.display()), e)),
+    };
+    entries.map(|entry| entry.map(|e| e.path()).context("list bundles")).collect()
+}

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Removing a container and everything that belongs to it.
+
+use std::{fs, io, sync::Arc};
+
+use super::{Containers, Entry, Phase, event, signal};
+use crate::{
+    domain::{record::Record, state::Status},
+    error::{Error, Kind, Result},
+    store::meta::{containers as rows, events},
+};
+
+/// What to do with a container that runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Force {
+    /// Refuse.
+    No,
+    /// Kill it first.
+    Yes,
+}
+
+impl From<bool> for Force {
+    fn from(force: bool) -> Self {
+        if force { Self::Yes } else { Self::No }
+    }
+}
+
+impl Containers {
+    /// Removes a container. Repeating it, or two at once, is fine.
+    ///
+    /// # Errors
+    /// `FailedPrecondition` when it runs and isn't to be killed.
+    pub async fn remove(self: &Arc<Self>, record: Record, force: Force) -> Result<()> {
+        let this = Arc::clone(self);
+        Self::detached(async move { this.remove_now(record, force).await }).await
+    }
+
+    async fn remove_now(self: &Arc<Self>, record: Record, force: Force) -> Result<()> {
+        let entry = self.entry(&record.id);
+        loop {
+            let ends = entry.view().ends;
+            if let Some(live) = entry.live() {
+                if force == Force::No {
+                    return Err(running(&record));
+                }
+                self.terminate(&entry, &live, ends).await?;
+            }
+            let _gate = entry.gate.lock().await;
+            let Some(record) = self.reload(&record).await? else { return Ok(()) };
+            match record.status {
+                // Started again meanwhile.
+                Status::Running | Status::Starting if entry.live().is_some() => {
+                    if force == Force::No {
+                        return Err(running(&record));
+                    }
+                }
+                // The engine's start is still looking for its shim.
+                Status::Running | Status::Starting => return Err(signal::unreachable(&record)),
+                _ => return self.remove_locked(&entry, &record).await,
+            }
+        }
+    }
+
+    /// Removes a container that is at rest; the gate is held.
+    pub(super) async fn remove_locked(self: &Arc<Self>, entry: &Arc<Entry>, record: &Record) -> Result<()> {
+        let row = record.clone();
+        self.blocking(move |this| {
+            let from = [Status::Created, Status::Exited, Status::Removing, Status::Creating];
+            if !this.db.write(|tx| rows::transit(tx, &row.id, &from, Status::Removing))? {
+                return Ok(());
+            }
+            this.remove_files(&row)?;
+            this.db.write(|tx| {
+                rows::delete(tx, &row.id)?;
+                events::append(tx, &event(&row, "destroy", &[]))
+            })?;
+            this.events.committed();
+            Ok(())
+        })
+        .await?;
+        entry.set(Phase::Removed);
+        self.entries().remove(&record.id);
+        Ok(())
+    }
+
+    /// `--rm`: nobody waits for it, so a failure is logged; the engine's next
+    /// start tries again.
+    pub(super) async fn remove_automatically(self: &Arc<Self>, entry: &Arc<Entry>, record: &Record) {
+        if let Err(e) = self.remove_locked(entry, record).await {
+            tracing::error!(id = %record.id, error = e.chain(), "remove a container that has ended");
+        }
+    }
+
+    /// Everything of a container on disk but its row. Blocks; repeatable.
+    pub(super) fn remove_files(&self, record: &Record) -> Result<()> {
+        self.sweep(record)?;
+        self.snapshots.remove(record.id.as_str())?;
+        let dir = self.directory(&record.namespace, &record.id);
+        match fs::remove_dir_all(&dir) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                Err(Error::io("remove the container's directory", e))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn running(record: &Record) -> Error {
+    Error::new(
+        Kind::FailedPrecondition,
+        format!(
+            "cannot remove container \"/{}\": container is running: \
+             stop the container before removing or force remove",
+            record.name
+        ),
+    )
+}

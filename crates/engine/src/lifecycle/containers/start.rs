@@ -1,0 +1,314 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Starting a container: shim, task, clients that wait, first process.
+//!
+//! Each step is recorded before it is taken, so that the next engine knows
+//! what to look for: row `starting`, bundle, shim's identity, then the task.
+
+use std::sync::Arc;
+
+use berth::{
+    api::{
+        shim::{CreateOptions, Log, log::Driver},
+        types,
+    },
+    bundle,
+};
+
+use super::{
+    Containers, Entry, Live, Phase, etc, event,
+    host::{self},
+};
+use crate::{
+    domain::{
+        container::{Document, LogDriver},
+        record::Record,
+        size,
+        spec::{self, EtcFiles, Facts},
+        state::{Exit, Status},
+    },
+    error::{Error, Kind, Result},
+    shim::{
+        bundle::{self as bundles, Bundle},
+        cgroup,
+        manager::Started,
+        process::Process,
+        task::Task,
+    },
+    store::{
+        meta::{containers as rows, events},
+        snapshot::Rootfs,
+    },
+};
+
+/// Exit code of a container that could not be started for another reason than
+/// its command: Docker's.
+const START_FAILED: u8 = 128;
+
+/// Bytes and number of log segments where the user says nothing: Docker's for
+/// its local driver.
+const LOG_MAX_SIZE: u64 = 20 << 20;
+const LOG_MAX_FILES: u32 = 5;
+
+/// What a start did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StartOutcome {
+    /// The first process runs, with this pid.
+    Started(u32),
+    /// It ran already, with this pid.
+    AlreadyRunning(u32),
+}
+
+/// What the blocking part of a start hands to the rest.
+struct Launch {
+    document: Document,
+    rootfs: Rootfs,
+    bundle: Bundle,
+    shim: Started,
+}
+
+impl Containers {
+    /// Starts a created or exited container; returns once its process runs.
+    ///
+    /// # Errors
+    /// `FailedPrecondition` with an exit code when the command can't be
+    /// executed; the container is then left `exited` with that code.
+    pub async fn start(self: &Arc<Self>, record: Record) -> Result<StartOutcome> {
+        let this = Arc::clone(self);
+        Self::detached(async move { this.start_now(&record).await }).await
+    }
+
+    async fn start_now(self: &Arc<Self>, record: &Record) -> Result<StartOutcome> {
+        let entry = self.entry(&record.id);
+        let _gate = entry.gate.lock().await;
+        let gone = || Error::new(Kind::NotFound, format!("No such container: {}", record.id));
+        let record = self.reload(record).await?.ok_or_else(gone)?;
+        match record.status {
+            Status::Running => return Ok(StartOutcome::AlreadyRunning(record.pid)),
+            Status::Created | Status::Exited => {}
+            Status::Creating => return Err(gone()),
+            Status::Removing => {
+                let what = "container is marked for removal and cannot be started";
+                return Err(Error::new(Kind::FailedPrecondition, what));
+            }
+            Status::Starting => {
+                let what =
+                    format!("container {} was being started when the engine ended; ask again", record.id);
+                return Err(Error::new(Kind::Unavailable, what));
+            }
+        }
+        match self.launch(&entry, &record).await {
+            Ok(pid) => Ok(StartOutcome::Started(pid)),
+            Err(error) => {
+                let error = explain(error);
+                self.abandon(&entry, &record, &error).await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn launch(self: &Arc<Self>, entry: &Arc<Entry>, record: &Record) -> Result<u32> {
+        let row = record.clone();
+        let launch = self.blocking(move |this| this.prepare(&row)).await?;
+        let Launch { document, rootfs, bundle, shim } = launch;
+        let live = Arc::new(Live {
+            namespace: record.namespace.clone(),
+            id: record.id.clone(),
+            cgroup: self.shims.cgroup(&record.namespace, &record.id),
+            task: Task::connect(bundle.dir(), &record.id).await?,
+            shim: Process::new(shim.identity, shim.pidfd)?,
+            bundle,
+            init: std::sync::OnceLock::new(),
+        });
+        // Known from now on, so that whatever fails next can be cleaned up.
+        entry.set(Phase::Unreachable(Some(Arc::clone(&live))));
+        let options = self.options(record, &document)?;
+        let path = live.bundle.path().to_string_lossy();
+        let terminal = document.config.tty.into();
+        let made = live.task.create(&path, mounts(&rootfs)?, terminal, &options);
+        let pid = self.unless_shim_dies(&live, made).await?;
+        // A few reads of procfs: not worth another thread.
+        if let Some(identity) = live.bundle.init()?
+            && let Some(init) = Process::find(&identity)?
+        {
+            // Set here alone, under the gate.
+            drop(live.init.set(init));
+        }
+        entry.set(Phase::Prepared(Arc::clone(&live)));
+        entry.attached().await;
+        self.unless_shim_dies(&live, live.task.start()).await?;
+        self.record_running(record, pid).await?;
+        entry.set(Phase::Running(Arc::clone(&live)));
+        self.watch(Arc::clone(entry), record.clone(), live);
+        Ok(pid)
+    }
+
+    /// A shim that dies answers nothing: its last words say why.
+    async fn unless_shim_dies<T>(&self, live: &Live, call: impl Future<Output = Result<T>>) -> Result<T> {
+        tokio::select! {
+            biased;
+            answer = call => match answer {
+                Err(e) if e.kind() == Kind::Unavailable => Err(last_words(live, e)),
+                answer => answer,
+            },
+            ended = live.shim.ended() => {
+                ended?;
+                Err(last_words(live, Error::new(Kind::Internal, "the shim has died")))
+            }
+        }
+    }
+
+    /// Everything up to the shim's process. Blocks.
+    fn prepare(&self, record: &Record) -> Result<Launch> {
+        let document = self.db.read(|c| rows::document(c, &record.id))?;
+        let rootfs = self.snapshots.rootfs(record.id.as_str())?;
+        let etc = EtcFiles::within(&self.directory(&record.namespace, &record.id));
+        etc::write(&etc, &document)?;
+        let spec = spec::build(&document, &self.facts(record, &document, etc)?)?;
+        self.db.write(|tx| {
+            rows::transit(tx, &record.id, &[Status::Created, Status::Exited], Status::Starting).map(drop)
+        })?;
+        let path = self.bundle_path(&record.namespace, &record.id);
+        // The gate is ours and no shim was left: a bundle here is a leftover.
+        bundles::remove(&path)?;
+        let bundle = Bundle::create(&path, &spec)?;
+        let shim = self.shims.start(&record.namespace, &record.id, &bundle)?;
+        bundle.record_shim(&shim.identity)?;
+        self.db.write(|tx| rows::set_shim(tx, &record.id, Some(&shim.identity)))?;
+        Ok(Launch { document, rootfs, bundle, shim })
+    }
+
+    fn facts(&self, record: &Record, document: &Document, etc: EtcFiles) -> Result<Facts> {
+        let privileged = document.config.host.privileged;
+        Ok(Facts {
+            cgroup_path: self.shims.cgroup(&record.namespace, &record.id),
+            etc,
+            all_capabilities: self.host.capabilities.clone(),
+            devices: if privileged { host::devices()? } else { Vec::new() },
+            thermal_throttle: self.host.thermal_throttle.clone(),
+            rlimits: self.host.rlimits.clone(),
+        })
+    }
+
+    fn options(&self, record: &Record, document: &Document) -> Result<CreateOptions> {
+        let config = &document.config;
+        Ok(CreateOptions {
+            log: Some(log(document, &self.log_path(&record.namespace, &record.id).to_string_lossy())),
+            user: document.effective.user.clone(),
+            open_stdin: config.open_stdin,
+            stdin_once: config.stdin_once,
+            console_rows: 0,
+            console_columns: 0,
+        })
+    }
+
+    async fn record_running(self: &Arc<Self>, record: &Record, pid: u32) -> Result<()> {
+        let record = record.clone();
+        self.blocking(move |this| {
+            this.db.write(|tx| {
+                rows::set_running(tx, &record.id, pid, bundle::now_nanos())?;
+                events::append(tx, &event(&record, "start", &[]))
+            })?;
+            this.events.committed();
+            Ok(())
+        })
+        .await
+    }
+
+    /// Leaves nothing of a start that failed but its exit code and its reason.
+    async fn abandon(self: &Arc<Self>, entry: &Arc<Entry>, record: &Record, error: &Error) {
+        let exit = Exit {
+            code: error.exit_code().unwrap_or(START_FAILED),
+            at: bundle::now_nanos(),
+            oom_killed: false,
+            error: error.chain(),
+        };
+        let live = entry.live();
+        let (row, end) = (record.clone(), exit.clone());
+        let done = self
+            .blocking(move |this| {
+                if let Some(live) = live {
+                    live.shim.kill()?;
+                }
+                let cleaned = this.sweep(&row);
+                this.db.write(|tx| {
+                    // A start that failed before its row said so, too.
+                    rows::transit(tx, &row.id, &[Status::Created, Status::Exited], Status::Starting)?;
+                    rows::set_exited(tx, &row.id, &end)?;
+                    if cleaned.is_ok() { rows::set_shim(tx, &row.id, None) } else { Ok(()) }
+                })?;
+                cleaned
+            })
+            .await;
+        if let Err(e) = done {
+            tracing::error!(id = %record.id, error = e.chain(), "clean up after a start that failed");
+        }
+        entry.ended(exit);
+        if record.summary.auto_remove {
+            self.remove_automatically(entry, record).await;
+        }
+    }
+
+    /// Removes a container's cgroup and bundle, its shim being dead. Blocks.
+    pub(super) fn sweep(&self, record: &Record) -> Result<()> {
+        cgroup::destroy(&self.shims.cgroup(&record.namespace, &record.id))?;
+        bundles::remove(&self.bundle_path(&record.namespace, &record.id))
+    }
+}
+
+fn last_words(live: &Live, error: Error) -> Error {
+    match live.bundle.shim_messages() {
+        words if words.is_empty() => error,
+        words => Error::new(error.kind(), format!("{}: {words}", error.chain())),
+    }
+}
+
+/// Docker's words around the reason.
+fn explain(error: Error) -> Error {
+    let (kind, code) = (error.kind(), error.exit_code());
+    let explained = Error::new(kind, "failed to create task for container").with_source(error.chain());
+    match code {
+        Some(code) => explained.with_exit_code(code),
+        None => explained,
+    }
+}
+
+/// One overlay, mounted by the shim inside the container's mount namespace.
+fn mounts(rootfs: &Rootfs) -> Result<Vec<types::Mount>> {
+    let text = |path: &std::path::Path| {
+        let text = path.to_str().filter(|text| !text.contains([':', ',', '\\']));
+        text.map(str::to_owned).ok_or_else(|| {
+            let what = format!("{} can't be a layer: its path has a ':', ',' or '\\'", path.display());
+            Error::new(Kind::FailedPrecondition, what)
+        })
+    };
+    let lower = rootfs.lower.iter().map(|path| text(path)).collect::<Result<Vec<_>>>()?;
+    Ok(vec![types::Mount {
+        r#type: "overlay".to_owned(),
+        source: "overlay".to_owned(),
+        target: String::new(),
+        options: vec![
+            format!("lowerdir={}", lower.join(":")),
+            format!("upperdir={}", text(&rootfs.upper)?),
+            format!("workdir={}", text(&rootfs.work)?),
+        ],
+    }])
+}
+
+fn log(document: &Document, path: &str) -> Log {
+    let config = &document.config.host.log;
+    let option = |name: &str| config.options.get(name).map(String::as_str);
+    let max_size = match option("max-size") {
+        None if config.driver == LogDriver::JsonFile => 0,
+        None => LOG_MAX_SIZE,
+        // -1 is no limit.
+        Some(text) => size::parse(text).unwrap_or(0),
+    };
+    let files = option("max-file").and_then(|n| n.parse().ok());
+    let default_files = if config.driver == LogDriver::JsonFile { 1 } else { LOG_MAX_FILES };
+    let driver = match config.driver {
+        LogDriver::Local => Driver::Local,
+        LogDriver::JsonFile => Driver::JsonFile,
+        LogDriver::None => Driver::None,
+    };
+    Log { driver: driver.into(), path: path.to_owned(), max_size, max_files: files.unwrap_or(default_files) }
+}

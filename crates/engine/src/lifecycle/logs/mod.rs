@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A container's log, as its shim writes it: read, and followed.
+//!
+//! The engine is a reader like any other: it is never between the container
+//! and its log.
+
+mod changes;
+mod line;
+mod reader;
+mod segments;
+mod tail;
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use tokio::sync::mpsc;
+
+use self::reader::Reader;
+pub use self::{
+    changes::Changes,
+    line::{Format, Line, Stream},
+};
+use super::containers::{Containers, Phase, View};
+use crate::{
+    domain::{container::LogDriver, record::Record},
+    error::{Context as _, Error, Kind, Result},
+};
+
+/// Lines on their way to a client; it slows the reader down, nobody else.
+const QUEUE: usize = 64;
+
+/// Which part of a log.
+#[derive(Debug, Clone, Default)]
+pub struct LogOptions {
+    /// Go on until the container has ended.
+    pub follow: bool,
+    /// With what went to stdout.
+    pub stdout: bool,
+    /// With what went to stderr.
+    pub stderr: bool,
+    /// Nanoseconds since the Unix epoch; 0 is from the start.
+    pub since: u64,
+    /// Nanoseconds since the Unix epoch; 0 is to the end.
+    pub until: u64,
+    /// Lines from the end.
+    pub tail: Option<u64>,
+}
+
+impl LogOptions {
+    fn wants(&self, line: &Line) -> bool {
+        let stream = match line.stream {
+            Stream::Stdout => self.stdout,
+            Stream::Stderr => self.stderr,
+        };
+        stream && line.time >= self.since
+    }
+
+    fn is_past(&self, time: u64) -> bool {
+        self.until != 0 && time > self.until
+    }
+}
+
+impl Containers {
+    /// Streams a container's log.
+    ///
+    /// # Errors
+    /// `FailedPrecondition` when nothing is logged.
+    pub async fn logs(
+        self: &Arc<Self>,
+        record: &Record,
+        options: LogOptions,
+    ) -> Result<mpsc::Receiver<Result<Line>>> {
+        let id = record.id.clone();
+        let document = self.document(id).await?;
+        let format = match document.config.host.log.driver {
+            LogDriver::Local => Format::Cri,
+            LogDriver::JsonFile => Format::Json,
+            LogDriver::None => {
+                let what = "configured logging driver does not support reading";
+                return Err(Error::new(Kind::FailedPrecondition, what));
+            }
+        };
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        let (this, record) = (Arc::clone(self), record.clone());
+        tokio::spawn(async move {
+            if let Err(e) = this.pump(&record, format, &options, &sender).await {
+                // A client that has gone doesn't want to know.
+                drop(sender.send(Err(e)).await);
+            }
+        });
+        Ok(receiver)
+    }
+
+    async fn pump(
+        self: &Arc<Self>,
+        record: &Record,
+        format: Format,
+        options: &LogOptions,
+        out: &mpsc::Sender<Result<Line>>,
+    ) -> Result<()> {
+        let path = self.log_path(&record.namespace, &record.id);
+        let entry = self.entry(&record.id);
+        // Both before the first read: a change after it is noticed.
+        let mut view = entry.subscribe();
+        let mut changed = if options.follow { self.log_changes.watch(&path).await? } else { None };
+        let tail = options.tail;
+        let mut reader = read(move || Reader::open(&path, format, tail)).await?;
+        loop {
+            // Before the read: when it had ended by then, all has been written.
+            let over = !options.follow || has_ended(&view.borrow_and_update());
+            let (back, lines) = read(move || {
+                let mut reader = reader;
+                let lines = reader.next_batch()?;
+                Ok((reader, lines))
+            })
+            .await?;
+            reader = back;
+            if !lines.is_empty() {
+                for line in lines {
+                    if options.is_past(line.time) {
+                        return Ok(());
+                    }
+                    if options.wants(&line) && out.send(Ok(line)).await.is_err() {
+                        return Ok(());
+                    }
+                }
+                continue;
+            }
+            if over {
+                return Ok(());
+            }
+            let Some(changed) = &mut changed else { return Ok(()) };
+            tokio::select! {
+                _ = changed.changed() => {}
+                _ = view.changed() => {}
+                () = out.closed() => return Ok(()),
+                () = at(options.until) => {
+                    if options.is_past(berth::bundle::now_nanos()) { return Ok(()); }
+                }
+            }
+        }
+    }
+}
+
+/// Whether no more output can come.
+fn has_ended(view: &View) -> bool {
+    match view.phase {
+        Phase::Idle | Phase::Removed => true,
+        Phase::Prepared(_) | Phase::Running(_) | Phase::Unreachable(_) => false,
+    }
+}
+
+/// Reading files is blocking work.
+async fn read<T: Send + 'static>(work: impl FnOnce() -> std::io::Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.context("read a log")?.context("read a log")
+}
+
+/// Sleeps until `nanos` since the Unix epoch; for ever when that is 0.
+async fn at(nanos: u64) {
+    if nanos == 0 {
+        return std::future::pending().await;
+    }
+    let due = UNIX_EPOCH + Duration::from_nanos(nanos);
+    let left = due.duration_since(SystemTime::now()).unwrap_or_default();
+    tokio::time::sleep(left + Duration::from_millis(1)).await;
+}
