@@ -31,6 +31,7 @@ use berth::{
     ids::{ContainerId, Namespace},
 };
 
+use self::host::Host;
 pub(super) use self::signal::unreachable;
 pub use self::{
     create::Created,
@@ -41,7 +42,6 @@ pub use self::{
     start::StartOutcome,
     wait::Condition,
 };
-use self::host::Host;
 use super::{events::Events, images::Images, logs::Changes};
 use crate::{
     domain::{container::Document, record::Record},
