@@ -12,7 +12,7 @@ use crate::{
         mount::{self, Attributes, FileSystem, Reach, attr},
         paths::{self, Make, Root},
     },
-    runtime::{Mount, Result, Source},
+    runtime::{Error, Mount, Result, Source},
 };
 
 pub(super) fn mount(root: &Root, plan: &Mount, cgroups: &[(String, PathBuf)]) -> Result<()> {
@@ -23,7 +23,7 @@ pub(super) fn mount(root: &Root, plan: &Mount, cgroups: &[(String, PathBuf)]) ->
             let target = match kind.as_str() {
                 // D8: what is written to these is trusted to arrive there.
                 "proc" | "sysfs" => root.real_directory(&plan.destination)?,
-                _ => root.make(&plan.destination, Make::Directory)?,
+                _ => target(root, plan, Make::Directory)?,
             };
             Ok(mount::attach(mount, target)?)
         }
@@ -54,9 +54,19 @@ fn bind(root: &Root, plan: &Mount, source: &Path, recursive: bool) -> Result<()>
     let target = if plan.destination == Path::new("/sys") {
         root.real_directory(&plan.destination)?
     } else {
-        root.make(&plan.destination, make)?
+        target(root, plan, make)?
     };
     Ok(mount::attach(mount, target)?)
+}
+
+/// The target of a mount, made if it is missing. The plan has judged its name
+/// (D8); this judges where the links of an image lead.
+fn target(root: &Root, plan: &Mount, make: Make) -> Result<OwnedFd> {
+    let target = root.make(&plan.destination, make)?;
+    if paths::is_procfs(&target)? && !plan.destination.starts_with("/proc") {
+        return Err(Error::invalid("its name leads into /proc, where nothing may be mounted"));
+    }
+    Ok(target)
 }
 
 fn propagate(mount: &OwnedFd, plan: &Mount) -> Result<()> {
@@ -76,7 +86,7 @@ fn cgroup(root: &Root, plan: &Mount, cgroups: &[(String, PathBuf)]) -> Result<()
         mount::set_attributes(&mount, Reach::Mount, plan.attributes.change())?;
         Ok(mount)
     };
-    let target = root.make(&plan.destination, Make::Directory)?;
+    let target = target(root, plan, Make::Directory)?;
     if let [(name, directory)] = cgroups
         && name.is_empty()
     {

@@ -21,7 +21,7 @@ pub fn loopback_up() -> Result<()> {
     // SAFETY: all zeros is a valid `ifreq`.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     for (to, from) in request.ifr_name.iter_mut().zip(c"lo".to_bytes()) {
-        *to = from.cast_signed() as libc::c_char;
+        *to = libc::c_char::from_ne_bytes([*from]);
     }
     // The flags of a loopback interface besides these two are the kernel's own.
     #[expect(clippy::cast_possible_truncation, reason = "both are bits of a short")]

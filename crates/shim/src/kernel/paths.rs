@@ -246,12 +246,20 @@ pub fn kind(stat: &FileStat) -> SFlag {
 /// ENXIO when `/proc` is something else.
 pub fn host_proc() -> Result<OwnedFd> {
     let proc = open_host(Path::new("/proc"), OFlag::O_PATH | OFlag::O_DIRECTORY)?;
-    let file_system = sys(nix::sys::statfs::fstatfs(&proc), || format!("fstatfs({})", fd(&proc)))?;
     // The root of every procfs has inode 1 (PROC_ROOT_INO).
-    if file_system.filesystem_type() != nix::sys::statfs::PROC_SUPER_MAGIC || stat(&proc)?.st_ino != 1 {
+    if !is_procfs(&proc)? || stat(&proc)?.st_ino != 1 {
         return Err(SysError::new("fstatfs(\"/proc\") is no procfs", Errno::ENXIO));
     }
     Ok(proc)
+}
+
+/// Whether a descriptor is on a procfs.
+///
+/// # Errors
+/// Those of fstatfs(2).
+pub fn is_procfs(file: &OwnedFd) -> Result<bool> {
+    let file_system = sys(nix::sys::statfs::fstatfs(file), || format!("fstatfs({})", fd(file)))?;
+    Ok(file_system.filesystem_type() == nix::sys::statfs::PROC_SUPER_MAGIC)
 }
 
 /// Writes `value` in one call to `path` below the procfs `proc`, which it

@@ -293,6 +293,14 @@ fn links_in_the_root_stay_inside() {
 }
 
 fn proc_must_be_a_directory() {
+    // An image's link does not lead a volume into /proc.
+    for destination in ["/link/attr", "/link"] {
+        let bundle = Bundle::new(&["true"])
+            .mount(json!({"destination": destination, "type": "tmpfs", "source": "tmpfs", "options": []}));
+        symlink("/proc/self", bundle.rootfs().join("link")).unwrap();
+        let e = bundle.error();
+        assert_eq!(e.kind(), Kind::InvalidSpec, "{e}");
+    }
     for name in ["proc", "sys"] {
         let bundle = Bundle::new(&["true"]);
         let root = bundle.rootfs();

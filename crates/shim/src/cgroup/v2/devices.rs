@@ -159,6 +159,44 @@ mod tests {
         assert!(ask(&policy, 1, 9, 0, WRITE));
     }
 
+    /// A v2 tree that may be used; `None`, with the reason, where there is none.
+    fn tree() -> Option<std::path::PathBuf> {
+        let trees = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"].map(std::path::PathBuf::from);
+        let tree = trees.into_iter().find(|tree| tree.join("cgroup.subtree_control").exists());
+        if !nix::unistd::geteuid().is_root() || tree.is_none() {
+            println!("skipped: needs root and a cgroup v2 tree");
+            return None;
+        }
+        tree
+    }
+
+    #[test]
+    fn the_kernel_keeps_to_the_program() {
+        let Some(tree) = tree() else { return };
+        let files = tempfile::tempdir().expect("tempdir");
+        let node = files.path().join("kmsg");
+        let device = nix::sys::stat::makedev(1, 11);
+        let mode = nix::sys::stat::Mode::S_IRUSR;
+        nix::sys::stat::mknod(&node, nix::sys::stat::SFlag::S_IFCHR, mode, device).expect("mknod");
+        let group = tree.join(files.path().file_name().expect("name"));
+        std::fs::create_dir(&group).expect("mkdir");
+        let applied = apply(&group, &Policy::container());
+        // Each line is one open of the child, which enters the cgroup first.
+        let script = "echo $$ > $1/cgroup.procs; for f in $2 /dev/null; do (: < $f) 2>/dev/null && echo may || echo may not; done";
+        let output = std::process::Command::new("sh")
+            .args(["-c", script, "sh"])
+            .args([&group, &node])
+            .output()
+            .expect("sh");
+        super::super::super::fs::remove(
+            &group,
+            std::time::Instant::now() + std::time::Duration::from_secs(5),
+        )
+        .expect("rmdir");
+        applied.expect("apply");
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "may not\nmay\n");
+    }
+
     fn exceptions() -> impl Strategy<Value = Vec<Exception>> {
         let number = || prop::option::of(0..3_u32);
         let one = (any::<bool>(), number(), number(), 1..8_u8).prop_map(|(block, major, minor, access)| {
