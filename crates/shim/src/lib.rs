@@ -6,7 +6,7 @@
 
 pub mod boot;
 pub mod cgroup;
-mod init;
+pub mod init;
 pub mod io;
 pub mod kernel;
 pub mod runtime;

@@ -14,7 +14,7 @@ mod identity;
 mod limits;
 mod mask;
 mod mounts;
-mod passwd;
+pub mod passwd;
 mod rootfs;
 mod stdio;
 mod sysctl;

@@ -10,12 +10,15 @@ const MAX_ID: u32 = u32::MAX - 1;
 
 /// Who a process is to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct User {
-    pub(super) uid: u32,
-    pub(super) gid: u32,
+pub struct User {
+    /// User id.
+    pub uid: u32,
+    /// Primary group.
+    pub gid: u32,
     /// Contains `gid`; sorted, no doubles.
-    pub(super) groups: Vec<u32>,
-    pub(super) home: String,
+    pub groups: Vec<u32>,
+    /// Absolute; `/` when passwd says nothing better.
+    pub home: String,
 }
 
 struct Account<'a> {
@@ -33,7 +36,10 @@ enum Part<'a> {
 
 /// Looks `user[:group]` up, Docker's way: digits are an id and never a name,
 /// a group that is given replaces those that the user is a member of.
-pub(super) fn look_up(user: &str, additional: &[u32], passwd: &[u8], group: &[u8]) -> Result<User> {
+///
+/// # Errors
+/// `InvalidSpec` for a name that isn't there and for a number out of range.
+pub fn look_up(user: &str, additional: &[u32], passwd: &[u8], group: &[u8]) -> Result<User> {
     let (user, wanted) = match user.split_once(':') {
         Some((user, group)) => (user, Some(group).filter(|g| !g.is_empty())),
         None => (user, None),
@@ -62,7 +68,7 @@ pub(super) fn look_up(user: &str, additional: &[u32], passwd: &[u8], group: &[u8
 }
 
 /// A user by numbers; passwd only says where its home is.
-pub(super) fn by_number(uid: u32, gid: u32, additional: &[u32], passwd: &[u8]) -> User {
+pub fn by_number(uid: u32, gid: u32, additional: &[u32], passwd: &[u8]) -> User {
     let home = accounts(passwd).find(|account| account.uid == uid).map_or("", |account| account.home);
     user_of(uid, gid, additional.iter(), home)
 }
