@@ -10,5 +10,6 @@ pub mod init;
 pub mod io;
 pub mod kernel;
 pub mod runtime;
+pub mod seccomp;
 pub mod serve;
 pub mod supervisor;

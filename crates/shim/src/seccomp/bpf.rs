@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The few classic BPF instructions that a seccomp filter is made of
+//! (linux/filter.h), and an interpreter of them for the tests.
+
+/// One instruction, laid out as the kernel's `struct sock_filter`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct Instruction {
+    code: u16,
+    jt: u8,
+    jf: u8,
+    k: u32,
+}
+
+// Class | size or operation | mode or source, linux/bpf_common.h.
+const LD_W_ABS: u16 = 0x20;
+const AND_K: u16 = 0x54;
+const JA: u16 = 0x05;
+const JEQ_K: u16 = 0x15;
+const JGT_K: u16 = 0x25;
+const JGE_K: u16 = 0x35;
+const RET_K: u16 = 0x06;
+
+/// Offsets in `struct seccomp_data`.
+pub(super) const NR: u32 = 0;
+pub(super) const ARCH: u32 = 4;
+
+/// Offset of the low half of argument `index`; the high half is 4 further.
+/// Both supported CPUs are little-endian.
+pub(super) fn argument(index: u32) -> u32 {
+    16 + 8 * index
+}
+
+/// A ← the 32 bits at `offset` of `struct seccomp_data`.
+pub(super) fn load(offset: u32) -> Instruction {
+    Instruction { code: LD_W_ABS, jt: 0, jf: 0, k: offset }
+}
+
+/// A ← A & `k`.
+pub(super) fn and(k: u32) -> Instruction {
+    Instruction { code: AND_K, jt: 0, jf: 0, k }
+}
+
+/// Skip `distance` instructions.
+pub(super) fn jump(distance: u32) -> Instruction {
+    Instruction { code: JA, jt: 0, jf: 0, k: distance }
+}
+
+/// Skip `jt` instructions when A = `k`, else `jf`.
+pub(super) fn equal(k: u32, jt: u8, jf: u8) -> Instruction {
+    Instruction { code: JEQ_K, jt, jf, k }
+}
+
+/// Skip `jt` instructions when A > `k`, else `jf`.
+pub(super) fn greater(k: u32, jt: u8, jf: u8) -> Instruction {
+    Instruction { code: JGT_K, jt, jf, k }
+}
+
+/// Skip `jt` instructions when A ≥ `k`, else `jf`.
+pub(super) fn at_least(k: u32, jt: u8, jf: u8) -> Instruction {
+    Instruction { code: JGE_K, jt, jf, k }
+}
+
+/// End with `action`.
+pub(super) fn ret(action: u32) -> Instruction {
+    Instruction { code: RET_K, jt: 0, jf: 0, k: action }
+}
+
+#[cfg(test)]
+pub(super) mod interpreter {
+    use super::*;
+
+    /// A call as the kernel shows it to a filter.
+    #[derive(Debug, Clone, Copy)]
+    pub(in crate::seccomp) struct Call {
+        pub(in crate::seccomp) arch: u32,
+        pub(in crate::seccomp) nr: u32,
+        pub(in crate::seccomp) args: [u64; 6],
+    }
+
+    impl Call {
+        fn word(&self, offset: u32) -> u32 {
+            let arg = |i: u32| self.args[i as usize / 8];
+            match offset {
+                NR => self.nr,
+                ARCH => self.arch,
+                o if o >= 16 && o % 8 == 0 => (arg(o - 16) & 0xffff_ffff) as u32,
+                o if o >= 16 => (arg(o - 20) >> 32) as u32,
+                _ => panic!("load at {offset}"),
+            }
+        }
+    }
+
+    /// Runs a filter as the kernel would, and refuses what it would refuse.
+    pub(in crate::seccomp) fn run(program: &[Instruction], call: &Call) -> u32 {
+        let (mut a, mut pc) = (0_u32, 0_usize);
+        loop {
+            let i = program[pc];
+            pc += 1;
+            let branch = |taken: bool| usize::from(if taken { i.jt } else { i.jf });
+            match i.code {
+                LD_W_ABS => a = call.word(i.k),
+                AND_K => a &= i.k,
+                JA => pc += i.k as usize,
+                JEQ_K => pc += branch(a == i.k),
+                JGT_K => pc += branch(a > i.k),
+                JGE_K => pc += branch(a >= i.k),
+                RET_K => return i.k,
+                code => panic!("instruction {code:#x}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The compiled program against the profile's plain meaning.
+
+use oci_spec::runtime::{
+    LinuxSeccompAction as Action, LinuxSeccompArg, LinuxSeccompArgBuilder, LinuxSeccompBuilder,
+    LinuxSeccompOperator as Op, LinuxSyscall, LinuxSyscallBuilder,
+};
+use proptest::prelude::*;
+
+use super::super::bpf::interpreter::{Call, run};
+use super::*;
+
+const NAMES: [&str; 12] = [
+    "read",
+    "write",
+    "open",
+    "close",
+    "socket",
+    "personality",
+    "clone",
+    "clone3",
+    "mseal",
+    "time",
+    "ioctl",
+    "kill",
+];
+
+fn rule(names: &[&str], action: Action, errno: Option<u32>, args: Vec<LinuxSeccompArg>) -> LinuxSyscall {
+    let names: Vec<String> = names.iter().map(|&n| n.to_owned()).collect();
+    let mut built =
+        LinuxSyscallBuilder::default().names(names).action(action).args(args).build().expect("rule");
+    built.set_errno_ret(errno);
+    built
+}
+
+fn arg(index: usize, op: Op, value: u64, value_two: u64) -> LinuxSeccompArg {
+    LinuxSeccompArgBuilder::default()
+        .index(index)
+        .op(op)
+        .value(value)
+        .value_two(value_two)
+        .build()
+        .expect("argument")
+}
+
+fn profile(default: Action, architectures: Vec<Arch>, syscalls: Vec<LinuxSyscall>) -> LinuxSeccomp {
+    LinuxSeccompBuilder::default()
+        .default_action(default)
+        .architectures(architectures)
+        .syscalls(syscalls)
+        .build()
+        .expect("profile")
+}
+
+fn check(profile: &LinuxSeccomp, nr: u32, args: [u64; 6]) {
+    let program = compile(profile).expect("compiles");
+    for table in tables(profile).expect("tables") {
+        let policy = policy::policy(profile, table).expect("policy");
+        let nr = if table == Table::X32 { nr | X32_BIT } else { nr & !X32_BIT };
+        let got = run(&program.filter, &Call { arch: table.audit_arch(), nr, args });
+        assert_eq!(got, policy.decide(nr, &args), "{table:?} {nr:#x} {args:x?}");
+    }
+}
+
+fn operators() -> impl Strategy<Value = Op> {
+    prop::sample::select(vec![
+        Op::ScmpCmpNe,
+        Op::ScmpCmpLt,
+        Op::ScmpCmpLe,
+        Op::ScmpCmpEq,
+        Op::ScmpCmpGe,
+        Op::ScmpCmpGt,
+        Op::ScmpCmpMaskedEq,
+    ])
+}
+
+/// Values whose halves collide often, so that every branch is taken.
+fn values() -> impl Strategy<Value = u64> {
+    let half = prop::sample::select(vec![0_u64, 1, 2, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff]);
+    (half.clone(), half).prop_map(|(high, low)| high << 32 | low)
+}
+
+fn rules() -> impl Strategy<Value = LinuxSyscall> {
+    let action = prop::sample::select(vec![
+        (Action::ScmpActAllow, None),
+        (Action::ScmpActErrno, None),
+        (Action::ScmpActErrno, Some(38)),
+        (Action::ScmpActTrap, None),
+        (Action::ScmpActLog, None),
+        (Action::ScmpActKillProcess, None),
+    ]);
+    let args = prop::collection::vec((0_usize..6, operators(), values(), values()), 0..4);
+    (prop::sample::subsequence(NAMES.to_vec(), 1..6), action, args).prop_map(
+        |(names, (action, errno), args)| {
+            rule(&names, action, errno, args.into_iter().map(|(i, op, a, b)| arg(i, op, a, b)).collect())
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn the_program_does_what_the_profile_says(
+        syscalls in prop::collection::vec(rules(), 0..12),
+        default in prop::sample::select(vec![Action::ScmpActErrno, Action::ScmpActAllow, Action::ScmpActKillProcess]),
+        calls in prop::collection::vec((0_u32..480, prop::array::uniform6(values())), 1..40),
+    ) {
+        let all = vec![Arch::ScmpArchX86_64, Arch::ScmpArchX86, Arch::ScmpArchX32, Arch::ScmpArchAarch64];
+        let profile = profile(default, all, syscalls);
+        for (nr, args) in calls {
+            check(&profile, nr, args);
+        }
+    }
+}
+
+#[test]
+fn an_unknown_number_is_enosys_and_an_unknown_architecture_ends_the_process() {
+    let profile = profile(
+        Action::ScmpActErrno,
+        vec![Arch::ScmpArchNative],
+        vec![rule(&["read"], Action::ScmpActAllow, None, vec![])],
+    );
+    let program = compile(&profile).expect("compiles");
+    let native = Table::native().expect("a supported CPU").audit_arch();
+    let answer = |arch, nr| run(&program.filter, &Call { arch, nr, args: [0; 6] });
+    let read = u32::try_from(libc::SYS_read).expect("small");
+    assert_eq!(answer(native, read), 0x7fff_0000);
+    assert_eq!(answer(native, 100_000), 0x0005_0000 | 38);
+    assert_eq!(answer(0x1234, read), 0x8000_0000);
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn an_x32_call_is_refused_unless_the_profile_names_x32() {
+    let allow_all = profile(Action::ScmpActAllow, vec![Arch::ScmpArchX86_64], vec![]);
+    let program = compile(&allow_all).expect("compiles");
+    let call = Call { arch: Table::X86_64.audit_arch(), nr: X32_BIT | 1, args: [0; 6] };
+    assert_eq!(run(&program.filter, &call), 0x8000_0000);
+}
+
+#[test]
+fn two_conditions_on_one_argument_are_alternatives() {
+    let profile = profile(
+        Action::ScmpActErrno,
+        vec![Arch::ScmpArchNative],
+        vec![rule(
+            &["personality"],
+            Action::ScmpActAllow,
+            None,
+            vec![arg(0, Op::ScmpCmpEq, 0, 0), arg(0, Op::ScmpCmpEq, 8, 0)],
+        )],
+    );
+    let program = compile(&profile).expect("compiles");
+    let arch = Table::native().expect("a supported CPU").audit_arch();
+    let nr = u32::try_from(libc::SYS_personality).expect("small");
+    let answer = |value| run(&program.filter, &Call { arch, nr, args: [value, 0, 0, 0, 0, 0] });
+    assert_eq!((answer(0), answer(8)), (0x7fff_0000, 0x7fff_0000));
+    assert_eq!(answer(1), 0x0005_0000 | 1);
+}
+
+#[test]
+fn what_cannot_be_had_is_an_error_that_names_it() {
+    let notify = profile(Action::ScmpActNotify, vec![], vec![]);
+    assert!(compile(&notify).expect_err("notify").to_string().contains("SCMP_ACT_NOTIFY"));
+    let foreign = profile(Action::ScmpActAllow, vec![Arch::ScmpArchS390x], vec![]);
+    assert!(compile(&foreign).expect_err("foreign").to_string().contains("architecture"));
+    let index = profile(
+        Action::ScmpActErrno,
+        vec![],
+        vec![rule(&["read"], Action::ScmpActAllow, None, vec![arg(6, Op::ScmpCmpEq, 0, 0)])],
+    );
+    assert!(compile(&index).expect_err("index").to_string().contains("argument index 6"));
+}
