@@ -10,6 +10,7 @@ pub mod filter;
 pub mod id;
 pub mod names;
 pub mod record;
+pub mod seccomp;
 pub mod signal;
 pub mod size;
 pub mod spec;
