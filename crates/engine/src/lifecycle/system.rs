@@ -16,7 +16,7 @@ pub use crate::kernel::host::CgroupLayout as Cgroups;
 
 /// What protects every container unless it asks otherwise, in the words of
 /// `docker info`.
-const SECURITY_OPTIONS: [&str; 1] = ["name=cgroupns"];
+const SECURITY_OPTIONS: [&str; 2] = ["name=seccomp,profile=builtin", "name=cgroupns"];
 
 /// `CAP_SYS_RESOURCE` of capabilities(7).
 const CAP_SYS_RESOURCE: u8 = 24;

@@ -37,7 +37,7 @@ use crate::{
         net,
         paths::{self, Make},
         process::{self, CloseRange},
-        sys,
+        seccomp, sys,
     },
     runtime::{During as _, Error, Kind, Plan, Result, Stdio, ToInit, ToShim, tell_shim, wait_for},
 };
@@ -162,6 +162,10 @@ fn follow(
     stdio::give(user.uid)?;
     enter_directory(&root, &plan.process.cwd)?;
     drop((root, dev));
+    // Without no_new_privs a filter takes a capability that is about to go.
+    if !plan.process.no_new_privileges {
+        filter_calls(plan)?;
+    }
     credentials::become_user(&user, &plan.process)?;
     // Changing credentials has cleared it.
     die_with_the_shim()?;
@@ -171,7 +175,17 @@ fn follow(
     wait_for(socket, ToInit::Start)?;
     process::reset_signals()?;
     process::close_from(3, CloseRange::AtExec)?;
+    if plan.process.no_new_privileges {
+        filter_calls(plan)?;
+    }
     Err(program.execute())
+}
+
+fn filter_calls(plan: &Plan) -> Result<()> {
+    match &plan.seccomp {
+        Some(program) => Ok(seccomp::install(&program.raw(), program.flags)?),
+        None => Ok(()),
+    }
 }
 
 /// Joins what the specification names; the pid namespace the shim has joined.

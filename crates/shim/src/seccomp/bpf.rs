@@ -2,14 +2,19 @@
 //! The few classic BPF instructions that a seccomp filter is made of
 //! (linux/filter.h), and an interpreter of them for the tests.
 
-/// One instruction, laid out as the kernel's `struct sock_filter`.
+/// One instruction: the kernel's `struct sock_filter`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(C)]
 pub struct Instruction {
     code: u16,
     jt: u8,
     jf: u8,
     k: u32,
+}
+
+impl From<Instruction> for libc::sock_filter {
+    fn from(i: Instruction) -> Self {
+        Self { code: i.code, jt: i.jt, jf: i.jf, k: i.k }
+    }
 }
 
 // Class | size or operation | mode or source, linux/bpf_common.h.

@@ -30,6 +30,14 @@ pub struct Program {
     pub flags: u32,
 }
 
+impl Program {
+    /// The instructions as seccomp(2) takes them.
+    #[must_use]
+    pub fn raw(&self) -> Vec<libc::sock_filter> {
+        self.filter.iter().map(|i| (*i).into()).collect()
+    }
+}
+
 /// What a profile asks for that can't be had.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error(String);

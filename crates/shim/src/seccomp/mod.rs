@@ -3,7 +3,7 @@
 //!
 //! [`policy`] turns the profile's names into numbers for each architecture of
 //! the CPU, [`compile`] turns numbers into instructions. Both are pure; the
-//! program is installed by `init`, as the last thing before execve (D17).
+//! program is installed by `init`, as late as its privileges allow (D17).
 
 mod arch;
 mod bpf;

@@ -19,8 +19,9 @@ use oci_spec::runtime::{
 };
 
 use super::{
-    container::{Document, NetworkMode},
-    validate,
+    container::{Document, HostConfig, NetworkMode},
+    seccomp,
+    validate::{self, SecurityOpt},
 };
 use crate::error::Result;
 
@@ -93,15 +94,16 @@ impl EtcFiles {
 /// `InvalidArgument` for a configuration that `validate` would refuse.
 pub fn build(document: &Document, facts: &Facts) -> Result<Spec> {
     let (config, effective) = (&document.config, &document.effective);
+    let security = Security::of(&config.host, facts)?;
     let mut spec = Spec::default();
     spec.set_version(OCI_VERSION.to_owned())
         .set_root(Some(root(config.host.readonly_rootfs)))
         .set_hostname(Some(effective.hostname.clone()))
         .set_domainname(some(&config.domainname))
         .set_mounts(Some(mounts::all(config, &facts.etc)))
-        .set_process(Some(process(document, facts)?))
+        .set_process(Some(process(document, facts, &security)?))
         .set_annotations(None)
-        .set_linux(Some(linux(document, facts)));
+        .set_linux(Some(linux(document, facts, &security)));
     Ok(spec)
 }
 
@@ -117,17 +119,34 @@ fn root(readonly: bool) -> Root {
     root
 }
 
-fn process(document: &Document, facts: &Facts) -> Result<Process> {
-    let (config, effective) = (&document.config, &document.effective);
-    let mut no_new_privileges = false;
-    for opt in &config.host.security_opt {
-        no_new_privileges = validate::no_new_privileges(opt)?;
+/// What the container's processes may do.
+struct Security {
+    capabilities: Vec<Capability>,
+    no_new_privileges: bool,
+    /// The default filter of system calls.
+    seccomp: bool,
+}
+
+impl Security {
+    fn of(host: &HostConfig, facts: &Facts) -> Result<Self> {
+        let capabilities = if host.privileged {
+            facts.all_capabilities.clone()
+        } else {
+            capabilities::resolve(&host.cap_add, &host.cap_drop)?
+        };
+        let mut security = Self { capabilities, no_new_privileges: false, seccomp: !host.privileged };
+        for opt in &host.security_opt {
+            match validate::security_opt(opt)? {
+                SecurityOpt::NoNewPrivileges(on) => security.no_new_privileges = on,
+                SecurityOpt::Seccomp(on) => security.seccomp = on,
+            }
+        }
+        Ok(security)
     }
-    let capabilities = if config.host.privileged {
-        facts.all_capabilities.clone()
-    } else {
-        capabilities::resolve(&config.host.cap_add, &config.host.cap_drop)?
-    };
+}
+
+fn process(document: &Document, facts: &Facts, security: &Security) -> Result<Process> {
+    let (config, effective) = (&document.config, &document.effective);
     let mut process = Process::default();
     process
         .set_terminal(Some(config.tty))
@@ -135,9 +154,9 @@ fn process(document: &Document, facts: &Facts) -> Result<Process> {
         .set_args(Some(effective.args.clone()))
         .set_env(Some(effective.env.clone()))
         .set_cwd(PathBuf::from(&effective.working_dir))
-        .set_capabilities(Some(sets(&capabilities)))
+        .set_capabilities(Some(sets(&security.capabilities)))
         .set_rlimits(Some(rlimits::merge(&facts.rlimits, rlimits::resolve(&config.host.ulimits)?)))
-        .set_no_new_privileges(Some(no_new_privileges))
+        .set_no_new_privileges(Some(security.no_new_privileges))
         .set_oom_score_adj(Some(config.host.oom_score_adj));
     Ok(process)
 }
@@ -154,7 +173,7 @@ fn sets(capabilities: &[Capability]) -> LinuxCapabilities {
     sets
 }
 
-fn linux(document: &Document, facts: &Facts) -> Linux {
+fn linux(document: &Document, facts: &Facts, security: &Security) -> Linux {
     let host = &document.config.host;
     let mut linux = Linux::default();
     linux
@@ -167,7 +186,7 @@ fn linux(document: &Document, facts: &Facts) -> Linux {
         .set_readonly_paths((!host.privileged).then(|| READONLY_PATHS.map(str::to_owned).to_vec()))
         // A bind mount of the user may ask for more (rslave, rshared).
         .set_rootfs_propagation(mounts::rootfs_propagation(&host.mounts))
-        .set_seccomp(None);
+        .set_seccomp(security.seccomp.then(|| seccomp::default_profile(&security.capabilities)));
     linux
 }
 

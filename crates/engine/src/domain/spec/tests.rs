@@ -180,6 +180,16 @@ fn a_users_mount_replaces_ours_and_parents_come_first() {
 }
 
 #[test]
+fn the_filter_of_calls_is_there_unless_it_is_lifted() {
+    let filtered = |host| linux(&spec(host)).seccomp().is_some();
+    let opt = |opt: &str| HostConfig { security_opt: vec![opt.to_owned()], ..HostConfig::default() };
+    assert!(filtered(HostConfig::default()));
+    assert!(!filtered(opt("seccomp=unconfined")));
+    assert!(!filtered(HostConfig { privileged: true, ..HostConfig::default() }));
+    assert!(filtered(HostConfig { privileged: true, ..opt("seccomp=builtin") }));
+}
+
+#[test]
 fn no_new_privileges_is_asked_for_by_name() {
     let spec =
         spec(HostConfig { security_opt: vec!["no-new-privileges".to_owned()], ..HostConfig::default() });

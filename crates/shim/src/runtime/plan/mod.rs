@@ -25,7 +25,10 @@ pub(crate) use self::{
     rootfs::Rootfs,
 };
 use super::error::{Error, Result};
-use crate::cgroup::{Resources, devices::Policy};
+use crate::{
+    cgroup::{Resources, devices::Policy},
+    seccomp,
+};
 
 /// Everything that is done for a container, in values.
 #[derive(Debug)]
@@ -45,6 +48,8 @@ pub(crate) struct Plan {
     /// Paths below /proc/sys, and values.
     pub(crate) sysctls: Vec<(PathBuf, String)>,
     pub(crate) process: Process,
+    /// Which system calls the container may make.
+    pub(crate) seccomp: Option<seccomp::Program>,
     pub(crate) resources: Resources,
     pub(crate) devices: Policy,
 }
@@ -81,16 +86,21 @@ pub(crate) fn plan(
         domainname: spec.domainname().clone().filter(|name| !name.is_empty()),
         sysctls: sysctl::plan(linux.sysctl().as_ref(), &namespaces)?,
         process: process::plan(spec, user)?,
+        seccomp: seccomp_program(linux)?,
         resources: resources::plan(linux.resources().as_ref())?,
         devices: Policy::from_spec(rules, nodes)?,
         namespaces,
     })
 }
 
+fn seccomp_program(linux: &Linux) -> Result<Option<seccomp::Program>> {
+    let Some(profile) = linux.seccomp() else { return Ok(None) };
+    seccomp::compile(profile).map(Some).map_err(|e| Error::invalid(format!("linux.seccomp: {e}")))
+}
+
 /// What is asked for and comes with a later version.
 fn refuse_unsupported(spec: &Spec, linux: &Linux) -> Result<()> {
     let unsupported = [
-        ("linux.seccomp", linux.seccomp().is_some()),
         ("linux.intelRdt", linux.intel_rdt().is_some()),
         ("linux.personality", linux.personality().is_some()),
         ("linux.memoryPolicy", linux.memory_policy().is_some()),
@@ -152,13 +162,26 @@ mod tests {
     #[test]
     fn what_is_not_there_yet_is_refused_by_name() {
         let mut spec = Spec::default();
-        let seccomp = LinuxSeccompBuilder::default().default_action(LinuxSeccompAction::ScmpActAllow).build();
         let mut linux = spec.linux().clone().expect("linux");
-        linux.set_seccomp(Some(seccomp.expect("seccomp")));
+        linux.set_mount_label(Some("label".to_owned()));
         spec.set_linux(Some(linux));
-        let e = plan_of(&spec).expect_err("seccomp");
+        let e = plan_of(&spec).expect_err("mount label");
         assert_eq!(e.kind(), Kind::Unsupported);
-        assert_eq!(e.to_string(), "linux.seccomp is not supported yet");
+        assert_eq!(e.to_string(), "linux.mountLabel is not supported yet");
+    }
+
+    #[test]
+    fn a_seccomp_profile_is_compiled_or_refused() {
+        let profile =
+            |action| LinuxSeccompBuilder::default().default_action(action).build().expect("seccomp");
+        let mut spec = Spec::default();
+        let mut linux = spec.linux().clone().expect("linux");
+        linux.set_seccomp(Some(profile(LinuxSeccompAction::ScmpActAllow)));
+        spec.set_linux(Some(linux.clone()));
+        assert!(plan_of(&spec).expect("plan").seccomp.is_some());
+        linux.set_seccomp(Some(profile(LinuxSeccompAction::ScmpActNotify)));
+        spec.set_linux(Some(linux));
+        assert_eq!(plan_of(&spec).expect_err("notify").kind(), Kind::InvalidSpec);
     }
 
     #[test]
