@@ -5,6 +5,9 @@
 //! that knows where they are kept: `lifecycle::images` brings this and the
 //! store together.
 
+pub mod manifest;
 pub mod platform;
 pub mod reference;
 pub mod registry;
+pub mod tar;
+pub mod unpack;

@@ -12,7 +12,7 @@ use super::hosts::is_loopback;
 use crate::error::{Error, Kind, Result};
 
 /// A user's credentials for one registry.
-#[derive(Clone, PartialEq, Eq, Default)]
+#[derive(Clone, PartialEq, Eq, Hash, Default)]
 pub struct Credentials {
     /// User name.
     pub username: String,

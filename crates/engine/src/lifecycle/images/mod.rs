@@ -1,26 +1,55 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Images: the use cases, and the order of their steps.
 
+mod assemble;
+mod feed;
+mod locks;
+mod progress;
+mod pull;
 mod resolve;
 
-use std::sync::Arc;
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, Weak},
+};
 
-pub use self::resolve::ResolvedImage;
+use tokio::sync::Semaphore;
+
+use self::{locks::Locks, progress::Job};
+pub use self::{
+    progress::{Event, Follower, LayerProgress, Loaded, Phase, Pulled},
+    pull::PullRequest,
+    resolve::ResolvedImage,
+};
 use super::events::Events;
 use crate::{
     error::Result,
-    image::registry::hosts::RegistryConfig,
+    image::registry::{Registry, hosts::RegistryConfig},
     store::{content::Content, meta::Db, snapshot::Snapshots},
 };
 
+/// Layers that are fetched and unpacked at the same time, over all pulls.
+const PARALLEL_LAYERS: usize = 4;
+
 /// All that can be done with images.
-#[derive(Debug)]
 pub struct Images {
     db: Arc<Db>,
     content: Arc<Content>,
     snapshots: Arc<Snapshots>,
-    config: RegistryConfig,
     events: Arc<Events>,
+    registry: Registry,
+    /// Pulls that run.
+    pulls: Mutex<HashMap<PullRequest, Weak<Job>>>,
+    layer_locks: Locks,
+    blob_locks: Locks,
+    slots: Arc<Semaphore>,
+}
+
+impl fmt::Debug for Images {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Images").finish_non_exhaustive()
+    }
 }
 
 impl Images {
@@ -36,6 +65,16 @@ impl Images {
         events: Arc<Events>,
     ) -> Result<Arc<Self>> {
         config.check()?;
-        Ok(Arc::new(Self { db, content, snapshots, config, events }))
+        Ok(Arc::new(Self {
+            db,
+            content,
+            snapshots,
+            events,
+            registry: Registry::new(config),
+            pulls: Mutex::default(),
+            layer_locks: Locks::default(),
+            blob_locks: Locks::default(),
+            slots: Arc::new(Semaphore::new(PARALLEL_LAYERS)),
+        }))
     }
 }

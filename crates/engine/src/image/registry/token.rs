@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Tokens: what a registry's token server gives for credentials, or for none.
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use reqwest::{
+    Client, Url,
+    header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue},
+};
+use serde::Deserialize;
+
+use super::{
+    auth::{Credentials, host_of},
+    transport::{Failure, read_limited, unreachable},
+};
+use crate::error::{Error, Kind};
+
+/// Largest answer of a token server.
+const MAX_BODY: usize = 1 << 20;
+
+#[derive(Deserialize)]
+struct Answer {
+    token: Option<String>,
+    access_token: Option<String>,
+}
+
+/// `Basic …`.
+pub(super) fn basic(credentials: &Credentials) -> HeaderValue {
+    let pair = format!("{}:{}", credentials.username, credentials.password);
+    secret(&format!("Basic {}", STANDARD.encode(pair))).unwrap_or(HeaderValue::from_static("Basic"))
+}
+
+/// `Bearer …`, from the token server at `realm`.
+pub(super) async fn fetch(
+    client: &Client,
+    mut realm: Url,
+    service: Option<&str>,
+    scope: &str,
+    credentials: Option<&Credentials>,
+) -> Result<HeaderValue, Failure> {
+    let host = host_of(&realm);
+    let parameters = service.map(|service| ("service", service)).into_iter().chain([("scope", scope)]);
+    let refresh = credentials.filter(|credentials| !credentials.identity_token.is_empty());
+    let request = if let Some(credentials) = refresh {
+        let form = form(parameters.chain([
+            ("grant_type", "refresh_token"),
+            ("client_id", "berth"),
+            ("refresh_token", credentials.identity_token.as_str()),
+        ]));
+        client.post(realm).header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(form)
+    } else {
+        realm.query_pairs_mut().extend_pairs(parameters);
+        let request = client.get(realm);
+        match credentials {
+            Some(credentials) => request.header(AUTHORIZATION, basic(credentials)),
+            None => request,
+        }
+    };
+    let response = request.send().await.map_err(|e| unreachable(&host, &e))?;
+    let status = response.status();
+    if status.is_client_error() || status.is_redirection() {
+        let words = format!("token server {host} gives no token: {status}");
+        return Err(Failure::Fatal(Error::new(Kind::Unauthenticated, words)));
+    }
+    if !status.is_success() {
+        let (code, message) = (String::new(), format!("token server {host}: {status}"));
+        return Err(Failure::Status { status, code, message, after: None });
+    }
+    let body = read_limited(response, MAX_BODY).await?;
+    parse(&body).ok_or_else(|| {
+        Failure::Fatal(Error::new(Kind::Unavailable, format!("token server {host} answers without a token")))
+    })
+}
+
+fn parse(body: &[u8]) -> Option<HeaderValue> {
+    let answer: Answer = serde_json::from_slice(body).ok()?;
+    let token = answer.token.or(answer.access_token).filter(|token| !token.is_empty())?;
+    secret(&format!("Bearer {token}"))
+}
+
+fn secret(text: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(text).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+fn form<'a>(parameters: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+    // The encoding of a form is that of a query.
+    let Ok(mut url) = Url::parse("http://form/") else { return String::new() };
+    url.query_pairs_mut().extend_pairs(parameters);
+    url.query().unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_without_a_usable_token_are_none() {
+        assert!(
+            parse(br#"{"token":"a.b-c"}"#)
+                .is_some_and(|value| value == "Bearer a.b-c" && value.is_sensitive())
+        );
+        assert!(parse(br#"{"access_token":"x","expires_in":0}"#).is_some());
+        for none in [&b""[..], b"{}", b"[]", br#"{"token":""}"#, br#"{"token":"a\nb"}"#, br#"{"token":1}"#] {
+            assert_eq!(parse(none), None);
+        }
+    }
+
+    #[test]
+    fn forms_are_encoded() {
+        assert_eq!(form([("a", "b c&d"), ("e", "ü")].into_iter()), "a=b+c%26d&e=%C3%BC");
+    }
+}

@@ -1,0 +1,322 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Requests: redirects, authorization, retries, time-outs.
+//!
+//! Redirects are followed here and not by the HTTP library, because what may
+//! go along is ours to decide: the Authorization header never leaves the
+//! origin that asked for it.
+
+use std::{
+    error::Error as _,
+    io,
+    sync::{Mutex, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use reqwest::{
+    Client, Response, StatusCode, Url,
+    header::{ACCEPT, AUTHORIZATION, HeaderValue, LOCATION, RANGE, RETRY_AFTER, WWW_AUTHENTICATE},
+};
+
+use super::{
+    auth::{self, Challenge, Credentials, host_of},
+    hosts::Endpoint,
+    token,
+};
+use crate::error::{Error, Kind, Result};
+
+/// Redirects of one request.
+const MAX_REDIRECTS: usize = 10;
+/// Times that one request may be told to authenticate.
+const MAX_CHALLENGES: usize = 2;
+/// Tries of one request, the first included.
+pub(super) const MAX_TRIES: u32 = 5;
+/// The first pause between tries; it doubles.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+/// Longest pause, whatever a registry asks for.
+const MAX_PAUSE: Duration = Duration::from_secs(60);
+/// Largest body of an error that is read.
+const MAX_ERROR_BODY: usize = 64 << 10;
+
+/// What is asked for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Get<'a> {
+    /// Below `/v2/<name>/`.
+    pub path: &'a str,
+    pub accept: Option<&'a str>,
+    /// First byte wanted; 0 for all.
+    pub from: u64,
+}
+
+/// Why a request got nothing.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// The registry can't be reached, or broke off.
+    Unreachable { error: Error, refused: bool },
+    /// It answered with an error.
+    Status { status: StatusCode, code: String, message: String, after: Option<Duration> },
+    /// Nothing that trying again or elsewhere would mend.
+    Fatal(Error),
+}
+
+impl Failure {
+    /// How long to wait before the same place is asked again; `None` when that
+    /// is no use.
+    pub(super) fn pause(&self, tried: u32) -> Option<Duration> {
+        let asked = match self {
+            Self::Unreachable { refused: false, .. } => None,
+            Self::Status { status, after, .. }
+                if status.is_server_error() || *status == StatusCode::TOO_MANY_REQUESTS =>
+            {
+                *after
+            }
+            _ => return None,
+        };
+        (tried < MAX_TRIES).then(|| asked.unwrap_or_else(|| backoff(tried)).min(MAX_PAUSE))
+    }
+}
+
+/// Doubling, and up to as much again at random: clients that failed together
+/// shan't come back together.
+fn backoff(tried: u32) -> Duration {
+    let base = FIRST_PAUSE.saturating_mul(1 << tried.min(8));
+    let mut random = [0_u8; 1];
+    // Without randomness the pause is merely less polite.
+    let _less_polite = getrandom::fill(&mut random);
+    base + base.mul_f64(f64::from(random[0]) / 256.0)
+}
+
+/// One place that answers for a registry, and what it let us in with.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub endpoint: Endpoint,
+    client: Client,
+    repository: String,
+    credentials: Option<Credentials>,
+    authorization: Mutex<Option<HeaderValue>>,
+}
+
+impl Session {
+    pub(super) fn new(
+        endpoint: Endpoint,
+        client: Client,
+        repository: &str,
+        credentials: Option<Credentials>,
+    ) -> Self {
+        let repository = repository.to_owned();
+        Self { endpoint, client, repository, credentials, authorization: Mutex::default() }
+    }
+
+    /// `host[:port]`, for messages.
+    pub(super) fn host(&self) -> String {
+        host_of(&self.endpoint.url)
+    }
+
+    /// One request, followed through redirects and challenges.
+    pub(super) async fn get(&self, get: Get<'_>) -> Result<Response, Failure> {
+        let mut challenges = 0;
+        loop {
+            let response = self.follow(get).await?;
+            if response.status() != StatusCode::UNAUTHORIZED || challenges >= MAX_CHALLENGES {
+                return check(response).await;
+            }
+            // Only the registry itself is listened to, not where it sent us.
+            if !same_origin(response.url(), &self.endpoint.url) {
+                return check(response).await;
+            }
+            challenges += 1;
+            self.authorize(response).await?;
+        }
+    }
+
+    async fn follow(&self, get: Get<'_>) -> Result<Response, Failure> {
+        let mut url = self.url(get.path)?;
+        for _ in 0..=MAX_REDIRECTS {
+            let response = self.send(&url, get).await?;
+            if !response.status().is_redirection() || response.status() == StatusCode::NOT_MODIFIED {
+                return Ok(response);
+            }
+            url = redirect(&url, &response).map_err(Failure::Fatal)?;
+        }
+        Err(Failure::Fatal(Error::new(
+            Kind::Unavailable,
+            format!("registry {} redirects more than {MAX_REDIRECTS} times", self.host()),
+        )))
+    }
+
+    async fn send(&self, url: &Url, get: Get<'_>) -> Result<Response, Failure> {
+        let mut request = self.client.get(url.clone());
+        if let Some(accept) = get.accept {
+            request = request.header(ACCEPT, accept);
+        }
+        if get.from > 0 {
+            request = request.header(RANGE, format!("bytes={}-", get.from));
+        }
+        if same_origin(url, &self.endpoint.url)
+            && let Some(authorization) = self.authorization()
+        {
+            request = request.header(AUTHORIZATION, authorization);
+        }
+        request.send().await.map_err(|e| unreachable(&host_of(url), &e))
+    }
+
+    fn url(&self, path: &str) -> Result<Url, Failure> {
+        let base = self.endpoint.url.as_str().trim_end_matches('/');
+        let text = format!("{base}/v2/{}/{path}", self.repository);
+        Url::parse(&text).map_err(|e| {
+            Failure::Fatal(Error::new(Kind::InvalidArgument, format!("invalid registry URL {text:?}: {e}")))
+        })
+    }
+
+    fn authorization(&self) -> Option<HeaderValue> {
+        self.authorization.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    async fn authorize(&self, response: Response) -> Result<(), Failure> {
+        let challenge = response
+            .headers()
+            .get_all(WWW_AUTHENTICATE)
+            .iter()
+            .filter_map(|value| value.to_str().ok().and_then(auth::parse_challenge))
+            .max_by_key(|challenge| matches!(challenge, Challenge::Bearer { .. }));
+        let value = match challenge {
+            Some(Challenge::Basic) => match &self.credentials {
+                Some(credentials) => token::basic(credentials),
+                None => return Err(refused_with(response).await),
+            },
+            Some(Challenge::Bearer { realm, service, .. }) => {
+                let url = auth::check_realm(&realm, &self.endpoint.url).map_err(Failure::Fatal)?;
+                let share = auth::may_share(&self.endpoint.url, &url);
+                let credentials = self.credentials.as_ref().filter(|_| share);
+                let scope = format!("repository:{}:pull", self.repository);
+                token::fetch(&self.client, url, service.as_deref(), &scope, credentials).await?
+            }
+            None => return Err(refused_with(response).await),
+        };
+        *self.authorization.lock().unwrap_or_else(PoisonError::into_inner) = Some(value);
+        Ok(())
+    }
+}
+
+async fn refused_with(response: Response) -> Failure {
+    match check(response).await {
+        Err(failure) => failure,
+        Ok(_) => Failure::Fatal(Error::new(Kind::Internal, "a refusal that is none")),
+    }
+}
+
+fn same_origin(a: &Url, b: &Url) -> bool {
+    a.origin() == b.origin()
+}
+
+/// Where a redirect leads. Never from TLS to plain HTTP.
+fn redirect(from: &Url, response: &Response) -> Result<Url> {
+    let bad =
+        |why: &str| Error::new(Kind::Unavailable, format!("registry {} redirects {why}", host_of(from)));
+    let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
+    let to = from.join(location.ok_or_else(|| bad("to nowhere"))?).map_err(|_| bad("to no URL"))?;
+    match (from.scheme(), to.scheme()) {
+        (_, "https") | ("http", "http") => Ok(to),
+        _ => Err(bad("away from https")),
+    }
+}
+
+/// Success, or the registry's error, its body read in bounds.
+async fn check(response: Response) -> Result<Response, Failure> {
+    let status = response.status();
+    if status.is_success() {
+        return Ok(response);
+    }
+    let after = response.headers().get(RETRY_AFTER).and_then(|v| v.to_str().ok()).and_then(retry_after);
+    let body = read_limited(response, MAX_ERROR_BODY).await.unwrap_or_default();
+    let (code, message) = registry_error(&body);
+    Err(Failure::Status { status, code, message, after })
+}
+
+/// Seconds, or a date.
+fn retry_after(text: &str) -> Option<Duration> {
+    if let Ok(seconds) = text.trim().parse::<u64>() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = jiff::fmt::rfc2822::parse(text.trim()).ok()?;
+    Some(SystemTime::from(date.timestamp()).duration_since(SystemTime::now()).unwrap_or_default())
+}
+
+/// `{"errors": [{"code": …, "message": …}]}`, bounded and printable.
+fn registry_error(body: &[u8]) -> (String, String) {
+    let document: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
+    let field = |name: &str| {
+        let text = document["errors"][0][name].as_str().unwrap_or_default();
+        text.chars().filter(|c| !c.is_control()).take(300).collect::<String>()
+    };
+    (field("code"), field("message"))
+}
+
+/// A body of at most `limit` bytes.
+pub(super) async fn read_limited(mut response: Response, limit: usize) -> Result<Vec<u8>, Failure> {
+    let host = host_of(response.url());
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|e| unreachable(&host, &e))? {
+        if body.len() + chunk.len() > limit {
+            let words = format!("registry {host} answers with more than {limit} bytes");
+            return Err(Failure::Fatal(Error::new(Kind::DataLoss, words)));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+/// What went wrong on the way to `host`, in the words of the system and
+/// without the library's.
+pub(super) fn unreachable(host: &str, e: &reqwest::Error) -> Failure {
+    let mut cause = e.source();
+    let mut last = e.to_string();
+    let mut refused = false;
+    while let Some(inner) = cause {
+        if let Some(io) = inner.downcast_ref::<io::Error>() {
+            refused |= io.kind() == io::ErrorKind::ConnectionRefused;
+        }
+        last = inner.to_string();
+        cause = inner.source();
+    }
+    let why = if refused {
+        "connection refused".to_owned()
+    } else if e.is_timeout() {
+        "it doesn't answer in time".to_owned()
+    } else {
+        last
+    };
+    // Names that don't resolve don't on the next try either.
+    let refused = refused || (e.is_connect() && !e.is_timeout());
+    let error = Error::new(Kind::Unavailable, format!("failed to reach registry {host}: {why}"));
+    Failure::Unreachable { error, refused }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_are_bounded() {
+        assert_eq!(retry_after("7"), Some(Duration::from_secs(7)));
+        assert_eq!(retry_after("Thu, 01 Jan 1970 00:00:00 GMT"), Some(Duration::ZERO));
+        assert_eq!(retry_after("soon"), None);
+        let busy = |after| Failure::Status {
+            status: StatusCode::TOO_MANY_REQUESTS,
+            code: String::new(),
+            message: String::new(),
+            after,
+        };
+        assert_eq!(busy(Some(Duration::from_secs(1_000_000_000))).pause(1), Some(MAX_PAUSE));
+        assert!(busy(None).pause(1).is_some_and(|pause| pause >= FIRST_PAUSE && pause <= FIRST_PAUSE * 8));
+        assert_eq!(busy(None).pause(MAX_TRIES), None);
+    }
+
+    #[test]
+    fn errors_are_read_whatever_they_are() {
+        let body = br#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest\u0007 unknown"}]}"#;
+        assert_eq!(registry_error(body), ("MANIFEST_UNKNOWN".into(), "manifest unknown".into()));
+        for body in [&b""[..], b"<html>", b"[]", b"{\"errors\":{}}"] {
+            assert_eq!(registry_error(body), (String::new(), String::new()));
+        }
+    }
+}

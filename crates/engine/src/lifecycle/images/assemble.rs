@@ -1,0 +1,411 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Layers become an image: fetched and unpacked side by side, committed as one.
+//!
+//! Pull and load differ in where the bytes come from; from here on they are
+//! the same. Nothing is visible before the commit, and a failure leaves at
+//! most partial downloads, which the next attempt continues.
+
+use std::{
+    os::fd::{AsFd as _, OwnedFd},
+    sync::Arc,
+};
+
+use oci_spec::image::ImageConfiguration;
+use tokio::{sync::mpsc, task::JoinSet};
+
+use super::{
+    Images,
+    feed::{Feed, Input, Section},
+    locks::Guard,
+    progress::{Board, Phase, Slot},
+};
+use crate::{
+    domain::digest::{Digest, chain_ids},
+    error::{Context as _, Error, Kind, Result},
+    image::{
+        manifest::{Descriptor, Manifest},
+        registry::{Repository, Transfer},
+        unpack::{
+            self, Compression, Lower, Unpacked,
+            implied::{Settled, settle},
+        },
+    },
+    store::{
+        content,
+        meta::{blobs, images as rows},
+        snapshot::{self, Preparing},
+    },
+};
+
+/// Chunks between the network and the unpacker.
+const CHUNKS: usize = 64;
+
+/// An image to be put together.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub manifest: Manifest,
+    pub manifest_digest: Digest,
+    /// The configuration's bytes, which are its blob.
+    pub config: Vec<u8>,
+    /// The documents that lead to the manifest, itself included.
+    pub documents: Vec<(Digest, Vec<u8>)>,
+    pub source: Source,
+}
+
+/// Where the layers' bytes are.
+#[derive(Debug, Clone)]
+pub(super) enum Source {
+    Registry(Arc<Repository>),
+    /// One section per layer.
+    Archive(Vec<Section>),
+}
+
+/// Layers of which the image stands, the base first, not yet committed.
+#[derive(Debug)]
+pub(super) struct Assembled {
+    plan: Plan,
+    configuration: ImageConfiguration,
+    layers: Vec<Layer>,
+    _guards: Vec<Guard>,
+    _snapshot_pins: snapshot::Pins,
+    _blob_pins: content::Pins,
+}
+
+#[derive(Debug)]
+struct Layer {
+    descriptor: Descriptor,
+    key: Digest,
+    /// None: it was there before.
+    new: Option<(Preparing, Unpacked)>,
+    size: u64,
+    slot: Slot,
+}
+
+/// One layer's work.
+struct Work {
+    images: Arc<Images>,
+    descriptor: Descriptor,
+    diff_id: Digest,
+    compression: Compression,
+    source: LayerSource,
+    slot: Slot,
+}
+
+enum LayerSource {
+    Registry(Arc<Repository>),
+    Archive(Section),
+}
+
+/// Parses a configuration and checks that it belongs to the manifest.
+pub(super) fn read_configuration(
+    bytes: &[u8],
+    manifest: &Manifest,
+) -> Result<(ImageConfiguration, Vec<Digest>)> {
+    let invalid = |words: &dyn std::fmt::Display| {
+        Error::new(Kind::InvalidArgument, format!("invalid image configuration: {words}"))
+    };
+    let configuration: ImageConfiguration = serde_json::from_slice(bytes).map_err(|e| invalid(&e))?;
+    let diff_ids = configuration.rootfs().diff_ids();
+    if diff_ids.len() != manifest.layers.len() {
+        let (layers, ids) = (manifest.layers.len(), diff_ids.len());
+        return Err(invalid(&format_args!("it speaks of {ids} layers, the manifest of {layers}")));
+    }
+    let diff_ids = diff_ids.iter().map(|id| id.parse()).collect::<Result<_>>()?;
+    Ok((configuration, diff_ids))
+}
+
+/// Fetches and unpacks what isn't there yet.
+pub(super) async fn assemble(images: &Arc<Images>, plan: Plan, board: &Board) -> Result<Assembled> {
+    let (configuration, diff_ids) = read_configuration(&plan.config, &plan.manifest)?;
+    let chain = chain_ids(&diff_ids);
+    let blob_pins = images.content.pin(&needed_blobs(&plan));
+    let snapshot_pins = images.snapshots.pin(&chain);
+    let descriptors = plan.manifest.layers.clone();
+    let slots: Vec<Slot> = descriptors.iter().map(|layer| board.layer(&layer.digest, layer.size)).collect();
+    let mut guards = Vec::with_capacity(chain.len());
+    let mut layers = Vec::with_capacity(chain.len());
+    let mut work = JoinSet::new();
+    for (at, descriptor) in descriptors.into_iter().enumerate() {
+        // Chains share beginnings only: taking their locks base first can't
+        // lead two pulls into each other's way.
+        guards.push(images.layer_locks.lock(&chain[at]).await);
+        let (key, slot) = (chain[at].clone(), slots[at].clone());
+        let (store, wanted) = (Arc::clone(&images.snapshots), key.clone());
+        let present = blocking(move || store.layer(&wanted)).await?;
+        if let Some(size) = present {
+            slot.set(Phase::Exists, descriptor.size);
+            layers.push(Layer { descriptor, key, new: None, size, slot });
+            continue;
+        }
+        let task = Work {
+            images: Arc::clone(images),
+            compression: compression(&plan.source, &descriptor, at)?,
+            diff_id: diff_ids[at].clone(),
+            source: match &plan.source {
+                Source::Registry(repository) => LayerSource::Registry(Arc::clone(repository)),
+                Source::Archive(sections) => LayerSource::Archive(sections[at].clone()),
+            },
+            descriptor: descriptor.clone(),
+            slot: slot.clone(),
+        };
+        work.spawn(async move { task.run().await.map(|done| (at, done)) });
+        layers.push(Layer { descriptor, key, new: None, size: 0, slot });
+    }
+    while let Some(done) = work.join_next().await {
+        let (at, (preparing, unpacked)) = done.context("unpack layers")??;
+        layers[at].size = unpacked.size;
+        layers[at].new = Some((preparing, unpacked));
+    }
+    Ok(Assembled {
+        plan,
+        configuration,
+        layers,
+        _guards: guards,
+        _snapshot_pins: snapshot_pins,
+        _blob_pins: blob_pins,
+    })
+}
+
+fn needed_blobs(plan: &Plan) -> Vec<Digest> {
+    let layers = plan.manifest.layers.iter().map(|layer| layer.digest.clone());
+    let documents = plan.documents.iter().map(|(digest, _)| digest.clone());
+    layers.chain(documents).chain([plan.manifest.config.digest.clone()]).collect()
+}
+
+fn compression(source: &Source, descriptor: &Descriptor, at: usize) -> Result<Compression> {
+    match source {
+        Source::Archive(sections) if descriptor.media_type.is_empty() => {
+            let mut head = [0_u8; 4];
+            let section = sections.get(at).cloned();
+            if let Some(mut section) = section {
+                // Four bytes come at once, or the layer is no layer.
+                let _short = std::io::Read::read(&mut section, &mut head).context("read a layer")?;
+            }
+            Ok(Compression::sniff(&head))
+        }
+        _ => Compression::of_media_type(&descriptor.media_type),
+    }
+}
+
+impl Work {
+    async fn run(self) -> Result<(Preparing, Unpacked)> {
+        let permit = Arc::clone(&self.images.slots).acquire_owned().await;
+        let permit = permit.map_err(|_| Error::new(Kind::Cancelled, "the engine is stopping"))?;
+        // The same blob may be in an image twice, or in two images at once.
+        let guard = self.images.blob_locks.lock(&self.descriptor.digest).await;
+        let (content, digest) = (Arc::clone(&self.images.content), self.descriptor.digest.clone());
+        let present = blocking(move || content.size(&digest)).await?;
+        let unpacked = match (present, &self.source) {
+            (Some(_), _) => self.from_store().await?,
+            (None, LayerSource::Archive(section)) => {
+                let section = section.clone();
+                self.start(Input::Archive(section), guard).await?.await.context("unpack a layer")??
+            }
+            (None, LayerSource::Registry(repository)) => self.fetch(repository, guard).await?,
+        };
+        drop(permit);
+        if unpacked.1.diff_id == self.diff_id {
+            self.slot.set(Phase::Extracting, unpacked.1.size);
+            return Ok(unpacked);
+        }
+        let digest = &self.descriptor.digest;
+        let words =
+            format!("layer {digest} isn't what the image says: its content is {}", unpacked.1.diff_id);
+        Err(Error::new(Kind::DataLoss, words))
+    }
+
+    /// The blob is here already, from another image or an earlier attempt.
+    async fn from_store(&self) -> Result<(Preparing, Unpacked)> {
+        let (images, slot) = (Arc::clone(&self.images), self.slot.clone());
+        let (digest, compression, size) =
+            (self.descriptor.digest.clone(), self.compression, self.descriptor.size);
+        blocking(move || {
+            let blob = images.content.open_blob(&digest)?;
+            let preparing = images.snapshots.begin()?;
+            let mut told = |done| slot.set(Phase::Extracting, done);
+            let unpacked =
+                unpack::unpack(Box::new(blob), compression, size, preparing.open()?, None, &mut told)?;
+            Ok((preparing, unpacked))
+        })
+        .await
+    }
+
+    async fn fetch(&self, repository: &Repository, guard: Guard) -> Result<(Preparing, Unpacked)> {
+        let (content, digest) = (Arc::clone(&self.images.content), self.descriptor.digest.clone());
+        let kept = blocking(move || Ok(content.ingest(&digest)?.offset())).await?;
+        let kept = if kept <= self.descriptor.size { kept } else { 0 };
+        let (sender, receiver) = mpsc::channel(CHUNKS);
+        let unpacking = self.start(Input::Network(receiver), guard).await?;
+        let (slot, total) = (self.slot.clone(), self.descriptor.size);
+        slot.set(Phase::Downloading, kept);
+        let told = move |transfer| match transfer {
+            Transfer::At(at) if at < total => slot.set(Phase::Downloading, at),
+            Transfer::At(_) => slot.set(Phase::Extracting, 0),
+            Transfer::Retrying => slot.set(Phase::Retrying, 0),
+        };
+        let fetched = repository.blob(&self.descriptor, kept, &sender, &told).await;
+        drop(sender);
+        let unpacked = unpacking.await.context("unpack a layer")?;
+        match fetched {
+            // Nobody received: the unpacker says why.
+            Err(e) if e.kind() != Kind::Cancelled => Err(e),
+            _ => unpacked,
+        }
+    }
+
+    /// Begins to unpack what `input` gives, on a thread of its own.
+    async fn start(
+        &self,
+        input: Input,
+        guard: Guard,
+    ) -> Result<tokio::task::JoinHandle<Result<(Preparing, Unpacked)>>> {
+        let (images, slot) = (Arc::clone(&self.images), self.slot.clone());
+        let (descriptor, compression) = (self.descriptor.clone(), self.compression);
+        let from_archive = matches!(input, Input::Archive(_));
+        let feed =
+            blocking(move || Feed::new(input, images.content.ingest(&descriptor.digest)?, descriptor.size));
+        let (feed, images, size) = (feed.await?, Arc::clone(&self.images), self.descriptor.size);
+        Ok(tokio::task::spawn_blocking(move || {
+            // Held until nothing of this attempt touches the blob any more.
+            let _guard = guard;
+            let preparing = images.snapshots.begin()?;
+            let mut told = |done| {
+                if from_archive {
+                    slot.set(Phase::Extracting, done);
+                }
+            };
+            unpack_feed(feed, compression, size, &preparing, &mut told).map(|unpacked| (preparing, unpacked))
+        }))
+    }
+}
+
+fn unpack_feed(
+    mut feed: Feed,
+    compression: Compression,
+    size: u64,
+    preparing: &Preparing,
+    told: &mut dyn FnMut(u64),
+) -> Result<Unpacked> {
+    match unpack::unpack(Box::new(&mut feed), compression, size, preparing.open()?, None, told) {
+        Ok(unpacked) => feed.finish().map(|()| unpacked),
+        Err(e) => {
+            feed.give_up()?;
+            Err(e)
+        }
+    }
+}
+
+impl Assembled {
+    /// Settles what the layers need of each other, has the disk take it, and
+    /// makes it an image, together with what `also` writes. Blocks.
+    pub(super) fn commit(
+        mut self,
+        images: &Arc<Images>,
+        also: impl FnOnce(&rusqlite::Transaction<'_>, &Digest) -> Result<()>,
+    ) -> Result<Digest> {
+        self.settle(images)?;
+        self.store_documents(images)?;
+        images.snapshots.sync()?;
+        let id = self.plan.manifest.config.digest.clone();
+        images.db.write_durably(|tx| {
+            let mut below: Option<&Digest> = None;
+            for layer in &self.layers {
+                if let Some((preparing, _)) = &layer.new {
+                    snapshot::commit(tx, preparing, &layer.key, below, layer.size)?;
+                }
+                below = Some(&layer.key);
+            }
+            rows::upsert(tx, &self.row()?)?;
+            for digest in needed_blobs(&self.plan) {
+                blobs::link(tx, id.as_str(), digest.as_str())?;
+                if let Some(size) = images.content.size(&digest)? {
+                    blobs::upsert(tx, digest.as_str(), size)?;
+                }
+            }
+            also(tx, &id)
+        })?;
+        for layer in self.layers {
+            if let Some((preparing, _)) = layer.new {
+                preparing.keep();
+                layer.slot.set(Phase::Complete, layer.descriptor.size);
+            }
+        }
+        images.events.committed();
+        Ok(id)
+    }
+
+    fn row(&self) -> Result<rows::ImageRow> {
+        let config = String::from_utf8(self.plan.config.clone())
+            .map_err(|_| Error::new(Kind::InvalidArgument, "invalid image configuration: not UTF-8"))?;
+        let created =
+            self.configuration.created().as_deref().and_then(|text| text.parse::<jiff::Timestamp>().ok());
+        Ok(rows::ImageRow {
+            id: self.plan.manifest.config.digest.to_string(),
+            manifest_digest: self.plan.manifest_digest.to_string(),
+            chain_id: self.layers.last().map(|layer| layer.key.to_string()),
+            created_at: created.map_or(0, |time| i64::try_from(time.as_nanosecond()).unwrap_or(0)),
+            size: self.layers.iter().map(|layer| layer.size).sum(),
+            config,
+        })
+    }
+
+    fn store_documents(&self, images: &Arc<Images>) -> Result<()> {
+        images.content.write(&self.plan.manifest.config.digest, &self.plan.config)?;
+        self.plan.documents.iter().try_for_each(|(digest, bytes)| images.content.write(digest, bytes))
+    }
+
+    /// Base first, so that what is below a layer is right when it is looked at.
+    fn settle(&mut self, images: &Arc<Images>) -> Result<()> {
+        let mut below: Vec<OwnedFd> = Vec::with_capacity(self.layers.len());
+        for layer in &mut self.layers {
+            if let Some((preparing, unpacked)) = &layer.new
+                && !unpacked.implied.is_empty()
+                && !below.is_empty()
+            {
+                let dir = preparing.open()?;
+                if settle(dir.as_fd(), &unpacked.implied, &lower(&below)?)? == Settled::FollowLinks {
+                    layer.new = Some(unpack_again(images, &layer.descriptor, &below)?);
+                }
+            }
+            let dir = match &layer.new {
+                Some((preparing, _)) => preparing.open()?,
+                None => images.snapshots.open_layer(&layer.key)?,
+            };
+            below.insert(0, dir);
+        }
+        Ok(())
+    }
+}
+
+fn lower(below: &[OwnedFd]) -> Result<Lower> {
+    let layers = below.iter().map(OwnedFd::try_clone).collect::<std::io::Result<_>>();
+    Ok(Lower::new(layers.context("look at the layers below")?))
+}
+
+/// A layer that puts something where a layer below has a link.
+fn unpack_again(
+    images: &Arc<Images>,
+    descriptor: &Descriptor,
+    below: &[OwnedFd],
+) -> Result<(Preparing, Unpacked)> {
+    let mut head = [0_u8; 4];
+    let blob = images.content.open_blob(&descriptor.digest)?;
+    let _short = std::os::unix::fs::FileExt::read_at(&blob, &mut head, 0).context("read a layer")?;
+    let preparing = images.snapshots.begin()?;
+    let unpacked = unpack::unpack(
+        Box::new(blob),
+        Compression::sniff(&head),
+        descriptor.size,
+        preparing.open()?,
+        Some(lower(below)?),
+        &mut |_| {},
+    )?;
+    // With the links followed, none is left in the way.
+    settle(preparing.open()?.as_fd(), &unpacked.implied, &lower(below)?)?;
+    Ok((preparing, unpacked))
+}
+
+/// Runs what blocks where that hurts nobody.
+pub(super) async fn blocking<T: Send + 'static>(f: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(f).await.context("run blocking work")?
+}
