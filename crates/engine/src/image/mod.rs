@@ -5,6 +5,7 @@
 //! that knows where they are kept: `lifecycle::images` brings this and the
 //! store together.
 
+pub mod archive;
 pub mod manifest;
 pub mod platform;
 pub mod reference;

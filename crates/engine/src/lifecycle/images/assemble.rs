@@ -296,6 +296,10 @@ fn unpack_feed(
 }
 
 impl Assembled {
+    pub(super) fn manifest_digest(&self) -> &Digest {
+        &self.plan.manifest_digest
+    }
+
     /// Settles what the layers need of each other, has the disk take it, and
     /// makes it an image, together with what `also` writes. Blocks.
     pub(super) fn commit(

@@ -3,9 +3,12 @@
 
 mod assemble;
 mod feed;
+mod list;
+mod load;
 mod locks;
 mod progress;
 mod pull;
+mod remove;
 mod resolve;
 
 use std::{
@@ -18,6 +21,9 @@ use tokio::sync::Semaphore;
 
 use self::{locks::Locks, progress::Job};
 pub use self::{
+    list::{ImageDetails, ImageFilter, ImageSummary},
+    load::Upload,
+    remove::Removed,
     progress::{Event, Follower, LayerProgress, Loaded, Phase, Pulled},
     pull::PullRequest,
     resolve::ResolvedImage,

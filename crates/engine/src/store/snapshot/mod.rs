@@ -152,7 +152,7 @@ impl Snapshots {
         })?;
         let Some(row) = found else { return Ok(()) };
         self.remove_dir(row.dir)?;
-        self.collect()
+        self.collect().map(drop)
     }
 
     /// Bytes of the files in the active snapshot `key`.
@@ -229,11 +229,13 @@ impl Snapshots {
         nix::unistd::syncfs(&self.dir).context("write the layers to the disk")
     }
 
-    /// Removes layers that no image, no container and no pull needs.
+    /// Removes layers that no image, no container and no pull needs; says
+    /// which.
     ///
     /// # Errors
     /// Those of the host and the database.
-    pub fn collect(&self) -> Result<()> {
+    pub fn collect(&self) -> Result<Vec<String>> {
+        let mut removed = Vec::new();
         loop {
             let gone = self.db.write(|tx| {
                 let pins = self.pins.lock().unwrap_or_else(PoisonError::into_inner);
@@ -243,9 +245,10 @@ impl Snapshots {
                 Ok(unused)
             })?;
             if gone.is_empty() {
-                return Ok(());
+                return Ok(removed);
             }
             gone.iter().try_for_each(|row| self.remove_dir(row.dir))?;
+            removed.extend(gone.into_iter().map(|row| row.key));
         }
     }
 
@@ -268,7 +271,7 @@ impl Snapshots {
                     .with_context(|| format!("remove left-over snapshot {name}"))?;
             }
         }
-        self.collect()
+        self.collect().map(drop)
     }
 
     fn next(&self) -> i64 {

@@ -1,0 +1,280 @@
+// SPDX-License-Identifier: Apache-2.0
+//! berth.v1.Images.
+
+use std::{future::Future, sync::Arc};
+
+use berth::{
+    api::v1::{
+        HistoryEntry, Image, ImageConfig, InspectImageRequest, InspectImageResponse, LayerProgress,
+        ListImagesRequest, ListImagesResponse, LoadImageRequest, LoadImageResponse, LoadedImage, PullDone,
+        PullImageRequest, PullImageResponse, PullResolved, RegistryAuth, RemoveImageRequest,
+        RemoveImageResponse, TagImageRequest, TagImageResponse, images_server, layer_progress::Phase,
+        load_image_response, pull_image_response,
+    },
+    ids::Namespace,
+};
+use bytes::Bytes;
+use prost_types::Timestamp;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming, async_trait};
+
+use crate::{
+    api::{contained::contained, status::to_status},
+    error::{Context as _, Error, Kind, Result},
+    image::{platform::Platform, registry::auth::Credentials},
+    lifecycle::images::{
+        self as lifecycle, Event, Follower, ImageDetails, ImageFilter, ImageSummary, Images, PullRequest,
+    },
+};
+
+/// Messages of a stream that wait for the client.
+const QUEUE: usize = 32;
+
+/// berth.v1.Images over the engine's own.
+#[derive(Debug)]
+pub struct ImagesService(pub Arc<Images>);
+
+type Answers<T> = ReceiverStream<Result<T, Status>>;
+
+#[async_trait]
+impl images_server::Images for ImagesService {
+    type PullStream = Answers<PullImageResponse>;
+    type LoadStream = Answers<LoadImageResponse>;
+
+    async fn pull(&self, request: Request<PullImageRequest>) -> Result<Response<Self::PullStream>, Status> {
+        contained(async {
+            let request = request.into_inner();
+            let follower = self.0.pull(PullRequest {
+                namespace: namespace(&request.namespace)?,
+                reference: request.image.parse()?,
+                platform: Platform::of_request(&request.platform)?,
+                credentials: request.auth.and_then(credentials),
+            });
+            Ok(follow(follower, pull_answer))
+        })
+        .await
+    }
+
+    async fn list(&self, request: Request<ListImagesRequest>) -> Result<Response<ListImagesResponse>, Status> {
+        contained(async {
+            let request = request.into_inner();
+            let pairs = request.filters.iter().map(|f| (f.key.as_str(), f.value.as_str()));
+            let (namespace, filter) = (namespace(&request.namespace)?, ImageFilter::parse(pairs)?);
+            let images = self.run(move |images| images.list(&namespace, &filter)).await?;
+            Ok(ListImagesResponse { images: images.into_iter().map(image).collect() })
+        })
+        .await
+    }
+
+    async fn inspect(
+        &self,
+        request: Request<InspectImageRequest>,
+    ) -> Result<Response<InspectImageResponse>, Status> {
+        contained(async {
+            let request = request.into_inner();
+            let namespace = namespace(&request.namespace)?;
+            self.run(move |images| images.inspect(&namespace, &request.image)).await.map(details)
+        })
+        .await
+    }
+
+    async fn remove(
+        &self,
+        request: Request<RemoveImageRequest>,
+    ) -> Result<Response<RemoveImageResponse>, Status> {
+        contained(async {
+            let request = request.into_inner();
+            let namespace = namespace(&request.namespace)?;
+            let removed =
+                self.run(move |images| images.remove(&namespace, &request.image, request.force)).await?;
+            Ok(RemoveImageResponse { untagged: removed.untagged, deleted: removed.deleted })
+        })
+        .await
+    }
+
+    async fn tag(&self, request: Request<TagImageRequest>) -> Result<Response<TagImageResponse>, Status> {
+        contained(async {
+            let request = request.into_inner();
+            let namespace = namespace(&request.namespace)?;
+            self.run(move |images| images.tag(&namespace, &request.source, &request.target)).await?;
+            Ok(TagImageResponse {})
+        })
+        .await
+    }
+
+    async fn load(
+        &self,
+        request: Request<Streaming<LoadImageRequest>>,
+    ) -> Result<Response<Self::LoadStream>, Status> {
+        contained(async {
+            let mut parts = request.into_inner();
+            let mut upload = self.0.upload().await?;
+            let mut head = None;
+            while let Some(part) = parts.message().await.map_err(|e| broken_off(&e))? {
+                upload.write(&Bytes::from(part.data)).await?;
+                head.get_or_insert((part.namespace, part.platform));
+            }
+            let (name, platform) = head.unwrap_or_default();
+            let follower = upload.load(namespace(&name)?, Platform::of_request(&platform)?).await?;
+            Ok(follow(follower, load_answer))
+        })
+        .await
+    }
+}
+
+impl ImagesService {
+    /// Runs what blocks where it may.
+    fn run<T: Send + 'static>(
+        &self,
+        f: impl FnOnce(&Images) -> Result<T> + Send + 'static,
+    ) -> impl Future<Output = Result<T>> {
+        let images = Arc::clone(&self.0);
+        async move { tokio::task::spawn_blocking(move || f(&images)).await.context("serve a request")? }
+    }
+}
+
+/// Passes events on until the client goes, which ends the follower too.
+fn follow<T: Send + 'static>(mut follower: Follower, encode: fn(Event) -> Option<T>) -> Answers<T> {
+    let (sender, receiver) = mpsc::channel(QUEUE);
+    tokio::spawn(async move {
+        loop {
+            let event = tokio::select! {
+                event = follower.next() => event,
+                () = sender.closed() => return,
+            };
+            let answer = match event {
+                Some(Ok(event)) => encode(event).map(Ok),
+                Some(Err(error)) => Some(Err(to_status(&error))),
+                None => return,
+            };
+            if let Some(answer) = answer
+                && sender.send(answer).await.is_err()
+            {
+                return;
+            }
+        }
+    });
+    ReceiverStream::new(receiver)
+}
+
+fn namespace(name: &str) -> Result<Namespace> {
+    Namespace::of_request(name).map_err(|e| Error::new(Kind::InvalidArgument, e.to_string()))
+}
+
+fn credentials(auth: RegistryAuth) -> Option<Credentials> {
+    let RegistryAuth { username, password, identity_token } = auth;
+    let some = !username.is_empty() || !identity_token.is_empty();
+    some.then_some(Credentials { username, password, identity_token })
+}
+
+fn broken_off(status: &Status) -> Error {
+    Error::new(Kind::Cancelled, format!("the archive broke off: {}", status.message()))
+}
+
+fn pull_answer(event: Event) -> Option<PullImageResponse> {
+    use pull_image_response::Kind;
+    let kind = match event {
+        Event::Resolved { reference, layers } => {
+            let layers = layers.iter().map(ToString::to_string).collect();
+            Kind::Resolved(PullResolved { reference, layers })
+        }
+        Event::Layer(progress) => Kind::Layer(layer(progress)),
+        Event::Pulled(pulled) => Kind::Done(PullDone {
+            digest: pulled.digest.to_string(),
+            image_id: pulled.image_id.to_string(),
+            reference: pulled.reference,
+            up_to_date: pulled.up_to_date,
+        }),
+        Event::Loaded(_) => return None,
+    };
+    Some(PullImageResponse { kind: Some(kind) })
+}
+
+fn load_answer(event: Event) -> Option<LoadImageResponse> {
+    use load_image_response::Kind;
+    let kind = match event {
+        Event::Layer(progress) => Kind::Layer(layer(progress)),
+        Event::Loaded(loaded) => {
+            Kind::Loaded(LoadedImage { id: loaded.image_id.to_string(), references: loaded.references })
+        }
+        Event::Resolved { .. } | Event::Pulled(_) => return None,
+    };
+    Some(LoadImageResponse { kind: Some(kind) })
+}
+
+fn layer(progress: lifecycle::LayerProgress) -> LayerProgress {
+    let phase = match progress.phase {
+        lifecycle::Phase::Waiting => Phase::Waiting,
+        lifecycle::Phase::Downloading => Phase::Downloading,
+        lifecycle::Phase::Extracting => Phase::Extracting,
+        lifecycle::Phase::Complete => Phase::Complete,
+        lifecycle::Phase::Exists => Phase::Exists,
+        lifecycle::Phase::Retrying => Phase::Retrying,
+    };
+    LayerProgress {
+        digest: progress.digest.to_string(),
+        phase: phase.into(),
+        current: progress.current,
+        total: progress.total,
+    }
+}
+
+fn image(summary: ImageSummary) -> Image {
+    Image {
+        id: summary.id.to_string(),
+        repo_tags: summary.repo_tags,
+        repo_digests: summary.repo_digests,
+        created_at: timestamp(summary.created_at),
+        size: summary.size,
+        labels: summary.labels.into_iter().collect(),
+        architecture: summary.architecture,
+        os: summary.os,
+        variant: summary.variant,
+        containers: summary.containers,
+    }
+}
+
+fn details(details: ImageDetails) -> InspectImageResponse {
+    let configuration = &details.configuration;
+    let history = configuration.history().iter().flatten().map(|entry| HistoryEntry {
+        created_at: entry.created().as_deref().and_then(parse_time),
+        created_by: entry.created_by().clone().unwrap_or_default(),
+        comment: entry.comment().clone().unwrap_or_default(),
+        empty_layer: entry.empty_layer().unwrap_or_default(),
+    });
+    InspectImageResponse {
+        history: history.collect(),
+        config: configuration.config().as_ref().map(config),
+        author: configuration.author().clone().unwrap_or_default(),
+        diff_ids: configuration.rootfs().diff_ids().clone(),
+        manifest_digest: details.manifest_digest,
+        image: Some(image(details.summary)),
+    }
+}
+
+fn config(config: &oci_spec::image::Config) -> ImageConfig {
+    ImageConfig {
+        user: config.user().clone().unwrap_or_default(),
+        env: config.env().clone().unwrap_or_default(),
+        entrypoint: config.entrypoint().clone().unwrap_or_default(),
+        cmd: config.cmd().clone().unwrap_or_default(),
+        working_dir: config.working_dir().clone().unwrap_or_default(),
+        labels: config.labels().clone().unwrap_or_default().into_iter().collect(),
+        stop_signal: config.stop_signal().clone().unwrap_or_default(),
+        exposed_ports: config.exposed_ports().clone().unwrap_or_default(),
+        volumes: config.volumes().clone().unwrap_or_default(),
+    }
+}
+
+fn parse_time(text: &str) -> Option<Timestamp> {
+    let time: jiff::Timestamp = text.parse().ok()?;
+    timestamp(i64::try_from(time.as_nanosecond()).ok()?)
+}
+
+/// Nanoseconds since the epoch; 0 is none.
+fn timestamp(nanos: i64) -> Option<Timestamp> {
+    const SECOND: i64 = 1_000_000_000;
+    let part = i32::try_from(nanos.rem_euclid(SECOND)).ok()?;
+    (nanos != 0).then(|| Timestamp { seconds: nanos.div_euclid(SECOND), nanos: part })
+}
