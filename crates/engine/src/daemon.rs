@@ -13,12 +13,12 @@ mod signals;
 
 use std::{sync::Arc, time::Duration};
 
-use berth::api::v1::{events_server::EventsServer, system_server::SystemServer};
+use berth::api::v1::{events_server::EventsServer, images_server::ImagesServer, system_server::SystemServer};
 use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
     api::{
-        berth::{events::EventsService, system::SystemService},
+        berth::{events::EventsService, images::ImagesService, system::SystemService},
         call::GRACE,
     },
     config::{Config, RegistryConfig},
@@ -147,6 +147,9 @@ impl Engine {
         let events = Events::new(Arc::clone(&db), config.events.retain);
         let content = Content::open(&config.root, Arc::clone(&db))?;
         let snapshots = Snapshots::open(&config.root, Arc::clone(&db))?;
+        // What an engine that died left half done, before anybody can add to it.
+        snapshots.reconcile()?;
+        content.reconcile()?;
         let images =
             Images::new(Arc::clone(&db), content, snapshots, config.registry.clone(), Arc::clone(&events))?;
         let system = System::open(db, config.root.clone(), config.state.clone(), mirrors(&config.registry))?;
@@ -163,6 +166,7 @@ impl Engine {
     /// Puts every service behind the API's doors.
     fn services(&self) -> serve::Services {
         let mut services = serve::Services::default();
+        services.add(ImagesServer::new(ImagesService(Arc::clone(&self.images))));
         services.add(SystemServer::new(SystemService(Arc::clone(&self.system))));
         services.add(EventsServer::new(EventsService(Arc::clone(&self.events))));
         services

@@ -197,10 +197,18 @@ impl Archive {
                     None => return Ok(None),
                 },
                 Document::Manifest(manifest) => {
-                    let layers = manifest.layers.iter().map(|layer| self.layer(layer)).collect::<Result<_>>()?;
+                    let layers =
+                        manifest.layers.iter().map(|layer| self.layer(layer)).collect::<Result<_>>()?;
                     let config = self.blob(&manifest.config)?;
                     let (references, manifest_digest) = (Vec::new(), descriptor.digest);
-                    return Ok(Some(Image { references, manifest, manifest_digest, documents, config, layers }));
+                    return Ok(Some(Image {
+                        references,
+                        manifest,
+                        manifest_digest,
+                        documents,
+                        config,
+                        layers,
+                    }));
                 }
             }
         }
@@ -212,7 +220,10 @@ impl Archive {
         if part.length == layer.size {
             Ok(part)
         } else {
-            Err(Error::new(Kind::DataLoss, format!("content of {} is damaged: its size is wrong", layer.digest)))
+            Err(Error::new(
+                Kind::DataLoss,
+                format!("content of {} is damaged: its size is wrong", layer.digest),
+            ))
         }
     }
 
@@ -268,8 +279,8 @@ impl Archive {
             return Err(invalid(format_args!("more than {} layers", manifest::MAX_LAYERS)));
         }
         let config = self.read(&plain(&item.config)?, MAX_DOCUMENT)?;
-        let parsed: DockerConfig =
-            serde_json::from_slice(&config).map_err(|e| invalid(format_args!("{:?}: {e}", shown(&item.config))))?;
+        let parsed: DockerConfig = serde_json::from_slice(&config)
+            .map_err(|e| invalid(format_args!("{:?}: {e}", shown(&item.config))))?;
         if parsed.rootfs.diff_ids.len() != item.layers.len() {
             return Err(invalid("an image's layers aren't those that its configuration speaks of"));
         }
@@ -357,7 +368,8 @@ fn plain(name: &str) -> Result<String> {
 /// it leads out of the archive.
 fn clean(raw: &[u8], above: &str) -> Option<String> {
     let raw = std::str::from_utf8(raw).ok()?;
-    let mut parts: Vec<&str> = if raw.starts_with('/') { Vec::new() } else { above.split('/').collect() };
+    let above = if raw.starts_with('/') { "" } else { above };
+    let mut parts: Vec<&str> = above.split('/').filter(|part| !part.is_empty()).collect();
     for part in raw.split('/') {
         match part {
             "" | "." => {}
@@ -365,7 +377,6 @@ fn clean(raw: &[u8], above: &str) -> Option<String> {
             part => parts.push(part),
         }
     }
-    parts.retain(|part| !part.is_empty());
     Some(parts.join("/"))
 }
 

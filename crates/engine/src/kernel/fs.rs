@@ -6,7 +6,7 @@
 use std::{
     ffi::{CStr, CString},
     os::{
-        fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+        fd::{AsFd, AsRawFd, BorrowedFd},
         unix::ffi::OsStrExt,
     },
     path::{Path, PathBuf},
@@ -88,11 +88,20 @@ pub fn remove_tree(dir: BorrowedFd<'_>, name: &Path) -> nix::Result<()> {
         Err(Errno::EISDIR | Errno::EPERM) => {}
         Err(e) => return Err(e),
     }
-    let top = open_to_empty(dir, name)?;
+    let top = match paths::open_dir(dir, name) {
+        // Another remover was faster.
+        Err(Errno::ENOENT) => return Ok(()),
+        top => top?,
+    };
     let mut lifted = 0_u64;
     // Lifting moves directories into the top, whose next pass finds them.
     while !empty(top.as_fd(), top.as_fd(), 0, &mut lifted)? {}
-    unlinkat(dir, name, UnlinkatFlags::RemoveDir)
+    gone(unlinkat(dir, name, UnlinkatFlags::RemoveDir))
+}
+
+/// That it isn't there is what was wanted.
+fn gone(result: nix::Result<()>) -> nix::Result<()> {
+    if result == Err(Errno::ENOENT) { Ok(()) } else { result }
 }
 
 /// Empties `dir`; `false` when something was moved up into `top` meanwhile.
@@ -110,10 +119,13 @@ fn empty(dir: BorrowedFd<'_>, top: BorrowedFd<'_>, depth: usize, lifted: &mut u6
             whole = false;
             continue;
         }
-        let child = open_to_empty(dir, &name)?;
+        let child = match paths::open_dir(dir, &name) {
+            Err(Errno::ENOENT) => continue,
+            child => child?,
+        };
         whole &= empty(child.as_fd(), top, depth + 1, lifted)?;
         drop(child);
-        unlinkat(dir, &name, UnlinkatFlags::RemoveDir)?;
+        gone(unlinkat(dir, &name, UnlinkatFlags::RemoveDir))?;
     }
     Ok(whole)
 }
@@ -126,10 +138,6 @@ fn lift(dir: BorrowedFd<'_>, name: &Path, top: BorrowedFd<'_>, lifted: &mut u64)
             result => return result,
         }
     }
-}
-
-fn open_to_empty(dir: BorrowedFd<'_>, name: &Path) -> nix::Result<OwnedFd> {
-    paths::open_dir(dir, name)
 }
 
 /// The names in a directory, without `.` and `..`.

@@ -13,7 +13,6 @@ use berth::{
     },
     ids::Namespace,
 };
-use bytes::Bytes;
 use prost_types::Timestamp;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -56,7 +55,10 @@ impl images_server::Images for ImagesService {
         .await
     }
 
-    async fn list(&self, request: Request<ListImagesRequest>) -> Result<Response<ListImagesResponse>, Status> {
+    async fn list(
+        &self,
+        request: Request<ListImagesRequest>,
+    ) -> Result<Response<ListImagesResponse>, Status> {
         contained(async {
             let request = request.into_inner();
             let pairs = request.filters.iter().map(|f| (f.key.as_str(), f.value.as_str()));
@@ -112,7 +114,7 @@ impl images_server::Images for ImagesService {
             let mut upload = self.0.upload().await?;
             let mut head = None;
             while let Some(part) = parts.message().await.map_err(|e| broken_off(&e))? {
-                upload.write(&Bytes::from(part.data)).await?;
+                upload.write(&part.data).await?;
                 head.get_or_insert((part.namespace, part.platform));
             }
             let (name, platform) = head.unwrap_or_default();

@@ -2,4 +2,5 @@
 //! berth.v1, one file per service.
 pub mod containers;
 pub mod events;
+pub mod images;
 pub mod system;

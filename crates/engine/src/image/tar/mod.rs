@@ -38,6 +38,9 @@ pub enum Kind {
     Fifo,
 }
 
+/// Offset and length of a sparse file's pieces.
+pub type Pieces = Vec<(u64, u64)>;
+
 /// One member of an archive, without its data.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
@@ -62,7 +65,7 @@ pub struct Entry {
     /// Extended attributes.
     pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
     /// Where its data belong, when the file has holes: offset and length.
-    pub sparse: Option<Vec<(u64, u64)>>,
+    pub sparse: Option<Pieces>,
 }
 
 /// Reads entry after entry.
@@ -197,7 +200,12 @@ impl<R: Read> Reader<R> {
         let link = extensions.link.or(pax.link).unwrap_or_else(|| header.link());
         let stored = pax.size.map_or_else(|| header.size(), Ok)?;
         let kind = entry_kind(header.kind(), &path)?;
-        let (sparse, size) = if header.kind() == b'S' { self.sparse(header)? } else { (None, stored) };
+        let (sparse, size) = if header.kind() == b'S' {
+            let (pieces, size) = self.sparse(header)?;
+            (Some(pieces), size)
+        } else {
+            (None, stored)
+        };
         // Only files have data, whatever the size says.
         let size = if kind == Kind::File { size } else { 0 };
         self.expect_data(if kind == Kind::File { stored } else { 0 });
@@ -220,7 +228,7 @@ impl<R: Read> Reader<R> {
     }
 
     /// The map of an old GNU sparse file, and the size that it unfolds to.
-    fn sparse(&mut self, header: &Header) -> io::Result<(Option<Vec<(u64, u64)>>, u64)> {
+    fn sparse(&mut self, header: &Header) -> io::Result<(Pieces, u64)> {
         let mut pieces = header.sparse_pieces()?;
         let mut more = header.is_extended();
         while more {
@@ -231,7 +239,7 @@ impl<R: Read> Reader<R> {
                 return Err(bad("sparse file with too many pieces"));
             }
         }
-        Ok((Some(pieces), header.real_size()?))
+        Ok((pieces, header.real_size()?))
     }
 }
 

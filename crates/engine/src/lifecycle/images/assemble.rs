@@ -196,7 +196,7 @@ impl Work {
         let (content, digest) = (Arc::clone(&self.images.content), self.descriptor.digest.clone());
         let present = blocking(move || content.size(&digest)).await?;
         let unpacked = match (present, &self.source) {
-            (Some(_), _) => self.from_store().await?,
+            (Some(_), _) => self.stored().await?,
             (None, LayerSource::Archive(section)) => {
                 let section = section.clone();
                 self.start(Input::Archive(section), guard).await?.await.context("unpack a layer")??
@@ -215,7 +215,7 @@ impl Work {
     }
 
     /// The blob is here already, from another image or an earlier attempt.
-    async fn from_store(&self) -> Result<(Preparing, Unpacked)> {
+    async fn stored(&self) -> Result<(Preparing, Unpacked)> {
         let (images, slot) = (Arc::clone(&self.images), self.slot.clone());
         let (digest, compression, size) =
             (self.descriptor.digest.clone(), self.compression, self.descriptor.size);

@@ -90,7 +90,10 @@ impl ImageFilter {
                 ("before", _) => filter.before.push(own),
                 ("since", _) => filter.since.push(own),
                 ("dangling", _) => {
-                    return Err(Error::new(Kind::InvalidArgument, format!("invalid filter 'dangling={value}'")));
+                    return Err(Error::new(
+                        Kind::InvalidArgument,
+                        format!("invalid filter 'dangling={value}'"),
+                    ));
                 }
                 _ => return Err(Error::new(Kind::InvalidArgument, format!("invalid filter '{key}'"))),
             }
@@ -251,7 +254,8 @@ fn summary<'a>(
     }
     repo_digests.sort();
     repo_digests.dedup();
-    let labels = configuration.config().as_ref().and_then(|config| config.labels().clone()).unwrap_or_default();
+    let labels =
+        configuration.config().as_ref().and_then(|config| config.labels().clone()).unwrap_or_default();
     Ok(ImageSummary {
         id: row.id.parse()?,
         repo_tags,

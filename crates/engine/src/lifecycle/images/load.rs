@@ -90,11 +90,13 @@ async fn run(
         Ok((file, found))
     })
     .await?;
-    // All are put together before the first is named: a load that fails adds
-    // nothing.
     let mut ready = Vec::with_capacity(found.len());
     for image in found {
-        let section = |part: &archive::Part| Section { file: Arc::clone(&file), offset: part.offset, length: part.length };
+        let section = |part: &archive::Part| Section {
+            file: Arc::clone(&file),
+            offset: part.offset,
+            length: part.length,
+        };
         let plan = Plan {
             source: Source::Archive(image.layers.iter().map(section).collect()),
             manifest: image.manifest,
@@ -103,7 +105,8 @@ async fn run(
             documents: image.documents,
         };
         // One after the other: images of an archive share layers, whose locks
-        // the one before holds until it is committed.
+        // the one before holds until it is committed. Each is added whole or
+        // not at all.
         let assembled = assemble(images, plan, board).await.map_err(in_archive)?;
         ready.push(commit(images, &namespace, assembled, image.references).await?);
     }

@@ -10,6 +10,8 @@ mod progress;
 mod pull;
 mod remove;
 mod resolve;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::HashMap,
@@ -19,15 +21,15 @@ use std::{
 
 use tokio::sync::Semaphore;
 
-use self::{locks::Locks, progress::Job};
 pub use self::{
     list::{ImageDetails, ImageFilter, ImageSummary},
     load::Upload,
-    remove::Removed,
     progress::{Event, Follower, LayerProgress, Loaded, Phase, Pulled},
     pull::PullRequest,
+    remove::Removed,
     resolve::ResolvedImage,
 };
+use self::{locks::Locks, progress::Job};
 use super::events::Events;
 use crate::{
     error::Result,

@@ -119,11 +119,7 @@ pub(super) fn platform_of(configuration: &oci_spec::image::ImageConfiguration) -
 }
 
 /// Follows indexes to the platform's manifest, and stores the documents.
-async fn plan(
-    request: &PullRequest,
-    repository: &Arc<Repository>,
-    top: Fetched,
-) -> Result<Plan> {
+async fn plan(request: &PullRequest, repository: &Arc<Repository>, top: Fetched) -> Result<Plan> {
     let mut documents: Vec<(Digest, Vec<u8>)> = Vec::new();
     let mut fetched = top;
     let (manifest, manifest_digest) = loop {
