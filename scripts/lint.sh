@@ -23,11 +23,11 @@ if ! cargo deny --version >/dev/null 2>&1; then
     [ -x "$tools/bin/cargo-deny" ] || cargo install --quiet --locked --root "$tools" cargo-deny
     PATH=$tools/bin:$PATH
 fi
-cargo deny --locked check --hide-inclusion-graph bans licenses sources
+cargo deny --locked --workspace check --hide-inclusion-graph bans licenses sources
 # The advisories are a git repository of their own, which not every machine
 # can reach: then that check is left out, and says so.
 if cargo deny --locked fetch db >/dev/null 2>&1; then
-    cargo deny --locked check --hide-inclusion-graph advisories
+    cargo deny --locked --workspace check --hide-inclusion-graph advisories
 else
     echo "lint: NOT CHECKED: advisories (their database can't be fetched from here)"
 fi

@@ -44,9 +44,10 @@ const SHIM: Layers = &[
     ("serve", &["supervisor", "runtime", "io", "kernel"]),
     ("supervisor", &["runtime", "io", "kernel"]),
     ("io", &["kernel"]),
-    ("runtime", &["init", "cgroup", "kernel"]),
-    ("init", &["runtime", "kernel"]),
+    ("runtime", &["init", "cgroup", "seccomp", "kernel"]),
+    ("init", &["runtime", "seccomp", "kernel"]),
     ("cgroup", &["runtime::Error", "runtime::Kind", "runtime::Result", "kernel"]),
+    ("seccomp", &["runtime::Error", "runtime::Kind", "runtime::Result", "kernel"]),
     ("kernel", &[]),
 ];
 
