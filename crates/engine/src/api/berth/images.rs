@@ -21,9 +21,9 @@ use tonic::{Request, Response, Status, Streaming, async_trait};
 use crate::{
     api::{contained::contained, status::to_status},
     error::{Context as _, Error, Kind, Result},
-    image::{platform::Platform, registry::auth::Credentials},
     lifecycle::images::{
-        self as lifecycle, Event, Follower, ImageDetails, ImageFilter, ImageSummary, Images, PullRequest,
+        self as lifecycle, Credentials, Event, Follower, ImageDetails, ImageFilter, ImageSummary, Images,
+        Platform, PullRequest,
     },
 };
 

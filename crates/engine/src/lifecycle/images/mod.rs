@@ -31,6 +31,8 @@ pub use self::{
 };
 use self::{locks::Locks, progress::Job};
 use super::events::Events;
+/// What a [`PullRequest`] is made of.
+pub use crate::image::{platform::Platform, registry::auth::Credentials};
 use crate::{
     error::Result,
     image::registry::{Registry, hosts::RegistryConfig},
