@@ -171,8 +171,12 @@ impl Container {
     }
 
     /// The socket to init, while it has not been started.
-    pub(super) fn socket(&self) -> BorrowedFd<'_> {
-        self.socket.as_ref().map_or(self.child.pidfd.as_fd(), |socket| socket.as_fd())
+    ///
+    /// # Errors
+    /// `NotRunning` when it has been.
+    pub(super) fn socket(&self) -> Result<BorrowedFd<'_>> {
+        let started = || Error::new(Kind::NotRunning, "the container has been started already");
+        self.socket.as_ref().map(|socket| socket.as_fd()).ok_or_else(started)
     }
 
     pub(super) fn set_console(&mut self, master: OwnedFd) {

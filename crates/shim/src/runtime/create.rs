@@ -115,9 +115,9 @@ fn follow(container: &mut Container, plan: &Plan) -> Result<()> {
     container.group().attach(container.pid()).during(|| "enter the cgroups".to_owned())?;
     let deadline = Instant::now() + CREATED_WITHIN;
     // Init that has died already has left a message that says why.
-    let _ = channel::tell_init(container.socket(), ToInit::CgroupReady);
+    let _ = channel::tell_init(container.socket()?, ToInit::CgroupReady);
     loop {
-        match channel::from_init(container.socket(), deadline)? {
+        match channel::from_init(container.socket()?, deadline)? {
             ToShim::Warning(text) => container.warn(text),
             ToShim::Console(master) => container.set_console(master),
             ToShim::Created => return Ok(()),
