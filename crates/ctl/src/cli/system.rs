@@ -108,7 +108,7 @@ pub struct Info {
 /// `berth version`.
 #[derive(Debug, Args)]
 pub struct Version {
-    /// json, or a template, e.g. '{{.Engine.Version}}'
+    /// json, or a template, e.g. '{{.Server.Version}}'
     #[arg(short, long, value_name = "FORMAT")]
     pub format: Option<String>,
 }

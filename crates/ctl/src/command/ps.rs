@@ -65,7 +65,7 @@ pub(super) async fn ps(context: &Context, args: Ps) -> Result<u8> {
 fn row(container: ContainerSummary, whole: bool, now: SystemTime) -> Row {
     let state = container.state.unwrap_or_default();
     let created = container.created_at.unwrap_or_default();
-    let command = container.command.join(" ");
+    let command = joined(&container.command);
     let command = text::quote(&if whole { command.as_str().into() } else { text::ellipsis(&command, 20) });
     let id = if whole { container.id.as_str() } else { short_id(&container.id) };
     let mut labels: Vec<String> = container.labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
@@ -86,6 +86,12 @@ fn row(container: ContainerSummary, whole: bool, now: SystemTime) -> Row {
         .with("Networks", container.network_mode)
         .with("LocalVolumes", "0");
     Row { labels: container.labels.into_iter().collect(), ..row }
+}
+
+/// The command in one line; an argument with a blank stands in quotes.
+fn joined(command: &[String]) -> String {
+    let quoted = |word: &String| if word.contains(' ') { format!("'{word}'") } else { word.clone() };
+    command.iter().map(quoted).collect::<Vec<_>>().join(" ")
 }
 
 /// An image that was given by its id is shown by a short one.
@@ -198,7 +204,7 @@ mod tests {
         let mut long = summary();
         long.command = vec!["sh".into(), "-c".into(), "echo \x1b[2J 1234567890".into()];
         let row = row(long, false, UNIX_EPOCH);
-        assert_eq!(row.fields["Command"], r#""sh -c echo \x1b[2J 123…""#);
+        assert_eq!(row.fields["Command"], r#""sh -c 'echo \x1b[2J 12…""#);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     cli::container::{Run, Stream},
     context::Context,
-    error::{Error, Result},
+    error::{BERTH_FAILED, Error, Result},
     output,
     session::{Exit, Options, Outcome, Session, Target},
     terminal,
@@ -22,7 +22,7 @@ use crate::{
 /// `berth run`.
 pub(super) async fn run(connect: impl Future<Output = Result<Context>>, args: Run) -> Result<u8> {
     if args.create.tty && args.create.interactive && !args.detach && !terminal::stdin_is_terminal() {
-        return Err(Error::new("the input device is not a TTY"));
+        return Err(Error::new("the input device is not a TTY").with_code(BERTH_FAILED));
     }
     work(connect, args).await.map_err(|e| e.of_run("run"))
 }
@@ -46,6 +46,7 @@ async fn work(connect: impl Future<Output = Result<Context>>, args: Run) -> Resu
         sig_proxy: stream.sig_proxy,
         detach_keys: stream.detach_keys,
         from_start: true,
+        next_start: false,
     };
     attached(&context, container, options, create.rm).await
 }
@@ -112,5 +113,6 @@ pub(super) fn options(stream: Stream, tty: bool, stdin: bool) -> Options {
         sig_proxy: stream.sig_proxy,
         detach_keys: stream.detach_keys,
         from_start: false,
+        next_start: false,
     }
 }

@@ -47,7 +47,9 @@ async fn attached(context: &Context, args: Start) -> Result<u8> {
         return Err(Error::new("the input device is not a TTY"));
     }
     let mut options = run::options(args.stream, config.tty, stdin);
-    options.from_start = container.state.unwrap_or_default().status() == Status::Created;
+    let status = container.state.unwrap_or_default().status();
+    options.from_start = status == Status::Created;
+    options.next_start = status == Status::Exited;
     let rm = config.host.is_some_and(|host| host.auto_remove);
     let id = container.id;
     let session = Session::open(context, Target { id: id.clone(), name: container.name }, options).await?;

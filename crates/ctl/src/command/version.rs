@@ -18,7 +18,7 @@ use crate::{
 struct Versions {
     client: Side,
     #[serde(skip_serializing_if = "Option::is_none")]
-    engine: Option<Side>,
+    server: Option<Side>,
 }
 
 #[derive(Debug, Default, Serialize)]
@@ -40,11 +40,11 @@ pub(super) async fn version(connect: impl Future<Output = Result<Context>>, args
         Ok::<_, Error>(answer.into_inner())
     }
     .await;
-    let (engine, error) = match answer {
+    let (server, error) = match answer {
         Ok(answer) => (Some(side(answer)), None),
         Err(error) => (None, Some(error)),
     };
-    let versions = Versions { client: client(), engine };
+    let versions = Versions { client: client(), server };
     output::print(&render(&versions, args.format.as_deref())?)?;
     error.map_or(Ok(0), Err)
 }
@@ -87,9 +87,9 @@ fn side(answer: VersionResponse) -> Side {
 fn table(versions: &Versions) -> String {
     let mut out = String::from("Client:\n");
     lines(&mut out, &versions.client);
-    if let Some(engine) = &versions.engine {
-        out.push_str("\nEngine:\n");
-        lines(&mut out, engine);
+    if let Some(server) = &versions.server {
+        out.push_str("\nServer:\n");
+        lines(&mut out, server);
     }
     out
 }
@@ -123,13 +123,13 @@ mod tests {
             arch: "x86_64".into(),
             ..Side::default()
         };
-        let versions = Versions { client: side("1.0.0"), engine: Some(side("1.0.1")) };
+        let versions = Versions { client: side("1.0.0"), server: Some(side("1.0.1")) };
         assert_eq!(
             render(&versions, None).expect("table"),
             "Client:\n Version:           1.0.0\n OS/Arch:           linux/x86_64\n\n\
-             Engine:\n Version:           1.0.1\n OS/Arch:           linux/x86_64\n"
+             Server:\n Version:           1.0.1\n OS/Arch:           linux/x86_64\n"
         );
-        assert_eq!(render(&versions, Some("{{.Engine.Version}}")).expect("template"), "1.0.1\n");
+        assert_eq!(render(&versions, Some("{{.Server.Version}}")).expect("template"), "1.0.1\n");
         assert!(
             render(&versions, Some("json")).expect("json").starts_with("{\"Client\":{\"Version\":\"1.0.0\"")
         );

@@ -61,6 +61,8 @@ pub struct Options {
     /// The log holds all output from the first byte this session prints, so
     /// that it can fill a gap.
     pub from_start: bool,
+    /// The container has exited and is about to be started again.
+    pub next_start: bool,
 }
 
 /// Whom a session is attached to.
@@ -145,6 +147,9 @@ impl Session {
             (false, false) => Signals::none(),
         };
         let detector = (options.tty && options.stdin).then(|| Detector::new(options.detach_keys.clone()));
+        // That start is the one that comes now; an attachment after a lost
+        // engine is to the running container.
+        let options = Options { next_start: false, ..options };
         let session = Self {
             context: context.clone(),
             target,

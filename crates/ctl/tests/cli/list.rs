@@ -116,5 +116,5 @@ fn events_and_info() {
     let info = engine.berth(&["info"]);
     assert!(info.stdout.contains("\n Images: 4\n"), "{info:?}");
     assert_eq!(info.stderr, "WARNING: no swap limit\n");
-    assert_eq!(engine.berth(&["version", "-f", "{{.Engine.Version}}"]).stdout, "9.9.9\n");
+    assert_eq!(engine.berth(&["version", "-f", "{{.Server.Version}}"]).stdout, "9.9.9\n");
 }

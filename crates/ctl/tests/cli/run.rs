@@ -193,6 +193,6 @@ fn an_engine_that_stays_away_is_said() {
 fn a_terminal_is_needed_for_it() {
     let engine = Engine::new(script());
     let result = engine.berth(&["run", "-it", "img"]);
-    assert_eq!((result.code, result.stderr.as_str()), (1, "the input device is not a TTY\n"));
+    assert_eq!((result.code, result.stderr.as_str()), (125, "the input device is not a TTY\n"));
     assert!(engine.seen().calls.is_empty(), "nothing is made");
 }
