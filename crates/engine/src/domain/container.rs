@@ -39,14 +39,11 @@ pub struct Config {
     pub stdin_once: bool,
     /// Name or number; empty takes the image's, then SIGTERM.
     pub stop_signal: String,
-    /// Seconds; -1 waits for ever; unset is [`DEFAULT_STOP_TIMEOUT`].
+    /// Seconds; -1 waits for ever; unset is the engine's default.
     pub stop_timeout: Option<i32>,
     /// What the host gives.
     pub host: HostConfig,
 }
-
-/// Seconds between the stop signal and SIGKILL: Docker's.
-pub const DEFAULT_STOP_TIMEOUT: i32 = 10;
 
 /// What the host gives to a container.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

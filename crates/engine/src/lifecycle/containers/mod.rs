@@ -44,6 +44,7 @@ pub use self::{
 };
 use super::{events::Events, images::Images, logs::Changes};
 use crate::{
+    config::Containers as Defaults,
     domain::{container::Document, record::Record},
     error::{Context as _, Result},
     shim::manager::Manager,
@@ -82,6 +83,8 @@ pub struct Deps {
     pub events: Arc<Events>,
     /// Where things are.
     pub paths: Paths,
+    /// What the user doesn't say.
+    pub defaults: Defaults,
 }
 
 /// All that can be done with containers.
@@ -92,6 +95,7 @@ pub struct Containers {
     snapshots: Arc<Snapshots>,
     events: Arc<Events>,
     paths: Paths,
+    defaults: Defaults,
     shims: Manager,
     host: Host,
     entries: Mutex<HashMap<ContainerId, Arc<Entry>>>,
@@ -104,11 +108,22 @@ impl Containers {
     /// # Errors
     /// `NotFound` when there is no shim; those of the host.
     pub fn new(deps: Deps) -> Result<Arc<Self>> {
-        let Deps { db, images, snapshots, events, paths } = deps;
+        let Deps { db, images, snapshots, events, paths, defaults } = deps;
         let shims = Manager::new(&paths.shim_binary, &paths.cgroup_parent)?;
         let host = Host::probe()?;
         let (entries, log_changes) = (Mutex::default(), Changes::default());
-        Ok(Arc::new(Self { db, images, snapshots, events, paths, shims, host, entries, log_changes }))
+        Ok(Arc::new(Self {
+            db,
+            images,
+            snapshots,
+            events,
+            paths,
+            defaults,
+            shims,
+            host,
+            entries,
+            log_changes,
+        }))
     }
 
     /// Runs blocking work at the one place where it is entered.

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{Containers, Entry, Live, Phase};
 use crate::{
-    domain::{container::DEFAULT_STOP_TIMEOUT, record::Record, signal, state::Status},
+    domain::{record::Record, signal, state::Status},
     error::{Error, Kind, Result},
     shim::timeouts,
     store::meta::containers as rows,
@@ -58,7 +58,8 @@ impl Containers {
         let id = record.id.clone();
         let document = self.blocking(move |this| this.db.read(|c| rows::document(c, &id))).await?;
         let number = overridden.unwrap_or(document.effective.stop_signal);
-        let seconds = timeout.or(document.config.stop_timeout).unwrap_or(DEFAULT_STOP_TIMEOUT);
+        let default = i32::try_from(self.defaults.stop_timeout).unwrap_or(i32::MAX);
+        let seconds = timeout.or(document.config.stop_timeout).unwrap_or(default);
         let ends = entry.view().ends;
         let Some(live) = entry.running() else {
             return match entry.view().phase {

@@ -4,7 +4,7 @@
 //! Each step is recorded before it is taken, so that the next engine knows
 //! what to look for: row `starting`, bundle, shim's identity, then the task.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use berth::{
     api::{
@@ -19,6 +19,7 @@ use super::{
     host::{self},
 };
 use crate::{
+    config::Containers as Defaults,
     domain::{
         container::{Document, LogDriver},
         record::Record,
@@ -43,11 +44,6 @@ use crate::{
 /// Exit code of a container that could not be started for another reason than
 /// its command: Docker's.
 const START_FAILED: u8 = 128;
-
-/// Bytes and number of log segments where the user says nothing: Docker's for
-/// its local driver.
-const LOG_MAX_SIZE: u64 = 20 << 20;
-const LOG_MAX_FILES: u32 = 5;
 
 /// What a start did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -192,7 +188,7 @@ impl Containers {
     fn options(&self, record: &Record, document: &Document) -> Result<CreateOptions> {
         let config = &document.config;
         Ok(CreateOptions {
-            log: Some(log(document, &self.log_path(&record.namespace, &record.id).to_string_lossy())),
+            log: Some(log(document, &self.log_path(&record.namespace, &record.id), &self.defaults)),
             user: document.effective.user.clone(),
             open_stdin: config.open_stdin,
             stdin_once: config.stdin_once,
@@ -274,7 +270,7 @@ fn explain(error: Error) -> Error {
 
 /// One overlay, mounted by the shim inside the container's mount namespace.
 fn mounts(rootfs: &Rootfs) -> Result<Vec<types::Mount>> {
-    let text = |path: &std::path::Path| {
+    let text = |path: &Path| {
         let text = path.to_str().filter(|text| !text.contains([':', ',', '\\']));
         text.map(str::to_owned).ok_or_else(|| {
             let what = format!("{} can't be a layer: its path has a ':', ',' or '\\'", path.display());
@@ -294,21 +290,26 @@ fn mounts(rootfs: &Rootfs) -> Result<Vec<types::Mount>> {
     }])
 }
 
-fn log(document: &Document, path: &str) -> Log {
+fn log(document: &Document, path: &Path, defaults: &Defaults) -> Log {
     let config = &document.config.host.log;
     let option = |name: &str| config.options.get(name).map(String::as_str);
     let max_size = match option("max-size") {
         None if config.driver == LogDriver::JsonFile => 0,
-        None => LOG_MAX_SIZE,
+        None => defaults.log_max_size.bytes(),
         // -1 is no limit.
         Some(text) => size::parse(text).unwrap_or(0),
     };
     let files = option("max-file").and_then(|n| n.parse().ok());
-    let default_files = if config.driver == LogDriver::JsonFile { 1 } else { LOG_MAX_FILES };
+    let default_files = if config.driver == LogDriver::JsonFile { 1 } else { defaults.log_max_file };
     let driver = match config.driver {
         LogDriver::Local => Driver::Local,
         LogDriver::JsonFile => Driver::JsonFile,
         LogDriver::None => Driver::None,
     };
-    Log { driver: driver.into(), path: path.to_owned(), max_size, max_files: files.unwrap_or(default_files) }
+    Log {
+        driver: driver.into(),
+        path: path.to_string_lossy().into_owned(),
+        max_size,
+        max_files: files.unwrap_or(default_files),
+    }
 }
