@@ -11,14 +11,20 @@ pub mod logging;
 mod serve;
 mod signals;
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use berth::api::v1::{events_server::EventsServer, images_server::ImagesServer, system_server::SystemServer};
+use berth::api::v1::{
+    containers_server::ContainersServer, events_server::EventsServer, images_server::ImagesServer,
+    system_server::SystemServer,
+};
 use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
     api::{
-        berth::{events::EventsService, images::ImagesService, system::SystemService},
+        berth::{
+            containers::ContainersService, events::EventsService, images::ImagesService,
+            system::SystemService,
+        },
         call::GRACE,
     },
     config::{Config, RegistryConfig},
@@ -28,6 +34,7 @@ use crate::{
         notify::Notifier,
     },
     lifecycle::{
+        containers::{Containers, Deps, Paths},
         events::Events,
         images::Images,
         system::{Mirrors, System},
@@ -126,6 +133,7 @@ fn finish(closed: Result<Result<()>, tokio::time::error::Elapsed>) -> Result<Sto
 
 /// What the engine is made of.
 struct Engine {
+    containers: Arc<Containers>,
     images: Arc<Images>,
     events: Arc<Events>,
     system: Arc<System>,
@@ -135,9 +143,11 @@ impl Engine {
     async fn build(config: &Config) -> Result<Self> {
         let open_files = host::raise_open_files().context("raise the limit of open files")?;
         let config = config.clone();
-        tokio::task::spawn_blocking(move || Self::open(&config, open_files))
-            .await
-            .context("build the engine")?
+        let open = tokio::task::spawn_blocking(move || Self::open(&config, open_files));
+        let engine = open.await.context("build the engine")??;
+        // Bounded: what doesn't answer in time is taken over while we serve.
+        engine.containers.reconcile().await?;
+        Ok(engine)
     }
 
     /// Blocks: opens what is on disk.
@@ -146,14 +156,34 @@ impl Engine {
         let db = Arc::new(open_metadata(config)?);
         let events = Events::new(Arc::clone(&db), config.events.retain);
         let content = Content::open(&config.root, Arc::clone(&db))?;
+        content.reconcile()?;
         let snapshots = Snapshots::open(&config.root, Arc::clone(&db))?;
+        snapshots.reconcile()?;
         // What an engine that died left half done, before anybody can add to it.
         snapshots.reconcile()?;
         content.reconcile()?;
-        let images =
-            Images::new(Arc::clone(&db), content, snapshots, config.registry.clone(), Arc::clone(&events))?;
+        let images = Images::new(
+            Arc::clone(&db),
+            content,
+            Arc::clone(&snapshots),
+            config.registry.clone(),
+            Arc::clone(&events),
+        )?;
+        let containers = Containers::new(Deps {
+            db: Arc::clone(&db),
+            images: Arc::clone(&images),
+            snapshots,
+            events: Arc::clone(&events),
+            paths: Paths {
+                root: config.root.clone(),
+                state: config.state.clone(),
+                cgroup_parent: config.containers.cgroup_parent.clone(),
+                shim_binary: shim(config)?,
+            },
+            defaults: config.containers.clone(),
+        })?;
         let system = System::open(db, config.root.clone(), config.state.clone(), mirrors(&config.registry))?;
-        Ok(Self { images, events, system })
+        Ok(Self { containers, images, events, system })
     }
 
     /// Starts what works in the background; it ends when it is dropped.
@@ -168,8 +198,20 @@ impl Engine {
         let mut services = serve::Services::default();
         services.add(ImagesServer::new(ImagesService(Arc::clone(&self.images))));
         services.add(SystemServer::new(SystemService(Arc::clone(&self.system))));
+        services.add(ContainersServer::new(ContainersService::new(Arc::clone(&self.containers))));
         services.add(EventsServer::new(EventsService(Arc::clone(&self.events))));
         services
+    }
+}
+
+/// The shim's program: as configured, or beside ours.
+fn shim(config: &Config) -> Result<PathBuf> {
+    match &config.shim {
+        Some(shim) => Ok(shim.clone()),
+        None => {
+            let ours = std::env::current_exe().context("find our own program")?;
+            Ok(ours.with_file_name("berth-shim"))
+        }
     }
 }
 
