@@ -38,7 +38,7 @@ bench: release ## side by side with docker, podman, ctr, crun, runc (those insta
 install: release ## install programs, systemd unit, man pages, completions (PREFIX, DESTDIR)
 	install -d $(bindir) $(unitdir) $(mandir)
 	install -m 0755 $(TARGET)/release/berthd $(TARGET)/release/berth-shim $(TARGET)/release/berth $(bindir)
-	sed 's|/usr/bin/berthd|$(PREFIX)/bin/berthd|' contrib/systemd/berth.service >$(unitdir)/berth.service
+	sed 's|/usr/local/bin/berthd|$(PREFIX)/bin/berthd|' contrib/systemd/berth.service >$(unitdir)/berth.service
 	chmod 0644 $(unitdir)/berth.service
 	$(TARGET)/release/berth man $(mandir)
 	install -d $(sharedir)/bash-completion/completions $(sharedir)/zsh/site-functions $(sharedir)/fish/vendor_completions.d
