@@ -72,7 +72,7 @@ fn the_exit_code_is_the_commands() {
     for code in [0, 1, 42, 255] {
         engine.berth(&["run", "--rm", "busybox", "sh", "-c", &format!("exit {code}")]).exits(code);
     }
-    engine.berth(&["run", "--rm", "busybox", "sh", "-c", "sh -c 'kill -TERM $$'"]).exits(143);
+    engine.berth(&["run", "--rm", "busybox", "sh", "-c", "sh -c 'kill -TERM $$'; exit $?"]).exits(143);
 }
 
 #[test]

@@ -82,7 +82,8 @@ fn images_lists_what_is_here() {
 fn a_second_name_is_a_tag_and_the_last_one_takes_the_image_with_it() {
     let Some(engine) = with_busybox() else { return };
     engine.berth(&["tag", "busybox", "team/tools:1"]).ok();
-    assert_eq!(engine.berth(&["images", "-q"]).ok().stdout.lines().count(), 2);
+    let names = engine.berth(&["images", "--format", "{{.Repository}}:{{.Tag}}"]).ok().stdout;
+    assert_eq!(names.lines().count(), 2, "{names}");
     engine.berth(&["run", "--rm", "team/tools:1", "true"]).ok();
 
     let untagged = engine.berth(&["rmi", "busybox"]).ok();

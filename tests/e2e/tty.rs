@@ -18,7 +18,7 @@ fn bash() -> Option<(Engine, Pty)> {
 fn a_shell_hands_on_its_exit_status() {
     let Some((engine, mut terminal)) = bash() else { return };
     let before = terminal.settings();
-    terminal.send("tty; uname -n\r");
+    terminal.send("ls -l /proc/self/fd/0\r");
     terminal.expect("/dev/pts/0\r\n");
     terminal.expect("ready> ");
     terminal.send("exit 7\r");
@@ -81,6 +81,7 @@ fn detaching_leaves_it_running_and_attaching_comes_back() {
     assert_eq!(engine.status("shell"), "running");
 
     let mut again = engine.terminal(&["attach", "shell"]);
+    at_prompt(&mut again);
     again.send("echo \"still $here\"\r");
     again.expect("still 42\r\n");
     again.expect("ready> ");
@@ -135,6 +136,15 @@ fn without_a_terminal_input_is_a_pipe_and_its_end_is_seen() {
 fn a_terminal_without_one_is_refused() {
     let Some(engine) = with_busybox() else { return };
     engine.berth(&["run", "-it", "busybox", "true"]).exits(125).complains(&["the input device is not a TTY"]);
+}
+
+/// Presses return until the shell answers: what is typed before the terminal is
+/// the container's is nobody's.
+fn at_prompt(terminal: &mut Pty) {
+    until("the prompt", || {
+        terminal.send("\r");
+        terminal.sees("ready> ")
+    });
 }
 
 /// Waits until `name`, of a container of this test, is asleep in the foreground

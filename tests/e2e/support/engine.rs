@@ -229,7 +229,9 @@ impl Engine {
 
     /// Processes of this engine's containers and their shims.
     pub(crate) fn processes(&self) -> Vec<i32> {
-        leaks::processes(&self.dir, &self.cgroup_parent)
+        let mut all = leaks::processes(&self.dir, &self.cgroup_parent);
+        all.retain(|pid| self.child.as_ref().is_none_or(|engine| i64::from(engine.id()) != i64::from(*pid)));
+        all
     }
 
     /// Where its containers' cgroups are, below each hierarchy.

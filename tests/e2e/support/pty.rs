@@ -99,6 +99,15 @@ impl Pty {
         }
     }
 
+    /// Whether `needle` appeared after what was matched before; matches it.
+    pub(crate) fn sees(&mut self, needle: &str) -> Option<()> {
+        let text = self.screen.text.lock().expect("lock");
+        let new = &text.0[self.read..];
+        let at = new.windows(needle.len()).position(|w| w == needle.as_bytes())?;
+        self.read += at + needle.len();
+        Some(())
+    }
+
     /// Types `keys`.
     pub(crate) fn send(&mut self, keys: &str) {
         self.master.write_all(keys.as_bytes()).expect("write to the terminal");
