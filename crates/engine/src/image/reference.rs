@@ -98,6 +98,8 @@ pub fn familiar(name: &str) -> &str {
     match rest.strip_prefix(OFFICIAL) {
         // library/a/b isn't official and keeps its first component.
         Some(short) if !short.contains('/') => short,
+        // docker.io/a.b/c isn't the registry a.b, and must not look like it.
+        _ if split_registry(rest) != (DEFAULT_REGISTRY, rest) => name,
         _ => rest,
     }
 }
@@ -261,6 +263,7 @@ mod tests {
             ("ghcr.io/x/y_z__a--b.c", "ghcr.io/x/y_z__a--b.c:latest", "ghcr.io/x/y_z__a--b.c:latest"),
             ("LOCAL/a", "LOCAL/a:latest", "LOCAL/a:latest"),
             ("docker.io/library/a/b", "docker.io/library/a/b:latest", "library/a/b:latest"),
+            ("docker.io/a.b/c", "docker.io/a.b/c:latest", "docker.io/a.b/c:latest"),
         ] {
             let reference: Reference = given.parse().unwrap_or_else(|e| panic!("{given}: {e}"));
             assert_eq!(reference.to_string(), full, "{given}");
