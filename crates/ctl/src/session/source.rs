@@ -81,7 +81,7 @@ pub(super) async fn attach(
         stdout: options.stdout,
         stderr: options.stderr,
         logs: false,
-        next_start: false,
+        next_start: options.next_start,
     };
     requests
         .try_send(request(attach_request::Kind::Open(open)))
