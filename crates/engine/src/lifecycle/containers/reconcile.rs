@@ -8,7 +8,7 @@
 use std::{
     collections::HashSet,
     fs, io,
-    os::fd::AsFd as _,
+    os::fd::{AsFd as _, OwnedFd},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -248,6 +248,9 @@ impl Containers {
     async fn withdraw(self: &Arc<Self>, entry: &Arc<Entry>, record: &Record) -> Result<()> {
         let row = record.clone();
         self.blocking(move |this| {
+            // The last engine may have died between its shim's start and the
+            // record of it.
+            kill_shims_in(&this.bundle_path(&row.namespace, &row.id))?;
             this.sweep(&row)?;
             let before = if row.exit.at == 0 { Status::Created } else { Status::Exited };
             this.db.write(|tx| {
@@ -294,11 +297,7 @@ impl Containers {
     /// A shim may have been started and not recorded; its working directory is
     /// its bundle.
     fn kill_orphan_shims(&self) -> Result<()> {
-        let bundles = self.paths.state.join("bundles");
-        for entry in fs::read_dir("/proc").context("list processes")? {
-            let name = entry.context("list processes")?.file_name();
-            let Some(pid) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
-            let Some((pidfd, bundle)) = shim_in(pid, &bundles) else { continue };
+        for (pid, pidfd, bundle) in shims_in(&self.paths.state.join("bundles"))? {
             let Some(id) = bundle.file_name().and_then(|n| n.to_str()).and_then(|n| n.parse().ok()) else {
                 continue;
             };
@@ -312,7 +311,8 @@ impl Containers {
 
     fn knows_shim(&self, id: &ContainerId, pid: u32) -> Result<bool> {
         let known = self.db.read(|c| rows::any(c, id))?;
-        // Without a recorded shim the bundle's record counts, as in look_for.
+        // Without a recorded shim the bundle's record counts, as in look_for;
+        // one that neither has is killed with its start's withdrawal.
         Ok(known.is_some_and(|record| match (&record.shim, record.status) {
             (Some(shim), _) => shim.pid == pid,
             (None, Status::Starting | Status::Running) => true,
@@ -366,8 +366,29 @@ fn find_shim(path: &Path, record: &Record) -> Result<Option<(Bundle, Process)>> 
     Ok(shim.map(|shim| (bundle, shim)))
 }
 
+/// Kills every shim that serves this very bundle; its container's gate is held.
+fn kill_shims_in(bundle: &Path) -> Result<()> {
+    for (pid, pidfd, _) in shims_in(bundle)? {
+        tracing::warn!(pid, bundle = %bundle.display(), "a shim that was never recorded is killed");
+        pidfd::signal(pidfd.as_fd(), libc::SIGKILL).context("kill a shim that was never recorded")?;
+    }
+    Ok(())
+}
+
+/// The shims whose working directory is at or below `path`: pid, process, and
+/// that directory.
+fn shims_in(path: &Path) -> Result<Vec<(u32, OwnedFd, PathBuf)>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc").context("list processes")? {
+        let name = entry.context("list processes")?.file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        found.extend(shim_in(pid, path).map(|(pidfd, bundle)| (pid, pidfd, bundle)));
+    }
+    Ok(found)
+}
+
 /// The process, if it is a shim whose working directory is one of our bundles.
-fn shim_in(pid: u32, bundles: &Path) -> Option<(std::os::fd::OwnedFd, PathBuf)> {
+fn shim_in(pid: u32, bundles: &Path) -> Option<(OwnedFd, PathBuf)> {
     let proc = PathBuf::from(format!("/proc/{pid}"));
     let exe = fs::read_link(proc.join("exe")).ok()?;
     if !exe.as_os_str().to_str()?.starts_with("/memfd:berth-shim") {
