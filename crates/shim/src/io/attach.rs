@@ -43,7 +43,8 @@ pub struct Attachable {
     pub input: Option<Sender>,
     /// Its terminal.
     pub console: Option<Rc<AsyncFd<OwnedFd>>>,
-    /// Close the standard input when a client that could write leaves.
+    /// Close the standard input when a client that could write leaves; never a
+    /// terminal's.
     pub stdin_once: bool,
 }
 

@@ -154,7 +154,8 @@ impl Opened {
             tasks.spawn_local(Rc::clone(&output).pump(stream));
         }
         let (input, keep_open) = start_input(writer, &self.config.stdin, tasks)?;
-        let stdin_once = self.config.stdin == InputFrom::Clients { once: true };
+        // A terminal stays open for whoever comes next: leaving it is detaching.
+        let stdin_once = console.is_none() && self.config.stdin == InputFrom::Clients { once: true };
         Ok(Stdio { clients: Attachable { output, input, console, stdin_once }, keep_open })
     }
 }
