@@ -118,7 +118,7 @@ fn layering(source: &Source) -> Vec<Breach> {
     let is_allowed = |path: &[String]| {
         let is_within = |entry: &&str| entry.split("::").zip(path).all(|(a, b)| a == b);
         path[0] == *here
-            || allowed.iter().any(|entry| entry.split("::").count() <= path.len() && is_within(&entry))
+            || allowed.iter().any(|entry| entry.split("::").count() <= path.len() && is_within(entry))
     };
     source
         .paths

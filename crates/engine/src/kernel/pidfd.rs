@@ -170,7 +170,7 @@ fn inode(pidfd: BorrowedFd<'_>) -> io::Result<u64> {
     /// `PID_FS_MAGIC` of linux/magic.h.
     const PID_FS_MAGIC: i64 = 0x5049_4446;
     let fs = nix::sys::statfs::fstatfs(pidfd)?;
-    if i64::from(fs.filesystem_type().0) != PID_FS_MAGIC {
+    if fs.filesystem_type().0 != PID_FS_MAGIC {
         return Ok(0);
     }
     Ok(fstat(pidfd)?.st_ino)

@@ -51,7 +51,7 @@ impl Containers {
     /// # Errors
     /// Those of the database.
     pub async fn reconcile(self: &Arc<Self>) -> Result<()> {
-        let unsettled = self.blocking(|this| this.db.read(|c| rows::unsettled(c))).await?;
+        let unsettled = self.blocking(|this| this.db.read(rows::unsettled)).await?;
         let mut work = tokio::task::JoinSet::new();
         for record in unsettled {
             let entry = self.entry(&record.id);

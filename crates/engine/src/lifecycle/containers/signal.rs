@@ -110,7 +110,7 @@ impl Containers {
                 let shared = Arc::clone(live);
                 self.blocking(move |_| shared.destroy()).await
             }
-            Err(e) if e.kind() == Kind::NotFound => Err(not_running(&live.id.to_string())),
+            Err(e) if e.kind() == Kind::NotFound => Err(not_running(live.id.as_ref())),
             sent => sent,
         }
     }

@@ -354,7 +354,7 @@ mod tests {
         assert_eq!(all.iter().map(|r| r.created_at).collect::<Vec<_>>(), [3, 2, 1]);
         let running = db.read(|c| list(c, &ns, Scope::Running)).expect("list");
         assert_eq!(running.iter().map(|r| (r.pid, r.started_at)).collect::<Vec<_>>(), [(7, 9)]);
-        assert_eq!(db.read(|c| unsettled(c)).expect("unsettled").len(), 1);
+        assert_eq!(db.read(unsettled).expect("unsettled").len(), 1);
     }
 
     #[test]
@@ -382,7 +382,7 @@ mod tests {
         row.summary.auto_remove = true;
         row.status = Status::Exited;
         db.write(|tx| insert(tx, &row, &Document::default())).expect("insert");
-        let found = db.read(|c| unsettled(c)).expect("unsettled");
+        let found = db.read(unsettled).expect("unsettled");
         assert_eq!(found.iter().map(|r| r.id.as_str()).collect::<Vec<_>>(), ["c"]);
     }
 }
