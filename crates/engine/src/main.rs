@@ -11,6 +11,7 @@ use berth_engine::{
     config::{self, Config, LogFormat, SocketPath},
     daemon::{self, Stopped, logging},
     error::{Context as _, Result},
+    kernel::spawn,
 };
 use clap::{Args, Parser, Subcommand};
 
@@ -127,6 +128,7 @@ fn main() -> ExitCode {
 }
 
 fn serve(settings: Settings) -> Result<ExitCode> {
+    spawn::keep_descriptors().context("mark inherited descriptors close-on-exec")?;
     let config = settings.config()?;
     let logging = logging::start(&config.log, Box::new(move || settings.config()))?;
     Ok(match daemon::run(&config, &logging)? {

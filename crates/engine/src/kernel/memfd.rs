@@ -44,14 +44,18 @@ fn create(name: &str) -> nix::Result<OwnedFd> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::{io::Read as _, process::Command};
+    use std::{
+        io::{Read as _, Write as _},
+        process::Command,
+    };
 
     #[test]
     fn a_sealed_program_runs_and_cannot_be_written() {
         let fd = sealed_copy(Path::new("/bin/true"), "test").expect("copy");
         let path = format!("/proc/{}/fd/{}", std::process::id(), fd.as_raw_fd());
         assert!(Command::new(&path).status().expect("run").success());
-        assert!(File::options().write(true).open(&path).is_err());
+        let written = File::options().write(true).open(&path).and_then(|mut f| f.write_all(b"x"));
+        assert_eq!(written.expect_err("sealed").raw_os_error(), Some(libc::EPERM));
         let mut magic = [0; 4];
         File::from(fd).read_exact(&mut magic).expect("read");
         assert_eq!(&magic, b"\x7fELF");

@@ -213,8 +213,8 @@ async fn an_image_in_use_is_kept_in_dockers_words() {
             .db
             .write(|tx| {
                 tx.execute(
-                    "INSERT OR REPLACE INTO containers (namespace, id, name, created_at, image, image_id, config, status)
-                     VALUES ('default', ?1, 'n', 1, 'hello-world', ?2, '{}', ?3)",
+                    "INSERT OR REPLACE INTO containers (namespace, id, name, created_at, image, image_id, summary, document, status)
+                     VALUES ('default', ?1, 'n', 1, 'hello-world', ?2, '{}', '{}', ?3)",
                     [container, image.id().as_str(), status],
                 )
                 .context("insert")
