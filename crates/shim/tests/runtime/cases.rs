@@ -522,7 +522,6 @@ fn death_of_the_shim_is_death_of_the_container() {
 
 fn what_is_unsupported_is_refused() {
     let cases = [
-        ("/linux/seccomp", json!({"defaultAction": "SCMP_ACT_ALLOW"})),
         ("/linux/namespaces/3", json!({"type": "user"})),
         ("/linux/namespaces/3", json!({"type": "time"})),
         ("/hooks", json!({"poststop": [{"path": "/bin/true"}]})),

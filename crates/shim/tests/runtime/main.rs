@@ -14,6 +14,10 @@ use std::{path::Path, process::ExitCode};
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
     if arguments.iter().any(|a| a == "--list") {
+        // nextest asks for the ignored ones as well: there are none.
+        if arguments.iter().any(|a| a == "--ignored") {
+            return ExitCode::SUCCESS;
+        }
         cases::ALL.iter().for_each(|(name, _)| println!("{name}: test"));
         return ExitCode::SUCCESS;
     }
