@@ -15,6 +15,9 @@ use crate::{
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     memory::be_frugal();
+    // Executed from a descriptor, it would be shown under its number; only
+    // people look at the name, so a failure is none.
+    let _ = nix::sys::prctl::set_name(c"berth-shim");
     // Out of the starter's session; EPERM says that it has been seen to.
     let _ = nix::unistd::setsid();
     let me = Identity {

@@ -270,9 +270,8 @@ impl Containers {
             Some(now) if now.status == Status::Exited && now.exit == record.exit => {}
             _ => return Ok(()),
         }
-        let path = self.bundle_path(&record.namespace, &record.id);
-        if let Some((_bundle, shim)) = find_shim(&path, record)? {
-            // It has nothing left to say.
+        // It has nothing left to say, and its bundle may be gone already.
+        if let Some(shim) = record.shim.as_ref().map(Process::find).transpose()?.flatten() {
             shim.kill()?;
             drop(tokio::time::timeout(timeouts::KILLED, shim.ended()).await);
         }
@@ -396,11 +395,19 @@ fn shim_in(pid: u32, bundles: &Path) -> Option<(OwnedFd, PathBuf)> {
     }
     let pidfd = pidfd::open(pid).ok()?;
     // Read after the process was opened, confirmed after it was read.
-    let cwd = fs::read_link(proc.join("cwd")).ok()?;
+    let cwd = working_directory(&proc)?;
     let cmdline = fs::read(proc.join("cmdline")).ok()?;
     pidfd::signal(pidfd.as_fd(), 0).ok()?;
     let serves = cmdline.split(|b| *b == 0).nth(1) == Some(bootstrap::SERVE.as_bytes());
     (serves && cwd.starts_with(bundles)).then_some((pidfd, cwd))
+}
+
+/// A process's working directory; that of a removed one is its last name, which
+/// the kernel marks (proc_pid_cwd(5)).
+fn working_directory(proc: &Path) -> Option<PathBuf> {
+    let cwd = fs::read_link(proc.join("cwd")).ok()?;
+    let last_name = cwd.to_str().and_then(|path| path.strip_suffix(" (deleted)")).map(PathBuf::from);
+    Some(last_name.unwrap_or(cwd))
 }
 
 fn subdirectories(dir: &Path) -> Result<Vec<PathBuf>> {
