@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The flags that `run` and `create` share: what to run, and how.
+#![allow(rustdoc::broken_intra_doc_links, reason = "these comments are help texts: `[:tag]` is no link")]
 
 use std::path::PathBuf;
 

@@ -4,7 +4,7 @@
 //! On a terminal the lines of unfinished layers are drawn again in place;
 //! finished ones at the top are left behind, so that more layers than the
 //! terminal has rows do no harm. Elsewhere only what is final is a line.
-//! Pure: gets messages, gives text; [`crate::command::pull`] writes it.
+//! Pure: gets messages, gives text; `command::pull` writes it.
 
 use std::fmt::Write as _;
 

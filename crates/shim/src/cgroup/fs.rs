@@ -24,7 +24,7 @@ pub(super) fn write(dir: &Path, file: &str, value: &str) -> Result<()> {
     Ok(try_write(dir, file, value)?)
 }
 
-/// As [`write`], for a caller that knows what to do about an errno.
+/// As [`write()`], for a caller that knows what to do about an errno.
 pub(super) fn try_write(dir: &Path, file: &str, value: &str) -> crate::kernel::Result<()> {
     let path = dir.join(file);
     let open = OpenOptions::new().write(true).truncate(true).custom_flags(libc::O_NOFOLLOW).open(&path);

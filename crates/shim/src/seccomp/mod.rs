@@ -2,7 +2,7 @@
 //! seccomp: an OCI profile compiled to the kernel's BPF, without libseccomp.
 //!
 //! [`policy`] turns the profile's names into numbers for each architecture of
-//! the CPU, [`compile`] turns numbers into instructions. Both are pure; the
+//! the CPU, [`mod@compile`] turns numbers into instructions. Both are pure; the
 //! program is installed by `init`, as late as its privileges allow (D17).
 
 mod arch;
