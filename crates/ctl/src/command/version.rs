@@ -67,7 +67,13 @@ fn client() -> Side {
         git_commit: option_env!("BERTH_GIT_COMMIT").unwrap_or_default().into(),
         rust_version: String::new(),
         os: std::env::consts::OS.into(),
-        arch: std::env::consts::ARCH.into(),
+        // In the words of images and of the engine.
+        arch: match std::env::consts::ARCH {
+            "x86_64" => "amd64",
+            "aarch64" => "arm64",
+            other => other,
+        }
+        .into(),
         kernel_version: String::new(),
     }
 }
