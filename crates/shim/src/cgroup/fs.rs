@@ -5,16 +5,13 @@ use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read as _, Seek as _, Write as _},
     os::{fd::AsFd as _, unix::fs::OpenOptionsExt as _},
-    path::{Component, Path, PathBuf},
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use crate::{
-    kernel::SysError,
-    runtime::{Error, Result},
-};
+use crate::{kernel::SysError, runtime::Result};
 
 /// rmdir answers EBUSY until the kernel has let go of the last process.
 const RETRY_EVERY: Duration = Duration::from_millis(1);
@@ -65,23 +62,6 @@ pub(super) fn counter(dir: &Path, file: &str, key: &str) -> Option<u64> {
     let text = fs::read_to_string(dir.join(file)).ok()?;
     let value = |line: &str| line.strip_prefix(key)?.strip_prefix(' ')?.trim().parse().ok();
     text.lines().find_map(value)
-}
-
-/// The path of a cgroup below its hierarchy: relative, and only names (D16).
-pub(super) fn relative(parent: &str, name: &str) -> Result<PathBuf> {
-    let mut path = PathBuf::new();
-    for component in Path::new(parent).components() {
-        match component {
-            Component::RootDir => {}
-            Component::Normal(name) => path.push(name),
-            _ => return Err(Error::invalid(format!("cgroup parent {parent:?} is no plain path"))),
-        }
-    }
-    if parent.contains(['\n', '\0']) {
-        return Err(Error::invalid(format!("cgroup parent {parent:?} is no plain path")));
-    }
-    path.push(name);
-    Ok(path)
 }
 
 /// Makes a directory and those above it.
@@ -154,15 +134,6 @@ fn is_gone(e: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_parent_is_made_of_names() {
-        assert_eq!(relative("/berth", "default-x").expect("path"), Path::new("berth/default-x"));
-        assert_eq!(relative("a/b/", "x").expect("path"), Path::new("a/b/x"));
-        for bad in ["/a/../..", "..", "a\nb"] {
-            assert!(relative(bad, "x").is_err(), "{bad:?}");
-        }
-    }
 
     #[test]
     fn a_tree_is_removed_from_the_bottom() {

@@ -10,7 +10,7 @@ use std::{
 
 use nix::errno::Errno;
 
-use super::{Layout, Resources, devices::Policy, fs, v1, v2};
+use super::{Layout, Placement, Resources, devices::Policy, fs, v1, v2};
 use crate::{
     kernel::{SysError, process},
     runtime::{Error, Kind, Result},
@@ -49,18 +49,16 @@ impl Group {
     /// When a limit can't be set; then nothing is left.
     pub fn make(
         layout: &Layout,
-        parent: &str,
-        name: &str,
+        placement: &Placement,
         limits: &Limits<'_>,
         warnings: &mut Vec<String>,
     ) -> Result<Self> {
-        let path = fs::relative(parent, name)?;
-        let all = Self::find(layout, parent, name)?;
+        let all = Self::find(layout, placement);
         if all.all().any(Path::exists) {
             // Left by a container of the same name whose shim was killed.
             all.remove()?;
         }
-        let result = Self::make_at(layout, &path, limits, warnings);
+        let result = Self::make_at(layout, placement.path(), limits, warnings);
         if result.is_err() {
             // The first error is the one to report.
             let _ = all.remove();
@@ -88,19 +86,17 @@ impl Group {
         }
     }
 
-    /// Those that a container of this name may have, whoever made them.
-    ///
-    /// # Errors
-    /// For a parent that is no plain path.
-    pub fn find(layout: &Layout, parent: &str, name: &str) -> Result<Self> {
-        let path = fs::relative(parent, name)?;
-        Ok(match layout {
+    /// Those that a container placed there may have, whoever made them.
+    #[must_use]
+    pub fn find(layout: &Layout, placement: &Placement) -> Self {
+        let path = placement.path();
+        match layout {
             Layout::V2(root) => Self { unified: Some(root.join(path)), v1: Vec::new() },
             Layout::V1 { root, unified } => Self {
-                unified: unified.as_ref().map(|root| root.join(&path)),
-                v1: v1::Controller::ALL.map(|c| (c, root.join(c.name()).join(&path))).into(),
+                unified: unified.as_ref().map(|root| root.join(path)),
+                v1: v1::Controller::ALL.map(|c| (c, root.join(c.name()).join(path))).into(),
             },
-        })
+        }
     }
 
     /// The v2 directory, to clone a process into.
@@ -280,13 +276,17 @@ mod tests {
         Layout::V1 { root: dir.to_owned(), unified: Some(dir.join("unified")) }
     }
 
+    fn at(name: &str) -> Placement {
+        Placement::below("/berth", name).expect("placement")
+    }
+
     #[test]
     fn made_seen_and_removed() {
         let dir = tempfile::tempdir().expect("tempdir");
         let layout = hybrid(dir.path());
         let devices = Policy { allow: true, exceptions: Vec::new() };
         let limits = Limits { resources: &Resources::default(), devices: &devices };
-        let group = Group::make(&layout, "/berth", "default-x", &limits, &mut Vec::new()).expect("make");
+        let group = Group::make(&layout, &at("default-x"), &limits, &mut Vec::new()).expect("make");
         let view = group.view();
         let names: Vec<_> = view.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["memory", "pids", "unified"]);
@@ -302,7 +302,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("tempdir");
         let layout = hybrid(dir.path());
         let limits = Limits { resources: &Resources::default(), devices: &Policy::container() };
-        Group::make(&layout, "/berth", "x", &limits, &mut Vec::new()).expect_err("no devices controller");
+        Group::make(&layout, &at("x"), &limits, &mut Vec::new()).expect_err("no devices controller");
         assert!(!dir.path().join("unified/berth/x").exists());
     }
 }

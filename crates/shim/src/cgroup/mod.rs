@@ -13,11 +13,14 @@ pub mod devices;
 mod fs;
 mod group;
 mod layout;
+mod placement;
+mod systemd;
 mod v1;
 mod v2;
 
 pub use group::{Group, Limits};
 pub use layout::Layout;
+pub use placement::{Driver, Placement};
 
 /// A limit, or none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -22,7 +22,7 @@ use super::{
     plan::{self, Namespaces, Plan},
 };
 use crate::{
-    cgroup::{Group, Layout, Limits},
+    cgroup::{Group, Layout, Limits, Placement},
     init::{self, Setup},
     kernel::{paths, process, process::Child, socket, sys},
 };
@@ -42,7 +42,8 @@ pub fn create(request: Create<'_>) -> Result<Container> {
     let mut warnings = Vec::new();
     let limits = Limits { resources: &plan.resources, devices: &plan.devices };
     let name = group_name(request.namespace, request.id);
-    let group = Group::make(&Layout::of_host()?, request.cgroup_parent, &name, &limits, &mut warnings)
+    let placement = Placement::below(request.cgroup_parent, &name)?;
+    let group = Group::make(&Layout::of_host()?, &placement, &limits, &mut warnings)
         .during(|| format!("make the cgroups of {}", request.id))?;
     match clone_init(&plan, &group, request.stdio) {
         Ok((child, socket)) => {

@@ -27,7 +27,7 @@ pub use self::{
     create::create,
     error::{Error, Kind, Result},
 };
-use crate::cgroup::{Group, Layout};
+use crate::cgroup::{Group, Layout, Placement};
 
 /// What a container is created from.
 #[derive(Debug)]
@@ -83,7 +83,8 @@ pub fn cleanup_dead(
     _bundle: &Path,
     cgroup_parent: &str,
 ) -> Result<()> {
-    Group::find(&Layout::of_host()?, cgroup_parent, &group_name(namespace, id))?.remove()
+    let placement = Placement::below(cgroup_parent, &group_name(namespace, id))?;
+    Group::find(&Layout::of_host()?, &placement).remove()
 }
 
 /// The name of a container's cgroups below their parent.
