@@ -34,18 +34,25 @@ use nix::{
 
 use crate::{
     kernel::{
-        net,
+        fd, net,
         paths::{self, Make},
         process::{self, CloseRange},
         seccomp, sys,
     },
-    runtime::{During as _, Error, Kind, Plan, Result, Stdio, ToInit, ToShim, tell_shim, wait_for},
+    runtime::{
+        During as _, Error, Kind, Plan, Result, Stdio, ToInit, ToShim,
+        hooks::{Hooks, Moment},
+        tell_shim, wait_for,
+    },
 };
 
 /// The descriptor of the socket to the shim.
 const SOCKET: i32 = 3;
 /// Copies are made above these before [`SOCKET`] and the streams are placed.
 const ABOVE: i32 = 10;
+
+/// What hooks in the container's namespaces make is not for all to write.
+const HOOKS_UMASK: u32 = 0o022;
 
 /// What init starts with.
 #[derive(Debug)]
@@ -55,6 +62,7 @@ pub(crate) struct Setup<'a> {
     pub(crate) stdio: Stdio,
     /// What is seen below /sys/fs/cgroup.
     pub(crate) cgroups: Vec<(String, PathBuf)>,
+    pub(crate) hooks: &'a Hooks,
 }
 
 /// Init: sets the process up and executes the program. Never returns, and
@@ -66,7 +74,7 @@ pub(crate) fn run(setup: Setup<'_>) -> Infallible {
             // Without the shim nobody is left to tell.
             let _ = tell_shim(&setup.socket, &ToShim::Failed(e.clone()));
         })?;
-        let failed = match follow(plan, &socket, terminal, &setup.cgroups) {
+        let failed = match follow(plan, &socket, terminal, &setup) {
             Ok(never) => match never {},
             Err(e) => e,
         };
@@ -97,7 +105,7 @@ fn settle<'a>(setup: &'a Setup<'_>) -> Result<(&'a Plan, OwnedFd, Terminal)> {
             Some(crate::kernel::tty::Size { rows: *rows, columns: *columns })
         }
         Stdio::Pipes { stdin, stdout, stderr } => {
-            stdio::place([stdin.as_fd(), stdout.as_fd(), stderr.as_fd()])?;
+            process::place_streams([stdin.as_fd(), stdout.as_fd(), stderr.as_fd()])?;
             None
         }
     };
@@ -114,12 +122,8 @@ fn die_with_the_shim() -> Result<()> {
     Ok(sys(prctl::set_pdeathsig(Signal::SIGKILL), || "prctl(PR_SET_PDEATHSIG, SIGKILL)".to_owned())?)
 }
 
-fn follow(
-    plan: &Plan,
-    socket: &OwnedFd,
-    terminal: Terminal,
-    cgroups: &[(String, PathBuf)],
-) -> Result<Infallible> {
+fn follow(plan: &Plan, socket: &OwnedFd, terminal: Terminal, setup: &Setup<'_>) -> Result<Infallible> {
+    let Setup { cgroups, hooks, .. } = setup;
     let warn = |text: String| tell_shim(socket, &ToShim::Warning(text));
     // Modes are as the plan says; the container's own mask comes last.
     nix::sys::stat::umask(Mode::empty());
@@ -149,9 +153,12 @@ fn follow(
     mask::hide(&root, &plan.masked, null)?;
     let user = identity::resolve(&root, &plan.process.identity)?;
     rootfs::finish(&root, plan)?;
+    let in_cgroups = run_hooks(hooks, socket, &root)?;
     rootfs::pivot(&root).during(|| "enter the root file system".to_owned())?;
-    // The shim has been attaching this process all the while.
-    wait_for(socket, ToInit::CgroupReady)?;
+    if !in_cgroups {
+        // The shim has been attaching this process all the while.
+        wait_for(socket, ToInit::CgroupReady)?;
+    }
     if plan.namespaces.new_cgroup {
         sys(nix::sched::unshare(CloneFlags::CLONE_NEWCGROUP), || "unshare(CLONE_NEWCGROUP)".to_owned())?;
     }
@@ -173,12 +180,31 @@ fn follow(
     let program = exec::prepare(&plan.process, &user)?;
     tell_shim(socket, &ToShim::Created)?;
     wait_for(socket, ToInit::Start)?;
+    hooks.run_here(Moment::StartContainer, std::process::id(), &plan.process.env)?;
     process::reset_signals()?;
     process::close_from(3, CloseRange::AtExec)?;
     if plan.process.no_new_privileges {
         filter_calls(plan)?;
     }
     Err(program.execute())
+}
+
+/// The hooks of the creation, while the host's files still are where paths
+/// lead to. True when it has been waited for the cgroups on the way.
+fn run_hooks(hooks: &Hooks, socket: &OwnedFd, root: &paths::Root) -> Result<bool> {
+    let in_runtime = hooks.any_before_the_root();
+    if in_runtime {
+        wait_for(socket, ToInit::CgroupReady)?;
+        tell_shim(socket, &ToShim::HooksDue)?;
+        wait_for(socket, ToInit::HooksDone)?;
+    }
+    // Where a hook that mounts something finds the container's root, as with
+    // runc. The next step goes there in any case.
+    sys(nix::unistd::fchdir(root), || format!("fchdir({})", fd(root)))?;
+    let mask = nix::sys::stat::umask(Mode::from_bits_truncate(HOOKS_UMASK));
+    hooks.run_here(Moment::CreateContainer, std::process::id(), &[])?;
+    nix::sys::stat::umask(mask);
+    Ok(in_runtime)
 }
 
 fn filter_calls(plan: &Plan) -> Result<()> {

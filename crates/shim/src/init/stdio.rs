@@ -3,8 +3,7 @@
 //! the container's own devpts.
 
 use std::{
-    ffi::c_int,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd as _, OwnedFd},
     path::Path,
 };
 
@@ -26,23 +25,9 @@ use crate::{
     runtime::Result,
 };
 
-/// Below this are the numbers of the streams and the socket.
-const ABOVE: c_int = 10;
 /// Terminals that a devpts makes have these major numbers
 /// (Documentation/admin-guide/devices.txt).
 const UNIX98_SLAVES: std::ops::RangeInclusive<u64> = 136..=143;
-
-/// Puts three descriptors onto 0, 1 and 2, whatever their numbers are.
-pub(super) fn place(streams: [BorrowedFd<'_>; 3]) -> Result<()> {
-    let mut copies = Vec::with_capacity(streams.len());
-    for stream in streams {
-        copies.push(process::duplicate_above(stream, ABOVE)?);
-    }
-    for (copy, number) in copies.iter().zip(0..) {
-        process::place(copy.as_fd(), number)?;
-    }
-    Ok(())
-}
 
 /// Opens a terminal in the container, makes it the controlling one, the
 /// standard streams and /dev/console, and returns its master side.
@@ -58,7 +43,7 @@ pub(super) fn open_terminal(root: &Root, dev: Option<&Root>, size: Size) -> Resu
         let console = dev.make(Path::new("/console"), Make::File)?;
         mount::attach(mount::clone_mount(&slave, Path::new(""), Reach::Mount)?, console)?;
     }
-    place([slave.as_fd(), slave.as_fd(), slave.as_fd()])?;
+    process::place_streams([slave.as_fd(), slave.as_fd(), slave.as_fd()])?;
     tty::take_control(&slave)?;
     Ok(master)
 }

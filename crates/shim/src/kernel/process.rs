@@ -23,6 +23,9 @@ const KEYCTL_JOIN_SESSION_KEYRING: c_int = 1;
 /// The kernel's signals are 1 to 64.
 const LAST_SIGNAL: c_int = 64;
 
+/// Below this are the numbers that streams and sockets are placed on.
+const ABOVE_STREAMS: c_int = 10;
+
 /// A child and how to name it for ever.
 #[derive(Debug)]
 pub struct Child {
@@ -68,6 +71,22 @@ pub fn clone3(
     };
     // SAFETY: the kernel has just made this descriptor for us alone.
     Ok(Child { pid, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } })
+}
+
+/// As [`clone3`] without flags, for a process whose seccomp filter may deny
+/// that call, as Docker's does.
+///
+/// # Errors
+/// Those of fork(2) and pidfd_open(2).
+pub fn fork(child: impl FnOnce() -> Infallible) -> Result<Child> {
+    // SAFETY: as for `clone3`: this process has one thread.
+    let result = unsafe { libc::fork() };
+    if result == 0 {
+        child();
+    }
+    let Ok(pid) = u32::try_from(result) else { return Err(SysError::new("fork()", Errno::last())) };
+    // It is not reaped before its parent waits for it: the pid is still its own.
+    Ok(Child { pid, pidfd: pidfd_open(pid)? })
 }
 
 /// A pidfd for `pid`.
@@ -137,6 +156,22 @@ pub fn place(from: BorrowedFd<'_>, number: c_int) -> Result<()> {
         unsafe { libc::dup2(from.as_raw_fd(), number) }
     };
     check(result.min(0).into(), || format!("dup2({}, {number})", fd(from)))
+}
+
+/// Puts three descriptors onto 0, 1 and 2, whatever their numbers are.
+///
+/// # Errors
+/// Those of dup3(2) and fcntl(2).
+pub fn place_streams(streams: [BorrowedFd<'_>; 3]) -> Result<()> {
+    // None may be overwritten before it has been copied.
+    let mut copies = Vec::with_capacity(streams.len());
+    for stream in streams {
+        copies.push(duplicate_above(stream, ABOVE_STREAMS)?);
+    }
+    for (copy, number) in copies.iter().zip(0..) {
+        place(copy.as_fd(), number)?;
+    }
+    Ok(())
 }
 
 /// A copy of `from` with a number of at least `lowest`.

@@ -6,6 +6,8 @@
 //! shim                          init
 //!                 ←  Warning(text)      any number
 //! CgroupReady     →                     it is in all its cgroups
+//!                 ←  HooksDue           only where there are hooks
+//! HooksDone       →                     those that the runtime runs
 //!                 ←  Console + fd       a terminal was asked for
 //!                 ←  Created            all but execve is done
 //! Start           →
@@ -29,6 +31,7 @@ const MAX_TEXT: usize = 4096;
 #[repr(u8)]
 pub(crate) enum ToInit {
     CgroupReady = b'g',
+    HooksDone = b'h',
     Start = b's',
 }
 
@@ -37,6 +40,7 @@ pub(crate) enum ToInit {
 pub(crate) enum ToShim {
     Warning(String),
     Console(OwnedFd),
+    HooksDue,
     Created,
     Failed(Error),
     /// Init has executed its program, or died.
@@ -65,6 +69,7 @@ pub(crate) fn tell_shim(socket: impl AsFd, message: &ToShim) -> Result<()> {
     let (bytes, descriptor) = match message {
         ToShim::Warning(text) => (with_text(b"w", text), None),
         ToShim::Console(master) => (vec![b't'], Some(master)),
+        ToShim::HooksDue => (vec![b'h'], None),
         ToShim::Created => (vec![b'c'], None),
         ToShim::Failed(e) => (with_text(&[b'f', kind_to_byte(e.kind())], &e.to_string()), None),
         ToShim::End => return Ok(()),
@@ -84,6 +89,7 @@ pub(crate) fn from_init(socket: impl AsFd, deadline: Instant) -> Result<ToShim> 
         ([], None) => Ok(ToShim::End),
         ([b'w', rest @ ..], None) => Ok(ToShim::Warning(text(rest))),
         ([b't'], Some(master)) => Ok(ToShim::Console(master)),
+        ([b'h'], None) => Ok(ToShim::HooksDue),
         ([b'c'], None) => Ok(ToShim::Created),
         ([b'f', kind, rest @ ..], None) => Ok(ToShim::Failed(Error::new(kind_from_byte(*kind), text(rest)))),
         (other, _) => Err(Error::new(Kind::Os, format!("init sent {:?}", text(other)))),

@@ -14,6 +14,7 @@ use nix::{
 use super::{
     channel::{self, ToInit, ToShim},
     error::{Error, Kind, Result},
+    hooks::{Hooks, Moment},
 };
 use crate::{
     cgroup::Group,
@@ -34,12 +35,19 @@ pub struct Container {
     socket: Option<OwnedFd>,
     console: Option<OwnedFd>,
     group: Group,
+    hooks: Hooks,
     warnings: Vec<String>,
 }
 
 impl Container {
-    pub(super) fn new(child: Child, socket: OwnedFd, group: Group, warnings: Vec<String>) -> Self {
-        Self { child, socket: Some(socket), console: None, group, warnings }
+    pub(super) fn new(
+        child: Child,
+        socket: OwnedFd,
+        group: Group,
+        hooks: Hooks,
+        warnings: Vec<String>,
+    ) -> Self {
+        Self { child, socket: Some(socket), console: None, group, hooks, warnings }
     }
 
     /// The pid of its first process, in the shim's pid namespace.
@@ -65,12 +73,14 @@ impl Container {
         &self.warnings
     }
 
-    /// Lets its first process execute the program.
+    /// Lets its first process execute the program, and runs the hooks of the
+    /// start.
     ///
     /// # Errors
     /// `ExecNotFound` and `ExecNotPermitted` when the program can't be
     /// executed: the process has ended then, and waits to be reaped.
-    /// `NotRunning` when it has been started before.
+    /// `NotRunning` when it has been started before. That of a hook: the
+    /// container has been killed then, and is still to be cleaned up.
     pub fn start(&mut self) -> Result<()> {
         let Some(socket) = self.socket.take() else {
             return Err(Error::new(Kind::NotRunning, "the container has been started already"));
@@ -78,11 +88,30 @@ impl Container {
         if channel::tell_init(&socket, ToInit::Start).is_err() {
             return Err(Error::new(Kind::NotRunning, "the container's first process has ended"));
         }
-        match channel::from_init(&socket, Instant::now() + EXECUTED_WITHIN)? {
-            ToShim::End => Ok(()),
+        let within = EXECUTED_WITHIN + self.hooks.time(Moment::StartContainer);
+        match channel::from_init(&socket, Instant::now() + within)? {
+            ToShim::End => self.poststart(),
             ToShim::Failed(e) => Err(e),
             other => Err(Error::new(Kind::Os, format!("init sent {other:?} after its start"))),
         }
+    }
+
+    fn poststart(&self) -> Result<()> {
+        self.hooks.run(Moment::Poststart, Some(self.pid())).map_err(|e| {
+            match self.kill(libc::SIGKILL, true) {
+                Err(second) if second.kind() != Kind::NotRunning => {
+                    Error::new(e.kind(), format!("{e} (and then: {second})"))
+                }
+                _ => e,
+            }
+        })
+    }
+
+    /// Runs the hooks of the end, once it is cleaned up. What failed is for
+    /// the log: the specification lets nothing depend on it.
+    #[must_use]
+    pub fn poststop(&self) -> Vec<String> {
+        self.hooks.run_poststop()
     }
 
     /// Sends `signal` to the first process, or to `all`.
@@ -164,6 +193,10 @@ impl Container {
             }
         }
         self.cleanup()
+    }
+
+    pub(super) fn hooks(&self) -> &Hooks {
+        &self.hooks
     }
 
     pub(super) fn group(&self) -> &Group {

@@ -19,6 +19,7 @@ use super::{
     container::Container,
     error::{During as _, Error, Kind, Result},
     group_name,
+    hooks::{Hooks, Moment},
     plan::{self, Namespaces, Plan},
 };
 use crate::{
@@ -39,15 +40,16 @@ const CREATED_WITHIN: Duration = Duration::from_secs(60);
 pub fn create(request: Create<'_>) -> Result<Container> {
     let plan = plan::plan(&request.spec, request.bundle, request.rootfs, request.user)?;
     check_stdio(&plan, &request.stdio)?;
+    let hooks = Hooks::of(&request.spec, request.id.as_str(), request.bundle)?;
     let mut warnings = Vec::new();
     let limits = Limits { resources: &plan.resources, devices: &plan.devices };
     let name = group_name(request.namespace, request.id);
     let placement = Placement::below(request.cgroup_parent, &name)?;
     let group = Group::make(&Layout::of_host()?, &placement, &limits, &mut warnings)
         .during(|| format!("make the cgroups of {}", request.id))?;
-    match clone_init(&plan, &group, request.stdio) {
+    match clone_init(&plan, &group, request.stdio, &hooks) {
         Ok((child, socket)) => {
-            let mut container = Container::new(child, socket, group, warnings);
+            let mut container = Container::new(child, socket, group, hooks, warnings);
             match follow(&mut container, &plan) {
                 Ok(()) => Ok(container),
                 Err(e) => Err(abandon(container, e)),
@@ -70,10 +72,10 @@ fn check_stdio(plan: &Plan, stdio: &Stdio) -> Result<()> {
 }
 
 /// Clones init into its namespaces and its v2 cgroup.
-fn clone_init(plan: &Plan, group: &Group, stdio: Stdio) -> Result<(Child, OwnedFd)> {
+fn clone_init(plan: &Plan, group: &Group, stdio: Stdio, hooks: &Hooks) -> Result<(Child, OwnedFd)> {
     let (ours, theirs) = socket::pair()?;
     let cgroup = group.open_unified()?;
-    let setup = Setup { plan, socket: theirs, stdio, cgroups: group.view() };
+    let setup = Setup { plan, socket: theirs, stdio, cgroups: group.view(), hooks };
     let flags = u64::from(plan.namespaces.new.bits().cast_unsigned());
     let _pid_namespace = JoinedPid::enter(&plan.namespaces)?;
     let child = process::clone3(flags, cgroup.as_ref().map(|fd| fd.as_fd()), || init::run(setup))?;
@@ -114,13 +116,22 @@ fn follow(container: &mut Container, plan: &Plan) -> Result<()> {
         set_oom_score(container, score)?;
     }
     container.group().attach(container.pid()).during(|| "enter the cgroups".to_owned())?;
-    let deadline = Instant::now() + CREATED_WITHIN;
+    let within = CREATED_WITHIN + container.hooks().time(Moment::CreateContainer);
+    let mut deadline = Instant::now() + within;
     // Init that has died already has left a message that says why.
     let _ = channel::tell_init(container.socket()?, ToInit::CgroupReady);
     loop {
         match channel::from_init(container.socket()?, deadline)? {
             ToShim::Warning(text) => container.warn(text),
             ToShim::Console(master) => container.set_console(master),
+            ToShim::HooksDue => {
+                container.hooks().run(Moment::Prestart, Some(container.pid()))?;
+                container.hooks().run(Moment::CreateRuntime, Some(container.pid()))?;
+                // What they have taken is not init's.
+                deadline = Instant::now() + within;
+                // As above.
+                let _ = channel::tell_init(container.socket()?, ToInit::HooksDone);
+            }
             ToShim::Created => return Ok(()),
             ToShim::Failed(e) => return Err(e),
             ToShim::End => return Err(died(container)),
@@ -151,10 +162,10 @@ fn died(container: &Container) -> Error {
     Error::new(Kind::Os, why)
 }
 
-/// Removes what has been made, and returns the first error.
+/// Removes what has been made, and returns the first error: the specification
+/// goes on with the hooks of the end (runtime.md, "Lifecycle", 12 and 13).
 fn abandon(mut container: Container, e: Error) -> Error {
-    match container.destroy() {
-        Ok(()) => e,
-        Err(second) => Error::new(e.kind(), format!("{e} (and then: {second})")),
-    }
+    let second = container.destroy().err().map(|e| e.to_string());
+    let rest = second.into_iter().chain(container.poststop());
+    rest.fold(e, |e, next| Error::new(e.kind(), format!("{e} (and then: {next})")))
 }

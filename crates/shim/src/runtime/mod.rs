@@ -11,6 +11,7 @@ mod channel;
 mod container;
 mod create;
 mod error;
+pub mod hooks;
 mod plan;
 
 use std::{os::fd::OwnedFd, path::Path};

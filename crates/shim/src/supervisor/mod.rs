@@ -246,6 +246,7 @@ impl Supervisor {
                 if let Err(e) = container.destroy() {
                     diag::warn(format_args!("undo the container: {e}"));
                 }
+                end_hooks(&container);
                 Err(internal("set up the container", &e))
             }
         }
@@ -429,7 +430,10 @@ impl Supervisor {
         if self.deletes.is_empty() {
             return;
         }
-        self.task = None;
+        let task = self.task.take();
+        if let Some(task) = task {
+            end_hooks(&task.container);
+        }
         self.happened(Event::Deleted);
         for delete in self.deletes.drain(..) {
             answer(delete, Ok(record.clone()));
@@ -462,6 +466,13 @@ impl Supervisor {
 
 /// The kernel's default for a terminal whose size nobody has set.
 const NO_SIZE: Size = Size { rows: 0, columns: 0 };
+
+/// Runs the hooks of the end.
+fn end_hooks(container: &Container) {
+    for failure in container.poststop() {
+        diag::warn(format_args!("{failure}"));
+    }
+}
 
 async fn exited(task: Option<&Task>) {
     match task {

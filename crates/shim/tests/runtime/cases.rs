@@ -524,7 +524,6 @@ fn what_is_unsupported_is_refused() {
     let cases = [
         ("/linux/namespaces/3", json!({"type": "user"})),
         ("/linux/namespaces/3", json!({"type": "time"})),
-        ("/hooks", json!({"poststop": [{"path": "/bin/true"}]})),
         ("/linux/intelRdt", json!({"closID": "x"})),
         ("/linux/resources/hugepageLimits", json!([{"pageSize": "2MB", "limit": 1}])),
     ];

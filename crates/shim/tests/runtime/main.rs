@@ -8,6 +8,7 @@
 
 mod cases;
 mod harness;
+mod hooks_cases;
 
 use std::{path::Path, process::ExitCode};
 
@@ -18,7 +19,7 @@ fn main() -> ExitCode {
         if arguments.iter().any(|a| a == "--ignored") {
             return ExitCode::SUCCESS;
         }
-        cases::ALL.iter().for_each(|(name, _)| println!("{name}: test"));
+        all().for_each(|(name, _)| println!("{name}: test"));
         return ExitCode::SUCCESS;
     }
     if let Some(reason) = missing() {
@@ -26,8 +27,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let filter = arguments.iter().find(|a| !a.starts_with('-'));
-    let chosen =
-        cases::ALL.iter().filter(|(name, _)| filter.is_none_or(|filter| name.contains(filter.as_str())));
+    let chosen = all().filter(|(name, _)| filter.is_none_or(|filter| name.contains(filter.as_str())));
     let (mut passed, mut failed) = (0, 0);
     for (name, case) in chosen {
         let before = harness::host_state();
@@ -38,6 +38,11 @@ fn main() -> ExitCode {
     harness::remove_parents();
     println!("\ntest result: {passed} passed; {failed} failed");
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// The cases of all files.
+fn all() -> impl Iterator<Item = &'static (&'static str, fn())> {
+    [cases::ALL, hooks_cases::ALL].into_iter().flatten()
 }
 
 fn missing() -> Option<&'static str> {

@@ -6,6 +6,7 @@
 //! names the field; nothing is left out silently.
 
 mod devices;
+mod hooks;
 mod mounts;
 mod namespaces;
 mod process;
@@ -17,6 +18,7 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Linux, Spec};
 
+pub use self::hooks::{Hook, Hooks, Moment, State};
 pub(crate) use self::{
     devices::Node,
     mounts::{Dev, Mount, Propagation, Source},
@@ -65,7 +67,7 @@ pub(crate) fn plan(
     user: &str,
 ) -> Result<Plan> {
     let Some(linux) = spec.linux() else { return Err(Error::invalid("linux is missing")) };
-    refuse_unsupported(spec, linux)?;
+    refuse_unsupported(linux)?;
     let namespaces = namespaces::plan(linux)?;
     let (dev, mounts) = mounts::plan(spec.mounts().as_deref().unwrap_or_default())?;
     let nodes = linux.devices().as_deref().unwrap_or_default();
@@ -99,7 +101,7 @@ fn seccomp_program(linux: &Linux) -> Result<Option<seccomp::Program>> {
 }
 
 /// What is asked for and comes with a later version.
-fn refuse_unsupported(spec: &Spec, linux: &Linux) -> Result<()> {
+fn refuse_unsupported(linux: &Linux) -> Result<()> {
     let unsupported = [
         ("linux.intelRdt", linux.intel_rdt().is_some()),
         ("linux.personality", linux.personality().is_some()),
@@ -113,19 +115,7 @@ fn refuse_unsupported(spec: &Spec, linux: &Linux) -> Result<()> {
     if let Some((field, _)) = unsupported.into_iter().find(|(_, asked)| *asked) {
         return Err(Error::unsupported(field));
     }
-    let Some(hooks) = spec.hooks() else { return Ok(()) };
-    let kinds = [
-        ("hooks.prestart", hooks.prestart()),
-        ("hooks.createRuntime", hooks.create_runtime()),
-        ("hooks.createContainer", hooks.create_container()),
-        ("hooks.startContainer", hooks.start_container()),
-        ("hooks.poststart", hooks.poststart()),
-        ("hooks.poststop", hooks.poststop()),
-    ];
-    match kinds.into_iter().find(|(_, hooks)| hooks.as_ref().is_some_and(|h| !h.is_empty())) {
-        Some((field, _)) => Err(Error::unsupported(field)),
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 /// The paths of a list, each absolute.
@@ -142,7 +132,7 @@ fn paths(list: Option<&[String]>, field: &str) -> Result<Vec<PathBuf>> {
 
 #[cfg(test)]
 mod tests {
-    use oci_spec::runtime::{HooksBuilder, LinuxSeccompAction, LinuxSeccompBuilder};
+    use oci_spec::runtime::{LinuxSeccompAction, LinuxSeccompBuilder};
 
     use super::*;
     use crate::runtime::error::Kind;
@@ -182,13 +172,6 @@ mod tests {
         linux.set_seccomp(Some(profile(LinuxSeccompAction::ScmpActNotify)));
         spec.set_linux(Some(linux));
         assert_eq!(plan_of(&spec).expect_err("notify").kind(), Kind::InvalidSpec);
-    }
-
-    #[test]
-    fn an_empty_hooks_object_asks_for_nothing() {
-        let mut spec = Spec::default();
-        spec.set_hooks(Some(HooksBuilder::default().build().expect("hooks")));
-        plan_of(&spec).expect("plan");
     }
 
     #[test]
