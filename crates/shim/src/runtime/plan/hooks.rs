@@ -182,7 +182,7 @@ fn hook(moment: Moment, index: usize, hook: &oci_spec::runtime::Hook) -> Result<
         },
     };
     let text = |text: &[u8], field: &str| {
-        CString::new(text).map_err(|_| wrong(&format!("{field}: {:?} contains NUL", text.escape_ascii())))
+        CString::new(text).map_err(|_| wrong(&format!("{field}: \"{}\" contains NUL", text.escape_ascii())))
     };
     let texts = |list: &Option<Vec<String>>, field| {
         list.iter().flatten().map(|entry| text(entry.as_bytes(), field)).collect::<Result<Vec<_>>>()
@@ -233,7 +233,7 @@ mod tests {
                 json!({"path": "/a", "timeout": -1}),
                 "hooks.createRuntime[0].timeout: -1 is not greater than zero",
             ),
-            (json!({"path": "/a", "env": ["a\0"]}), r#"hooks.createRuntime[0].env: a\x00 contains NUL"#),
+            (json!({"path": "/a", "env": ["a\0"]}), r#"hooks.createRuntime[0].env: "a\x00" contains NUL"#),
         ] {
             let e = of(json!({"createRuntime": [hook]})).expect_err(expected);
             assert_eq!(e.to_string(), expected);
