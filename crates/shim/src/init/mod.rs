@@ -136,7 +136,8 @@ fn follow(plan: &Plan, socket: &OwnedFd, terminal: Terminal, setup: &Setup<'_>) 
     // Taken while the host's files are all there is to see.
     let proc = paths::host_proc()?;
     let null = mask::host_null()?;
-    let root = rootfs::attach(plan).during(|| "mount the root file system".to_owned())?;
+    let root = rootfs::attach(plan, hooks.any_in_creation().then_some(&plan.root_path))
+        .during(|| "mount the root file system".to_owned())?;
     let dev = dev::mount(&root, &plan.dev).during(|| "make /dev".to_owned())?;
     for mount in &plan.mounts {
         mounts::mount(&root, mount, cgroups).during(|| format!("mount {}", mount.destination.display()))?;
@@ -155,6 +156,7 @@ fn follow(plan: &Plan, socket: &OwnedFd, terminal: Terminal, setup: &Setup<'_>) 
     rootfs::finish(&root, plan)?;
     let in_cgroups = run_hooks(hooks, socket, &root)?;
     rootfs::pivot(&root).during(|| "enter the root file system".to_owned())?;
+    rootfs::propagate(&root, plan.propagation)?;
     if !in_cgroups {
         // The shim has been attaching this process all the while.
         wait_for(socket, ToInit::CgroupReady)?;

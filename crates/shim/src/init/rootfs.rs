@@ -15,7 +15,7 @@ use nix::{
 
 use crate::{
     kernel::{
-        self, fd,
+        self, SysError, fd,
         mount::{self, Attributes, FileSystem, MAX_OPTION, Reach, attr},
         paths::{self, Root},
         sys,
@@ -23,11 +23,19 @@ use crate::{
     runtime::{Error, Plan, Propagation, Result, Rootfs},
 };
 
-/// Mounts the root file system on top of the host's root. Absolute paths
-/// still mean the host: this process's root is the mount below.
-pub(super) fn attach(plan: &Plan) -> Result<Root> {
+/// Mounts the root file system on top of the host's root, or on the directory
+/// `shown` where hooks look for it. Absolute paths still mean the host: this
+/// process's root is the mount below.
+pub(super) fn attach(plan: &Plan, shown: Option<&Path>) -> Result<Root> {
     let host = paths::open_host(Path::new("/"), OFlag::O_PATH | OFlag::O_DIRECTORY)?;
-    isolate(&host, plan.propagation)?;
+    let shown = shown.map(|path| paths::open_host(path, OFlag::O_PATH | OFlag::O_DIRECTORY));
+    let target = match shown {
+        // A bundle whose root is made of layers need not have the directory.
+        Some(Err(e)) if e.errno() != Errno::ENOENT => return Err(e.into()),
+        Some(Ok(directory)) => directory,
+        _ => host.try_clone().map_err(|e| SysError::from_io("dup(/)", &e))?,
+    };
+    isolate(&host, &target, plan.propagation)?;
     let tree = match &plan.rootfs {
         Rootfs::Overlay { lower, writable, options, .. } => {
             let directories = writable.as_ref().map(|w| (w.upper.as_path(), w.work.as_path()));
@@ -40,17 +48,19 @@ pub(super) fn attach(plan: &Plan) -> Result<Root> {
     if !paths::is_directory(&tree)? {
         return Err(Error::invalid("the root file system is no directory"));
     }
-    mount::attach(&tree, &host)?;
+    mount::attach(&tree, &target)?;
     Ok(Root::new(tree))
 }
 
 /// Keeps what is mounted here from the host: rslave by default. Where the
-/// specification wants shared mounts, the root alone is made private, so that
-/// the mount on top of it is not shared.
-fn isolate(host: &OwnedFd, propagation: Propagation) -> Result<()> {
+/// specification wants shared mounts, the mount of `target` alone is made
+/// private, so that the mount on top of it is not shared.
+fn isolate(host: &OwnedFd, target: &OwnedFd, propagation: Propagation) -> Result<()> {
     let reach = if propagation.recursive { Reach::Tree } else { Reach::Mount };
     if propagation.kind == MsFlags::MS_SHARED {
-        mount::set_attributes(host, Reach::Mount, Attributes::propagation(MsFlags::MS_PRIVATE.bits()))?;
+        let holds_target = mount::root_of(target)?;
+        let private = Attributes::propagation(MsFlags::MS_PRIVATE.bits());
+        mount::set_attributes(&holds_target, Reach::Mount, private)?;
         return Ok(());
     }
     if propagation.kind == MsFlags::MS_UNBINDABLE || !propagation.recursive {
@@ -113,16 +123,20 @@ fn name(path: &Path, open: &mut Vec<OwnedFd>) -> kernel::Result<PathBuf> {
     Ok(name.into())
 }
 
-/// Says of the new root what had to wait until all is in place.
+/// Makes the new root read-only, now that all is in place.
 pub(super) fn finish(root: &Root, plan: &Plan) -> Result<()> {
-    let kind = plan.propagation.kind;
-    if kind == MsFlags::MS_SHARED || kind == MsFlags::MS_UNBINDABLE {
-        let reach = if plan.propagation.recursive { Reach::Tree } else { Reach::Mount };
-        mount::set_attributes(root, reach, Attributes::propagation(plan.propagation.bits()))?;
-    }
     let read_only = plan.read_only_root || matches!(plan.rootfs, Rootfs::Overlay { read_only: true, .. });
     if read_only {
         mount::set_attributes(root, Reach::Mount, Attributes::set(attr::RDONLY))?;
+    }
+    Ok(())
+}
+
+/// Says of the entered root what pivot_root(2) refuses of one to enter.
+pub(super) fn propagate(root: &Root, propagation: Propagation) -> Result<()> {
+    if propagation.kind == MsFlags::MS_SHARED || propagation.kind == MsFlags::MS_UNBINDABLE {
+        let reach = if propagation.recursive { Reach::Tree } else { Reach::Mount };
+        mount::set_attributes(root, reach, Attributes::propagation(propagation.bits()))?;
     }
     Ok(())
 }

@@ -13,7 +13,7 @@ use std::{
     path::Path,
 };
 
-use nix::errno::Errno;
+use nix::{errno::Errno, fcntl::OFlag, sys::stat::Mode};
 
 use super::{Result, SysError, fd};
 
@@ -276,4 +276,29 @@ fn done(result: libc::c_long, call: impl FnOnce() -> String) -> Result<()> {
     }
     let errno = Errno::last();
     Err(SysError::new(call(), errno))
+}
+/// The root directory of the mount that `directory` is in.
+///
+/// # Errors
+/// Those of statx(2) and openat(2).
+pub fn root_of(directory: &OwnedFd) -> Result<OwnedFd> {
+    let mut here = directory.try_clone().map_err(|e| SysError::from_io("dup", &e))?;
+    while !is_mount_root(&here)? {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let up = nix::fcntl::openat(&here, "..", flags, Mode::empty());
+        here = super::sys(up, || format!("openat({}, \"..\")", fd(&here)))?;
+    }
+    Ok(here)
+}
+
+fn is_mount_root(directory: &OwnedFd) -> Result<bool> {
+    // SAFETY: all zeros is a valid `statx`: integers only.
+    let mut found: libc::statx = unsafe { std::mem::zeroed() };
+    // SAFETY: an empty path means the descriptor itself; `found` is alive.
+    let result =
+        unsafe { libc::statx(directory.as_raw_fd(), c"".as_ptr(), libc::AT_EMPTY_PATH, 0, &raw mut found) };
+    if result != 0 {
+        return Err(SysError::new(format!("statx({}, AT_EMPTY_PATH)", fd(directory)), Errno::last()));
+    }
+    Ok(found.stx_attributes & libc::STATX_ATTR_MOUNT_ROOT.cast_unsigned() as u64 != 0)
 }

@@ -15,6 +15,7 @@ pub(crate) const ALL: &[(&str, fn())] = &[
     ("hooks_are_told_the_state", hooks_are_told_the_state),
     ("hooks_run_where_they_belong", hooks_run_where_they_belong),
     ("a_runtime_hook_reaches_the_network", a_runtime_hook_reaches_the_network),
+    ("a_hook_mounts_for_the_container", a_hook_mounts_for_the_container),
     ("a_hook_has_nothing_but_what_it_was_given", a_hook_has_nothing_but_what_it_was_given),
     ("a_failing_hook_ends_the_creation", a_failing_hook_ends_the_creation),
     ("a_failing_hook_ends_the_start", a_failing_hook_ends_the_start),
@@ -140,8 +141,12 @@ fn hooks_run_where_they_belong() {
         assert_eq!(lines[4], if moment == "startContainer" { "container" } else { "host" }, "{moment}");
         assert_eq!(lines[5], if inside { "inside" } else { host_name.as_str() }, "{moment}");
         assert_eq!(lines[6], "0022", "{moment}");
-        let directory = if inside { "/" } else { bundle.dir.path().to_str().unwrap() };
-        assert_eq!(lines[7], directory, "{moment}");
+        let directory = match moment {
+            "createContainer" => bundle.rootfs(),
+            "startContainer" => "/".into(),
+            _ => bundle.dir.path().to_owned(),
+        };
+        assert_eq!(Path::new(lines[7]), directory, "{moment}");
     }
 }
 
@@ -158,6 +163,34 @@ fn a_runtime_hook_reaches_the_network() {
         }]}),
     );
     assert!(bundle.output().contains("hooked0"));
+}
+
+/// Hooks find the container's root where the bundle has it, with all that is
+/// mounted there, and what they mount is there for the container alone.
+fn a_hook_mounts_for_the_container() {
+    for propagation in ["rprivate", "rslave", "shared"] {
+        let bundle = Bundle::shell("cat /etc/hooked /etc/here /etc/entered");
+        let files = bundle.dir.path().join("files");
+        fs::create_dir(&files).unwrap();
+        for name in ["hooked", "here", "entered"] {
+            fs::write(files.join(name), format!("{name}\n")).unwrap();
+            fs::write(bundle.rootfs().join("etc").join(name), "").unwrap();
+        }
+        let (files, root) = (files.display().to_string(), bundle.rootfs().display().to_string());
+        let inside = format!(
+            "test -e {root}/proc/self && mount --bind {files}/hooked {root}/etc/hooked && \
+             mount --bind {files}/here etc/here"
+        );
+        let entering = format!(
+            "pid=$(sed 's/.*\"pid\":\\([0-9]*\\).*/\\1/'); \
+             nsenter -t $pid -m /bin/mount --bind {files}/entered {root}/etc/entered"
+        );
+        let bundle = bundle
+            .set("/linux/rootfsPropagation", json!(propagation))
+            .set("/hooks", json!({"createRuntime": [shell(&entering)], "createContainer": [shell(&inside)]}));
+        assert_eq!(bundle.output(), "hooked\nhere\nentered\n", "{propagation}");
+        assert_eq!(fs::read_to_string(bundle.rootfs().join("etc/hooked")).unwrap(), "", "{propagation}");
+    }
 }
 
 fn a_hook_has_nothing_but_what_it_was_given() {

@@ -145,6 +145,11 @@ impl Hooks {
         !self.at(Moment::Prestart).is_empty() || !self.at(Moment::CreateRuntime).is_empty()
     }
 
+    /// Whether hooks may look for the container's root.
+    pub(crate) fn any_in_creation(&self) -> bool {
+        self.any_before_the_root() || !self.at(Moment::CreateContainer).is_empty()
+    }
+
     /// How long the hooks of a moment may take.
     pub(crate) fn time(&self, moment: Moment) -> Duration {
         let times = self.at(moment).iter().map(|hook| hook.timeout.unwrap_or(UNBOUNDED));

@@ -37,6 +37,8 @@ use crate::{
 pub(crate) struct Plan {
     pub(crate) namespaces: Namespaces,
     pub(crate) rootfs: Rootfs,
+    /// Where hooks look for it: the directory that the specification names.
+    pub(crate) root_path: PathBuf,
     /// The root is made read-only when all is in place.
     pub(crate) read_only_root: bool,
     /// How mount events of the host reach the container's mounts.
@@ -78,6 +80,7 @@ pub(crate) fn plan(
     }
     Ok(Plan {
         rootfs: rootfs::plan(spec, bundle, rootfs)?,
+        root_path: rootfs::path(spec, bundle),
         read_only_root: spec.root().as_ref().and_then(|root| root.readonly()).unwrap_or(false),
         propagation: rootfs::propagation(linux)?,
         dev,

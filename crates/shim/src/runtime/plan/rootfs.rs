@@ -36,10 +36,7 @@ pub(crate) struct Writable {
 
 pub(super) fn plan(spec: &Spec, bundle: &Path, mounts: &[berth::api::types::Mount]) -> Result<Rootfs> {
     match mounts {
-        [] => {
-            let path = spec.root().as_ref().map_or(Path::new("rootfs"), |root| root.path());
-            Ok(Rootfs::Bind { source: bundle.join(path), recursive: true })
-        }
+        [] => Ok(Rootfs::Bind { source: path(spec, bundle), recursive: true }),
         [one] if one.target.is_empty() => match one.r#type.as_str() {
             "overlay" => overlay(&one.options),
             "bind" | "rbind" => Ok(Rootfs::Bind {
@@ -53,6 +50,11 @@ pub(super) fn plan(spec: &Spec, bundle: &Path, mounts: &[berth::api::types::Moun
         },
         _ => Err(Error::unsupported("a root file system of several mounts")),
     }
+}
+
+/// The directory that the specification calls the root.
+pub(super) fn path(spec: &Spec, bundle: &Path) -> PathBuf {
+    bundle.join(spec.root().as_ref().map_or(Path::new("rootfs"), |root| root.path()))
 }
 
 fn overlay(options: &[String]) -> Result<Rootfs> {
