@@ -155,7 +155,7 @@ fn follow(plan: &Plan, socket: &OwnedFd, terminal: Terminal, setup: &Setup<'_>) 
     let user = identity::resolve(&root, &plan.process.identity)?;
     rootfs::finish(&root, plan)?;
     let in_cgroups = run_hooks(hooks, socket, &root)?;
-    rootfs::pivot(&root).during(|| "enter the root file system".to_owned())?;
+    rootfs::pivot(&root, plan.propagation).during(|| "enter the root file system".to_owned())?;
     rootfs::propagate(&root, plan.propagation)?;
     if !in_cgroups {
         // The shim has been attaching this process all the while.

@@ -48,6 +48,11 @@ pub(super) fn attach(plan: &Plan, shown: Option<&Path>) -> Result<Root> {
     if !paths::is_directory(&tree)? {
         return Err(Error::invalid("the root file system is no directory"));
     }
+    if plan.propagation.kind == MsFlags::MS_SHARED {
+        // A copy of a shared mount is its peer: what is mounted in it below
+        // would be mounted on the host.
+        mount::set_attributes(&tree, Reach::Tree, Attributes::propagation(MsFlags::MS_PRIVATE.bits()))?;
+    }
     mount::attach(&tree, &target)?;
     Ok(Root::new(tree))
 }
@@ -142,10 +147,16 @@ pub(super) fn propagate(root: &Root, propagation: Propagation) -> Result<()> {
 }
 
 /// Makes `root` the root of this process, and lets go of the host's mounts.
-pub(super) fn pivot(root: &Root) -> Result<()> {
+pub(super) fn pivot(root: &Root, propagation: Propagation) -> Result<()> {
+    let old = paths::open_host(Path::new("/"), OFlag::O_PATH | OFlag::O_DIRECTORY)?;
     sys(nix::unistd::fchdir(root), || format!("fchdir({})", fd(root)))?;
     // The old root ends up on top of the new one, where "." still leads to it.
     sys(nix::unistd::pivot_root(".", "."), || "pivot_root(\".\", \".\")".to_owned())?;
+    if propagation.kind == MsFlags::MS_SHARED {
+        // Or the host's own mounts would go with them.
+        mount::set_attributes(&old, Reach::Tree, Attributes::propagation(MsFlags::MS_SLAVE.bits()))?;
+    }
+    drop(old);
     sys(nix::mount::umount2(".", MntFlags::MNT_DETACH), || "umount2(\".\", MNT_DETACH)".to_owned())?;
     Ok(sys(nix::unistd::chdir("/"), || "chdir(\"/\")".to_owned())?)
 }
