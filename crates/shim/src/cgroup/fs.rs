@@ -9,9 +9,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+};
 
-use crate::{kernel::SysError, runtime::Result};
+use crate::{
+    kernel::SysError,
+    runtime::{Error, Kind, Result},
+};
 
 /// rmdir answers EBUSY until the kernel has let go of the last process.
 const RETRY_EVERY: Duration = Duration::from_millis(1);
@@ -21,12 +27,59 @@ pub(super) fn write(dir: &Path, file: &str, value: &str) -> Result<()> {
     Ok(try_write(dir, file, value)?)
 }
 
+/// As [`write()`], for a value of the specification: an error names its field,
+/// and says whether the value, or the kernel, is to blame.
+pub(super) fn set(dir: &Path, file: &str, value: &str, field: &str) -> Result<()> {
+    try_write(dir, file, value).map_err(|e| refused(&e, field))
+}
+
+/// The error of a value that the kernel didn't take.
+pub(super) fn refused(e: &SysError, field: &str) -> Error {
+    match e.errno() {
+        Errno::ENOENT => {
+            Error::new(Kind::Unsupported, format!("{field}: the host's kernel can't do it: {e}"))
+        }
+        Errno::EINVAL | Errno::ERANGE | Errno::ENODEV | Errno::EBUSY => {
+            Error::invalid(format!("{field}: {e}"))
+        }
+        _ => Error::new(Kind::Os, format!("{field}: {e}")),
+    }
+}
+
 /// As [`write()`], for a caller that knows what to do about an errno.
 pub(super) fn try_write(dir: &Path, file: &str, value: &str) -> crate::kernel::Result<()> {
+    try_write_each(dir, file, [value])
+}
+
+/// Writes each value in a call of its own: the kernel takes one rule a write.
+pub(super) fn try_write_each<S: AsRef<str>>(
+    dir: &Path,
+    file: &str,
+    values: impl IntoIterator<Item = S>,
+) -> crate::kernel::Result<()> {
     let path = dir.join(file);
     let open = OpenOptions::new().write(true).truncate(true).custom_flags(libc::O_NOFOLLOW).open(&path);
-    let result = open.and_then(|mut file| file.write_all(value.as_bytes()));
-    result.map_err(|e| SysError::from_io(format!("write({path:?}, {value:?})"), &e))
+    let mut file = open.map_err(|e| SysError::from_io(format!("open({path:?}, O_WRONLY)"), &e))?;
+    for value in values {
+        let value = value.as_ref();
+        file.write_all(value.as_bytes())
+            .map_err(|e| SysError::from_io(format!("write({path:?}, {value:?})"), &e))?;
+    }
+    Ok(())
+}
+
+/// Whether `dir` has `file`.
+pub(super) fn has(dir: &Path, file: &str) -> bool {
+    dir.join(file).exists()
+}
+
+/// A file that holds one number, or `max`.
+pub(super) fn number(dir: &Path, file: &str) -> Option<u64> {
+    let text = fs::read_to_string(dir.join(file)).ok()?;
+    match text.trim() {
+        "max" => Some(u64::MAX),
+        number => number.parse().ok(),
+    }
 }
 
 /// The content of `dir/file`.

@@ -37,8 +37,10 @@ pub struct Limits<'a> {
 pub struct Group {
     /// The v2 directory.
     unified: Option<PathBuf>,
-    /// The v1 directories by name of their hierarchy.
-    v1: Vec<(v1::Controller, PathBuf)>,
+    /// What it has of the v1 hierarchies.
+    v1: Vec<v1::Member>,
+    layout: Layout,
+    placement: Placement,
 }
 
 impl Group {
@@ -55,48 +57,59 @@ impl Group {
     ) -> Result<Self> {
         let all = Self::find(layout, placement);
         if all.all().any(Path::exists) {
-            // Left by a container of the same name whose shim was killed.
-            all.remove()?;
+            all.vacate()?;
         }
-        let result = Self::make_at(layout, placement.path(), limits, warnings);
-        if result.is_err() {
-            // The first error is the one to report.
-            let _ = all.remove();
-        }
-        result
-    }
-
-    fn make_at(
-        layout: &Layout,
-        path: &Path,
-        limits: &Limits<'_>,
-        warnings: &mut Vec<String>,
-    ) -> Result<Self> {
-        match layout {
-            Layout::V2(root) => {
-                v2::make(root, path, limits.resources, limits.devices, warnings)?;
-                Ok(Self { unified: Some(root.join(path)), v1: Vec::new() })
-            }
-            Layout::V1 { root, unified } => {
-                let unified = unified.as_ref().map(|root| root.join(path));
-                unified.as_deref().map(fs::make).transpose()?;
-                let v1 = v1::make(root, path, limits.resources, limits.devices, warnings)?;
-                Ok(Self { unified, v1 })
+        let mut group = Self { v1: Vec::new(), ..all };
+        match group.fill(limits, warnings) {
+            Ok(()) => Ok(group),
+            Err(e) => {
+                // The first error is the one to report.
+                let _ = Self::find(layout, placement).remove();
+                Err(e)
             }
         }
     }
 
-    /// Those that a container placed there may have, whoever made them.
+    /// Makes a place free that is taken. Only a container of the same name,
+    /// whose shim was killed, can have left what is in ours; in a place that
+    /// the specification names, others' processes are none of our business.
+    fn vacate(&self) -> Result<()> {
+        if self.placement.is_exclusive() {
+            return self.remove();
+        }
+        match self.pids()?.len() {
+            0 => Ok(()),
+            n => Err(Error::invalid(format!(
+                "linux.cgroupsPath: the cgroup {} is not empty: {n} process(es) found",
+                self.placement.path().display()
+            ))),
+        }
+    }
+
+    fn fill(&mut self, limits: &Limits<'_>, warnings: &mut Vec<String>) -> Result<()> {
+        let path = self.placement.path();
+        match &self.layout {
+            Layout::V2(root) => v2::make(root, path, limits, warnings),
+            Layout::V1 { root, .. } => {
+                self.unified.as_deref().map(fs::make).transpose()?;
+                let wanted = v1::Wanted { limits, unified: self.unified.as_deref(), by_systemd: false };
+                self.v1 = v1::make(root, path, &wanted, warnings)?;
+                Ok(())
+            }
+        }
+    }
+
+    /// Those that a container placed there has, whoever made them.
     #[must_use]
     pub fn find(layout: &Layout, placement: &Placement) -> Self {
         let path = placement.path();
-        match layout {
-            Layout::V2(root) => Self { unified: Some(root.join(path)), v1: Vec::new() },
-            Layout::V1 { root, unified } => Self {
-                unified: unified.as_ref().map(|root| root.join(path)),
-                v1: v1::Controller::ALL.map(|c| (c, root.join(c.name()).join(path))).into(),
-            },
-        }
+        let (unified, v1) = match layout {
+            Layout::V2(root) => (Some(root.join(path)), Vec::new()),
+            Layout::V1 { root, unified } => {
+                (unified.as_ref().map(|root| root.join(path)), v1::find(root, path))
+            }
+        };
+        Self { unified, v1, layout: layout.clone(), placement: placement.clone() }
     }
 
     /// The v2 directory, to clone a process into.
@@ -119,7 +132,9 @@ impl Group {
     /// # Errors
     /// Those of the write.
     pub fn attach(&self, pid: u32) -> Result<()> {
-        self.v1.iter().try_for_each(|(_, dir)| fs::write(dir, "cgroup.procs", &pid.to_string()))
+        let pid = pid.to_string();
+        let entered = |member: &&v1::Member| !member.entered;
+        self.v1.iter().filter(entered).try_for_each(|member| fs::write(&member.dir, "cgroup.procs", &pid))
     }
 
     /// What a container sees below its /sys/fs/cgroup: a name, empty for v2
@@ -129,7 +144,7 @@ impl Group {
         if self.v1.is_empty() {
             return self.unified.iter().map(|dir| (String::new(), dir.clone())).collect();
         }
-        let v1 = self.v1.iter().map(|(controller, dir)| (controller.name().to_owned(), dir.clone()));
+        let v1 = self.v1.iter().map(|member| (member.controller.name().to_owned(), member.dir.clone()));
         v1.chain(self.unified.iter().map(|dir| ("unified".to_owned(), dir.clone()))).collect()
     }
 
@@ -147,9 +162,8 @@ impl Group {
     /// Whether the kernel has killed one of them for want of memory.
     #[must_use]
     pub fn oom_killed(&self) -> bool {
-        let v1 = self.v1.iter().find(|(controller, _)| *controller == v1::Controller::Memory);
-        match v1 {
-            Some((_, dir)) => v1::oom_kills(dir) > 0,
+        match self.v1_dir(v1::Controller::Memory) {
+            Some(dir) => v1::oom_kills(dir) > 0,
             None => self.unified.as_deref().is_some_and(|dir| v2::oom_kills(dir) > 0),
         }
     }
@@ -186,26 +200,85 @@ impl Group {
                 result => return Ok(result?),
             }
         }
-        self.pids()?.into_iter().try_for_each(|pid| self.signal_one(pid, libc::SIGKILL))
+        self.pids()?.into_iter().try_for_each(|pid| self.signal_one(pid, libc::SIGKILL))?;
+        // v1's freezer holds even those that have been killed.
+        match self.v1_dir(v1::Controller::Freezer) {
+            Some(dir) if self.is_frozen() => v1::thaw(dir),
+            _ => Ok(()),
+        }
     }
 
-    /// Stops all processes, or lets them go on, by `cgroup.freeze`, which v1
-    /// lacks: its own freezer can't be killed out of.
+    /// Stops all processes, or lets them go on: by `cgroup.freeze` where there
+    /// is a v2 tree, else by v1's freezer.
     ///
     /// # Errors
-    /// `Unsupported` without a v2 tree; when they don't stop in time.
+    /// `Unsupported` on a host that has neither; when they don't stop in time.
     pub fn freeze(&self, frozen: bool) -> Result<()> {
+        let deadline = Instant::now() + FROZEN_WITHIN;
         let Some(dir) = &self.unified else {
-            return Err(Error::unsupported("pausing a container without cgroup v2"));
+            let freezer = self.v1_dir(v1::Controller::Freezer);
+            let freezer = freezer.ok_or_else(|| {
+                Error::new(Kind::Unsupported, "pausing needs cgroup v2 or v1's freezer: the host has neither")
+            })?;
+            return if frozen { v1::freeze(freezer, deadline) } else { v1::thaw(freezer) };
         };
         let digit = if frozen { "1" } else { "0" };
         fs::write(dir, "cgroup.freeze", digit)?;
-        if fs::wait_for_event(dir, &format!("frozen {digit}"), Instant::now() + FROZEN_WITHIN)? {
+        if fs::wait_for_event(dir, &format!("frozen {digit}"), deadline)? {
             return Ok(());
         }
         // One sleeps where nothing can stop it; the others shan't wait for it.
         fs::write(dir, "cgroup.freeze", "0")?;
         Err(Error::new(Kind::Os, format!("processes in {} do not stop", dir.display())))
+    }
+
+    /// Whether it is stopped, or being stopped.
+    #[must_use]
+    pub fn is_frozen(&self) -> bool {
+        let has = |dir: &Path, file, text: &str| fs::read(dir, file).is_ok_and(|t| t.trim() == text);
+        match (&self.unified, self.v1_dir(v1::Controller::Freezer)) {
+            (Some(dir), _) => has(dir, "cgroup.freeze", "1"),
+            (None, Some(dir)) => has(dir, "freezer.self_freezing", "1"),
+            (None, None) => false,
+        }
+    }
+
+    /// Changes the limits of a container that runs; what isn't set stays. A
+    /// hierarchy that it wasn't in so far is entered by all its processes.
+    ///
+    /// # Errors
+    /// When the kernel refuses one of them: those before it are in force.
+    pub fn update(
+        &mut self,
+        resources: &Resources,
+        devices: Option<&Policy>,
+        warnings: &mut Vec<String>,
+    ) -> Result<()> {
+        let path = self.placement.path();
+        match &self.layout {
+            Layout::V2(root) => v2::update(root, path, resources, devices, warnings),
+            Layout::V1 { root, .. } => {
+                let joined = v1::update(root, path, &mut self.v1, resources, devices, warnings)?;
+                joined.iter().try_for_each(|dir| self.enter(dir))
+            }
+        }
+    }
+
+    /// Moves all processes into one more hierarchy, until none is new.
+    fn enter(&self, dir: &Path) -> Result<()> {
+        loop {
+            let inside = fs::processes(dir)?;
+            let outside: Vec<_> = self.pids()?.into_iter().filter(|pid| !inside.contains(pid)).collect();
+            if outside.is_empty() {
+                return Ok(());
+            }
+            for pid in outside {
+                match fs::try_write(dir, "cgroup.procs", &pid.to_string()) {
+                    Err(e) if e.errno() == Errno::ESRCH => {}
+                    result => result?,
+                }
+            }
+        }
     }
 
     /// Kills what is left in them, and removes them. `Ok` when there are none.
@@ -259,8 +332,12 @@ impl Group {
         let _ = poll(&mut [PollFd::new(events.as_fd(), PollFlags::POLLPRI)], timeout);
     }
 
+    fn v1_dir(&self, controller: v1::Controller) -> Option<&Path> {
+        self.v1.iter().find(|member| member.controller == controller).map(|member| member.dir.as_path())
+    }
+
     fn all(&self) -> impl Iterator<Item = &Path> {
-        self.unified.iter().map(PathBuf::as_path).chain(self.v1.iter().map(|(_, dir)| dir.as_path()))
+        self.unified.iter().map(PathBuf::as_path).chain(self.v1.iter().map(|member| member.dir.as_path()))
     }
 }
 

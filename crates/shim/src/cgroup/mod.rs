@@ -12,8 +12,11 @@
 pub mod devices;
 mod fs;
 mod group;
+mod hugetlb;
 mod layout;
 mod placement;
+mod rdma;
+mod resources;
 mod systemd;
 mod v1;
 mod v2;
@@ -21,86 +24,7 @@ mod v2;
 pub use group::{Group, Limits};
 pub use layout::Layout;
 pub use placement::{Driver, Placement};
-
-/// A limit, or none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Limit {
-    /// At most so much.
-    At(u64),
-    /// As much as there is.
-    Unlimited,
-}
-
-/// The limits of a container; what is `None` stays as the kernel has it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Resources {
-    /// Memory.
-    pub memory: Memory,
-    /// Processor time.
-    pub cpu: Cpu,
-    /// Processors and memory nodes.
-    pub cpuset: CpuSet,
-    /// Number of processes and threads.
-    pub pids: Option<Limit>,
-}
-
-/// Limits of memory in bytes.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Memory {
-    /// Hard limit.
-    pub limit: Option<Limit>,
-    /// What is left to the container under pressure.
-    pub reservation: Option<Limit>,
-    /// Memory and swap together.
-    pub swap: Option<Limit>,
-}
-
-/// Shares and limits of processor time.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Cpu {
-    /// Weight among siblings: 2 to 262144, 1024 is normal.
-    pub shares: Option<u64>,
-    /// Microseconds of time in each period.
-    pub quota: Option<Limit>,
-    /// Length of a period in microseconds.
-    pub period: Option<u64>,
-}
-
-/// Processors and memory nodes that may be used, as lists like `0-3,7`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct CpuSet {
-    /// Processors.
-    pub cpus: Option<String>,
-    /// Memory nodes.
-    pub mems: Option<String>,
-}
-
-impl Cpu {
-    fn is_set(&self) -> bool {
-        *self != Self::default()
-    }
-}
-
-impl CpuSet {
-    fn is_set(&self) -> bool {
-        *self != Self::default()
-    }
-}
-
-impl Limit {
-    /// As v1 writes it.
-    fn or_minus_one(self) -> String {
-        match self {
-            Self::At(n) => n.to_string(),
-            Self::Unlimited => "-1".to_owned(),
-        }
-    }
-
-    /// As v2 writes it.
-    fn or_max(self) -> String {
-        match self {
-            Self::At(n) => n.to_string(),
-            Self::Unlimited => "max".to_owned(),
-        }
-    }
-}
+pub use resources::{
+    BlockIo, Cpu, CpuSet, Device, DeviceWeight, HugePages, Limit, Memory, Network, OutOfMemory, Rdma,
+    Resources, Throttle, Traffic,
+};

@@ -27,6 +27,9 @@ pub enum Driver {
 pub struct Placement {
     /// Below the root of every hierarchy; relative, and only names.
     path: PathBuf,
+    /// Nobody else uses this path: what is there was left by a container.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    exclusive: bool,
     /// The unit, when systemd makes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     scope: Option<systemd::Scope>,
@@ -40,7 +43,7 @@ impl Placement {
     pub fn below(parent: &str, name: &str) -> Result<Self> {
         let path = names(&Path::new(parent).join(name))
             .ok_or_else(|| Error::invalid(format!("cgroup parent {parent:?} is no plain path")))?;
-        Ok(Self { path, scope: None })
+        Ok(Self { path, exclusive: true, scope: None })
     }
 
     /// Where `linux.cgroupsPath` wants them; `name` is used where it says
@@ -57,7 +60,7 @@ impl Placement {
     pub fn of_spec(layout: &Layout, driver: Driver, cgroups_path: &str, name: &str) -> Result<Self> {
         if driver == Driver::Systemd {
             let scope = systemd::Scope::parse(cgroups_path, name, !nix::unistd::geteuid().is_root())?;
-            return Ok(Self { path: scope.path()?, scope: Some(scope) });
+            return Ok(Self { path: scope.path()?, exclusive: false, scope: Some(scope) });
         }
         let wanted = Path::new(if cgroups_path.is_empty() { name } else { cgroups_path });
         let base = match layout {
@@ -67,7 +70,11 @@ impl Placement {
         let path = names(wanted).filter(|path| !path.as_os_str().is_empty()).ok_or_else(|| {
             Error::invalid(format!("linux.cgroupsPath: {cgroups_path:?} is no plain path below the root"))
         })?;
-        Ok(Self { path: base.join(path), scope: None })
+        Ok(Self { path: base.join(path), exclusive: false, scope: None })
+    }
+
+    pub(super) fn is_exclusive(&self) -> bool {
+        self.exclusive
     }
 
     /// Below the root of every hierarchy; relative.

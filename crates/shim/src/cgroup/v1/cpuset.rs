@@ -9,7 +9,8 @@ use crate::runtime::Result;
 
 const FILES: [&str; 2] = ["cpuset.cpus", "cpuset.mems"];
 
-pub(super) fn apply(hierarchy: &Path, path: &Path, cpuset: &CpuSet) -> Result<()> {
+/// Gives each directory on the way what the one above it has.
+pub(super) fn inherit(hierarchy: &Path, path: &Path) -> Result<()> {
     let mut dir = hierarchy.to_owned();
     for name in path {
         let parent = dir.clone();
@@ -20,9 +21,13 @@ pub(super) fn apply(hierarchy: &Path, path: &Path, cpuset: &CpuSet) -> Result<()
             }
         }
     }
+    Ok(())
+}
+
+pub(super) fn apply(dir: &Path, cpuset: &CpuSet) -> Result<()> {
     for (file, value) in FILES.iter().zip([&cpuset.cpus, &cpuset.mems]) {
         if let Some(value) = value {
-            fs::write(&dir, file, value)?;
+            fs::set(dir, file, value, &file.replace("cpuset.", "linux.resources.cpu."))?;
         }
     }
     Ok(())
@@ -42,7 +47,8 @@ mod tests {
                 .expect("write");
         }
         let cpuset = CpuSet { cpus: Some("1".to_owned()), mems: None };
-        apply(dir.path(), Path::new("berth/x"), &cpuset).expect("apply");
+        inherit(dir.path(), Path::new("berth/x")).expect("inherit");
+        apply(&dir.path().join("berth/x"), &cpuset).expect("apply");
         assert_eq!(fs::read(&dir.path().join("berth"), "cpuset.cpus").expect("read"), "0-3");
         assert_eq!(fs::read(&dir.path().join("berth/x"), "cpuset.cpus").expect("read"), "1");
         assert_eq!(fs::read(&dir.path().join("berth/x"), "cpuset.mems").expect("read"), "0");

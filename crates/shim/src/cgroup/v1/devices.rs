@@ -9,12 +9,40 @@ use super::super::{
 };
 use crate::runtime::Result;
 
+const FIELD: &str = "linux.resources.devices";
+
+/// Denies all, or allows all, and then makes the exceptions.
 pub(super) fn apply(dir: &Path, policy: &Policy) -> Result<()> {
     // "a" forgets all exceptions, and sets the default.
     let (default, exceptions) =
         if policy.allow { ("devices.allow", "devices.deny") } else { ("devices.deny", "devices.allow") };
-    fs::write(dir, default, "a")?;
-    policy.exceptions.iter().try_for_each(|exception| fs::write(dir, exceptions, &line(exception)))
+    write(dir, default, ["a".to_owned()])?;
+    write(dir, exceptions, policy.exceptions.iter().map(line))
+}
+
+/// Changes the list of a container that runs: what stays allowed is allowed
+/// all the while.
+pub(super) fn update(dir: &Path, policy: &Policy) -> Result<()> {
+    let now = fs::read(dir, "devices.list")?;
+    if policy.allow || now.starts_with('a') {
+        return apply(dir, policy);
+    }
+    let wanted: Vec<_> = policy.exceptions.iter().map(line).collect();
+    let now: Vec<_> = now.lines().map(str::to_owned).collect();
+    let without = |all: &[String], known: &[String]| -> Vec<String> {
+        all.iter().filter(|line| !known.contains(line)).cloned().collect()
+    };
+    write(dir, "devices.deny", without(&now, &wanted))?;
+    // Allowed again, in case a wider rule has just been taken away.
+    write(dir, "devices.allow", wanted)
+}
+
+fn write(dir: &Path, file: &str, lines: impl IntoIterator<Item = String>) -> Result<()> {
+    let mut lines = lines.into_iter().peekable();
+    if lines.peek().is_none() {
+        return Ok(());
+    }
+    fs::try_write_each(dir, file, lines).map_err(|e| fs::refused(&e, FIELD))
 }
 
 /// As the kernel takes it: `c 136:* rwm`.
@@ -34,15 +62,35 @@ fn line(exception: &Exception) -> String {
 mod tests {
     use super::*;
 
+    fn fake(list: &str) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().expect("tempdir");
+        for (file, text) in [("devices.allow", ""), ("devices.deny", ""), ("devices.list", list)] {
+            std::fs::write(dir.path().join(file), text).expect("write");
+        }
+        dir
+    }
+
     #[test]
     fn all_is_denied_before_anything_is_allowed() {
-        let dir = tempfile::tempdir().expect("tempdir");
-        for file in ["devices.allow", "devices.deny"] {
-            std::fs::write(dir.path().join(file), "").expect("write");
-        }
+        let dir = fake("");
         apply(dir.path(), &Policy::container()).expect("apply");
         assert_eq!(fs::read(dir.path(), "devices.deny").expect("read"), "a");
-        assert_eq!(fs::read(dir.path(), "devices.allow").expect("read"), "c 5:2 rwm");
+        let allowed = fs::read(dir.path(), "devices.allow").expect("read");
+        assert!(allowed.starts_with("c *:* m") && allowed.ends_with("c 5:2 rwm"), "{allowed}");
+    }
+
+    #[test]
+    fn an_update_denies_only_what_is_no_more_allowed() {
+        let dir = fake("c 1:3 rwm\nc 10:229 rwm\n");
+        let null = Exception {
+            kind: DeviceKind::Character,
+            major: Some(1),
+            minor: Some(3),
+            access: MKNOD | READ | WRITE,
+        };
+        update(dir.path(), &Policy { allow: false, exceptions: vec![null] }).expect("update");
+        assert_eq!(fs::read(dir.path(), "devices.deny").expect("read"), "c 10:229 rwm");
+        assert_eq!(fs::read(dir.path(), "devices.allow").expect("read"), "c 1:3 rwm");
     }
 
     #[test]

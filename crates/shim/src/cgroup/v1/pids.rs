@@ -7,7 +7,8 @@ use super::super::{Limit, fs};
 use crate::runtime::Result;
 
 pub(super) fn apply(dir: &Path, limit: Option<Limit>) -> Result<()> {
-    limit.map_or(Ok(()), |limit| fs::write(dir, "pids.max", &limit.or_max()))
+    let Some(limit) = limit else { return Ok(()) };
+    fs::set(dir, "pids.max", &limit.of_processes().or_max(), "linux.resources.pids.limit")
 }
 
 #[cfg(test)]
@@ -18,8 +19,12 @@ mod tests {
     fn no_limit_is_max() {
         let dir = tempfile::tempdir().expect("tempdir");
         std::fs::write(dir.path().join("pids.max"), "as it was").expect("write");
-        for (limit, text) in [(None, "as it was"), (Some(Limit::Unlimited), "max"), (Some(Limit::At(9)), "9")]
-        {
+        for (limit, text) in [
+            (None, "as it was"),
+            (Some(Limit::Unlimited), "max"),
+            (Some(Limit::At(0)), "1"),
+            (Some(Limit::At(9)), "9"),
+        ] {
             apply(dir.path(), limit).expect("apply");
             assert_eq!(fs::read(dir.path(), "pids.max").expect("read"), text);
         }

@@ -9,7 +9,7 @@ use crate::runtime::Result;
 pub(super) fn apply(dir: &Path, cpuset: &CpuSet) -> Result<()> {
     for (file, value) in [("cpuset.cpus", &cpuset.cpus), ("cpuset.mems", &cpuset.mems)] {
         if let Some(value) = value {
-            fs::write(dir, file, value)?;
+            fs::set(dir, file, value, &file.replace("cpuset.", "linux.resources.cpu."))?;
         }
     }
     Ok(())

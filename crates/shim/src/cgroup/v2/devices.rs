@@ -2,9 +2,14 @@
 //! Devices: v2 has no controller for them. A program, assembled here, decides
 //! about each access.
 
-use std::{fs::File, path::Path};
+use std::{fs::File, os::fd::OwnedFd, path::Path};
 
-use super::super::devices::{DeviceKind, Exception, Policy};
+use nix::errno::Errno;
+
+use super::super::{
+    devices::{DeviceKind, Exception, Policy},
+    fs,
+};
 use crate::{
     kernel::{SysError, bpf, bpf::Instruction},
     runtime::Result,
@@ -29,13 +34,44 @@ const MAJOR: u8 = 4;
 const MINOR: u8 = 5;
 const SCRATCH: u8 = 6;
 
-pub(super) fn apply(dir: &Path, policy: &Policy) -> Result<()> {
+/// Attaches the program for `policy` to a new cgroup.
+pub(super) fn apply(dir: &Path, policy: &Policy, warnings: &mut Vec<String>) -> Result<()> {
     if policy.allow && policy.exceptions.is_empty() {
         return Ok(());
     }
-    let group = File::open(dir).map_err(|e| SysError::from_io(format!("open({dir:?})"), &e))?;
+    forgive(attach(dir, policy, None), warnings)
+}
+
+/// Puts the program for `policy` in the place of the one before, so that at no
+/// moment there is none, or both.
+pub(super) fn update(dir: &Path, policy: &Policy, warnings: &mut Vec<String>) -> Result<()> {
+    let known = open(dir).and_then(bpf::attached_device_program);
+    match known {
+        Ok(None) => apply(dir, policy, warnings),
+        Ok(Some(known)) => forgive(attach(dir, policy, Some(&known)), warnings),
+        Err(e) => forgive(Err(e), warnings),
+    }
+}
+
+fn open(dir: &Path) -> crate::kernel::Result<File> {
+    File::open(dir).map_err(|e| SysError::from_io(format!("open({dir:?})"), &e))
+}
+
+fn attach(dir: &Path, policy: &Policy, instead_of: Option<&OwnedFd>) -> crate::kernel::Result<()> {
     let program = bpf::load_device_program(&assemble(policy))?;
-    Ok(bpf::attach_device_program(&group, &program)?)
+    bpf::attach_device_program(open(dir)?, &program, instead_of)
+}
+
+/// An unprivileged user may not load programs, and makes no device files: the
+/// ones that a container of his has are the host's, with the host's rights.
+fn forgive(result: crate::kernel::Result<()>, warnings: &mut Vec<String>) -> Result<()> {
+    match result {
+        Err(e) if e.errno() == Errno::EPERM && !nix::unistd::geteuid().is_root() => {
+            warnings.push(format!("linux.resources.devices is discarded: {e}"));
+            Ok(())
+        }
+        result => result.map_err(|e| fs::refused(&e, "linux.resources.devices")),
+    }
 }
 
 /// The program: `struct bpf_cgroup_dev_ctx { u32 access_type, major, minor }`,
@@ -171,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn the_kernel_keeps_to_the_program() {
+    fn the_kernel_keeps_to_the_program_and_to_the_one_in_its_place() {
         let Some(tree) = tree() else { return };
         let files = tempfile::tempdir().expect("tempdir");
         let node = files.path().join("kmsg");
@@ -180,21 +216,30 @@ mod tests {
         nix::sys::stat::mknod(&node, nix::sys::stat::SFlag::S_IFCHR, mode, device).expect("mknod");
         let group = tree.join(files.path().file_name().expect("name"));
         std::fs::create_dir(&group).expect("mkdir");
-        let applied = apply(&group, &Policy::container());
         // Each line is one open of the child, which enters the cgroup first.
         let script = "echo $$ > $1/cgroup.procs; for f in $2 /dev/null; do (: < $f) 2>/dev/null && echo may || echo may not; done";
-        let output = std::process::Command::new("sh")
-            .args(["-c", script, "sh"])
-            .args([&group, &node])
-            .output()
-            .expect("sh");
-        super::super::super::fs::remove(
-            &group,
-            std::time::Instant::now() + std::time::Duration::from_secs(5),
-        )
-        .expect("rmdir");
-        applied.expect("apply");
-        assert_eq!(String::from_utf8_lossy(&output.stdout), "may not\nmay\n");
+        let ask = || {
+            let output = std::process::Command::new("sh")
+                .args(["-c", script, "sh"])
+                .args([&group, &node])
+                .output()
+                .expect("sh");
+            String::from_utf8(output.stdout).expect("text")
+        };
+        let mut warnings = Vec::new();
+        let kmsg = Exception { kind: DeviceKind::Character, major: Some(1), minor: Some(11), access: READ };
+        let applied = apply(&group, &Policy::container(), &mut warnings).map(|()| ask());
+        // The script writes to /dev/null, and tries to read from it.
+        let null = Exception { minor: Some(3), access: WRITE, ..kmsg };
+        let only = Policy { allow: false, exceptions: vec![kmsg, null] };
+        let updated = update(&group, &only, &mut warnings).map(|()| ask());
+        let all = Policy { allow: true, exceptions: Vec::new() };
+        let opened = update(&group, &all, &mut warnings).map(|()| ask());
+        fs::remove(&group, std::time::Instant::now() + std::time::Duration::from_secs(5)).expect("rmdir");
+        assert_eq!(applied.expect("apply"), "may not\nmay\n");
+        assert_eq!(updated.expect("update"), "may\nmay not\n");
+        assert_eq!(opened.expect("update"), "may\nmay\n");
+        assert!(warnings.is_empty(), "{warnings:?}");
     }
 
     fn exceptions() -> impl Strategy<Value = Vec<Exception>> {

@@ -6,17 +6,55 @@ use std::path::Path;
 
 use nix::errno::Errno;
 
-use super::super::{Limit, Memory, fs};
-use crate::runtime::Result;
+use super::super::{Limit, Memory, OutOfMemory, fs};
+use crate::runtime::{Error, Result};
 
 pub(super) fn apply(dir: &Path, memory: &Memory, warnings: &mut Vec<String>) -> Result<()> {
+    warn(memory, warnings);
+    check_usage(dir, memory)?;
+    // Swap first: a lower limit of memory pushes pages into it.
+    if let Some(swap) = swap(memory) {
+        set_swap(dir, swap, warnings)?;
+    }
     if let Some(limit) = memory.limit {
-        fs::write(dir, "memory.max", &limit.or_max())?;
+        fs::set(dir, "memory.max", &limit.or_max(), "linux.resources.memory.limit")?;
     }
     if let Some(reservation) = memory.reservation {
-        fs::write(dir, "memory.low", &reservation.or_max())?;
+        fs::set(dir, "memory.low", &reservation.or_max(), "linux.resources.memory.reservation")?;
     }
-    let Some(swap) = swap(memory) else { return Ok(()) };
+    Ok(())
+}
+
+fn warn(memory: &Memory, warnings: &mut Vec<String>) {
+    let only_v1 = [
+        ("linux.resources.memory.swappiness", memory.swappiness.is_some()),
+        ("linux.resources.memory.disableOOMKiller", memory.oom == OutOfMemory::Wait),
+    ];
+    let asked = only_v1.into_iter().filter(|(_, asked)| *asked).map(|(field, _)| field);
+    for field in asked.chain(memory.obsolete.iter().copied()) {
+        warnings.push(format!("{field} is discarded: cgroup v2 does not have it"));
+    }
+}
+
+/// Where v1 refuses a limit below what is in use, v2 kills.
+fn check_usage(dir: &Path, memory: &Memory) -> Result<()> {
+    if !memory.check_before_update {
+        return Ok(());
+    }
+    let Some(used) = fs::number(dir, "memory.current") else { return Ok(()) };
+    for (field, limit) in [("limit", memory.limit), ("swap", memory.swap)] {
+        if let Some(Limit::At(limit)) = limit
+            && limit < used
+        {
+            return Err(Error::invalid(format!(
+                "linux.resources.memory.{field}: {limit} is below the {used} bytes in use"
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn set_swap(dir: &Path, swap: Limit, warnings: &mut Vec<String>) -> Result<()> {
     match fs::try_write(dir, "memory.swap.max", &swap.or_max()) {
         Err(e) if e.errno() == Errno::ENOENT => {
             if swap != Limit::Unlimited {
@@ -24,15 +62,16 @@ pub(super) fn apply(dir: &Path, memory: &Memory, warnings: &mut Vec<String>) -> 
             }
             Ok(())
         }
-        result => Ok(result?),
+        result => result.map_err(|e| fs::refused(&e, "linux.resources.memory.swap")),
     }
 }
 
-/// Swap alone.
-fn swap(memory: &Memory) -> Option<Limit> {
-    match (memory.swap?, memory.limit) {
-        (Limit::At(both), Some(Limit::At(memory))) => Some(Limit::At(both.saturating_sub(memory))),
-        _ => Some(Limit::Unlimited),
+/// Swap alone. Memory without a limit has swap without one.
+pub(in super::super) fn swap(memory: &Memory) -> Option<Limit> {
+    match (memory.limit, memory.swap) {
+        (Some(Limit::At(memory)), Some(Limit::At(both))) => Some(Limit::At(both.saturating_sub(memory))),
+        (Some(Limit::Unlimited), None) | (_, Some(_)) => Some(Limit::Unlimited),
+        (_, None) => None,
     }
 }
 
@@ -43,6 +82,8 @@ pub(in super::super) fn oom_kills(dir: &Path) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -55,6 +96,7 @@ mod tests {
             limit: Some(Limit::At(100)),
             reservation: Some(Limit::At(50)),
             swap: Some(Limit::At(150)),
+            ..Memory::default()
         };
         apply(dir.path(), &memory, &mut Vec::new()).expect("apply");
         let read = |file| fs::read(dir.path(), file).expect("read");
@@ -65,10 +107,45 @@ mod tests {
     }
 
     #[test]
+    fn what_only_v1_has_is_a_warning() {
+        let memory = Memory {
+            swappiness: Some(1),
+            oom: OutOfMemory::Wait,
+            obsolete: vec!["linux.resources.memory.kernel"],
+            ..Memory::default()
+        };
+        let mut warnings = Vec::new();
+        apply(Path::new("/nowhere"), &memory, &mut warnings).expect("nothing is written");
+        assert_eq!(warnings.len(), 3, "{warnings:?}");
+    }
+
+    #[test]
+    fn a_limit_below_what_is_in_use_is_an_error_when_asked_for() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        std::fs::write(dir.path().join("memory.current"), "200\n").expect("write");
+        std::fs::write(dir.path().join("memory.max"), "max").expect("write");
+        let memory = Memory { limit: Some(Limit::At(100)), check_before_update: true, ..Memory::default() };
+        let e = apply(dir.path(), &memory, &mut Vec::new()).expect_err("in use").to_string();
+        assert!(e.contains("200 bytes in use"), "{e}");
+        assert_eq!(fs::read(dir.path(), "memory.max").expect("read"), "max");
+        let memory = Memory { check_before_update: false, ..memory };
+        apply(dir.path(), &memory, &mut Vec::new()).expect("then the kernel kills");
+    }
+
+    #[test]
     fn kills_are_counted_by_the_kernel() {
         let dir = tempfile::tempdir().expect("tempdir");
         std::fs::write(dir.path().join("memory.events"), "oom 3\noom_kill 2\noom_group_kill 1\n")
             .expect("write");
         assert_eq!(oom_kills(dir.path()), 2);
+    }
+
+    proptest! {
+        #[test]
+        fn memory_and_its_swap_add_up_to_both(memory in 1..u64::MAX / 2, more in 0..u64::MAX / 2) {
+            let given =
+                Memory { limit: Some(Limit::At(memory)), swap: Some(Limit::At(memory + more)), ..Memory::default() };
+            prop_assert_eq!(swap(&given), Some(Limit::At(more)));
+        }
     }
 }

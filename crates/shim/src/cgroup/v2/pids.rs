@@ -7,7 +7,8 @@ use super::super::{Limit, fs};
 use crate::runtime::Result;
 
 pub(super) fn apply(dir: &Path, limit: Option<Limit>) -> Result<()> {
-    limit.map_or(Ok(()), |limit| fs::write(dir, "pids.max", &limit.or_max()))
+    let Some(limit) = limit else { return Ok(()) };
+    fs::set(dir, "pids.max", &limit.of_processes().or_max(), "linux.resources.pids.limit")
 }
 
 #[cfg(test)]
