@@ -138,6 +138,36 @@ fn archives_of_both_kinds_are_loaded() {
 }
 
 #[test]
+fn what_is_saved_is_loaded_as_the_same_image() {
+    let Some(engine) = crate::support::Engine::start() else { return };
+    let archive = layered(&["one", "two"]).oci_archive("docker.io/team/saved:1");
+    engine.berth_with_input(&["load"], &archive).ok();
+    engine.berth(&["tag", "team/saved:1", "team/saved:2"]).ok();
+    let id = inspect(&engine, "team/saved:1")["Id"].clone();
+    let file = engine.dir().join("saved.tar");
+    let path = file.to_str().expect("UTF-8");
+    engine.berth(&["save", "-o", path, "team/saved"]).ok();
+    let first = fs::read(&file).expect("read");
+    engine.berth(&["save", "-o", path, "team/saved:1", "team/saved:2", "team/saved:1"]).ok();
+    assert!(first == fs::read(&file).expect("read"), "the same images make the same archive");
+
+    engine.berth(&["rmi", "team/saved:1", "team/saved:2"]).ok();
+    let said = engine.berth(&["load", "-i", path]).ok();
+    assert_eq!(said.stdout, "Loaded image: team/saved:1\nLoaded image: team/saved:2\n");
+    assert_eq!(inspect(&engine, "team/saved:2")["Id"], id);
+
+    let by_id = engine.berth(&["save", "-o", path, id.as_str().expect("text")]);
+    by_id.ok();
+    engine.berth(&["rmi", "-f", id.as_str().expect("text")]).ok();
+    assert_eq!(
+        engine.berth(&["load", "-i", path]).ok().line(),
+        format!("Loaded image ID: {}", id.as_str().expect("text"))
+    );
+    let missing = engine.berth(&["save", "-o", path, "team/none"]);
+    assert!(missing.stderr.contains("No such image: team/none:latest"), "{missing:?}");
+}
+
+#[test]
 fn later_layers_hide_and_replace_what_earlier_ones_have() {
     let Some(engine) = crate::support::Engine::start() else { return };
     let mut base = Layer::new();

@@ -70,3 +70,9 @@ pub fn progress_style(stream: &(impl io::IsTerminal + AsFd)) -> Style {
 pub fn stdin_is_terminal() -> bool {
     io::stdin().is_terminal()
 }
+
+/// Whether standard output is a terminal.
+#[must_use]
+pub fn stdout_is_terminal() -> bool {
+    io::stdout().is_terminal()
+}

@@ -39,6 +39,13 @@ pub enum Verb {
   berth load -i images.tar
   docker save debian | berth load")]
     Load(Load),
+    /// Save one or more images to an archive, or to STDOUT
+    #[command(after_help = "The archive is an OCI layout that docker load takes as well.
+
+Examples:
+  berth save -o debian.tar debian:latest
+  berth save debian | gzip > debian.tar.gz")]
+    Save(Save),
 }
 
 /// As they are behind `berth image`.
@@ -56,6 +63,8 @@ pub enum GroupVerb {
     Rm(Rmi),
     /// Load images from an archive or STDIN
     Load(Load),
+    /// Save one or more images to an archive, or to STDOUT
+    Save(Save),
     /// Show everything about images
     Inspect(super::system::Inspect),
 }
@@ -68,6 +77,7 @@ impl From<GroupVerb> for super::Verb {
             GroupVerb::Tag(a) => Verb::Tag(a),
             GroupVerb::Rm(a) => Verb::Rmi(a),
             GroupVerb::Load(a) => Verb::Load(a),
+            GroupVerb::Save(a) => Verb::Save(a),
             GroupVerb::Inspect(a) => return Self::System(a.only(Type::Image)),
         })
     }
@@ -151,4 +161,15 @@ pub struct Load {
     /// No progress
     #[arg(short, long)]
     pub quiet: bool,
+}
+
+/// `berth save`.
+#[derive(Debug, Args)]
+pub struct Save {
+    /// Names or ids; a name without a tag means all its tags
+    #[arg(value_name = "IMAGE", required = true)]
+    pub images: Vec<String>,
+    /// Write to a file instead of STDOUT
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
 }

@@ -16,6 +16,7 @@ mod ps;
 mod pull;
 mod remove;
 mod run;
+mod save;
 mod start;
 mod stop;
 mod tag;
@@ -83,6 +84,7 @@ async fn image_verb(context: &Context, verb: image::Verb) -> Result<u8> {
         image::Verb::Tag(args) => tag::tag(context, args).await,
         image::Verb::Rmi(args) => remove::rmi(context, args).await,
         image::Verb::Load(args) => load::load(context, args).await,
+        image::Verb::Save(args) => save::save(context, args).await,
     }
 }
 

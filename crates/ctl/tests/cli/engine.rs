@@ -475,6 +475,19 @@ impl Images for Fake {
         let loaded = LoadedImage { id: "sha256:ab".into(), references: vec!["hello-world:latest".into()] };
         Ok(stream(vec![Ok(LoadImageResponse { kind: Some(load_image_response::Kind::Loaded(loaded)) })]))
     }
+
+    type SaveStream = Answers<SaveImageResponse>;
+
+    async fn save(&self, request: Request<SaveImageRequest>) -> Result<Response<Self::SaveStream>, Status> {
+        let images = request.into_inner().images;
+        self.call(&format!("save {}", images.join(" ")));
+        let mut answers =
+            vec![Ok(SaveImageResponse { data: "arch".into() }), Ok(SaveImageResponse { data: "ive".into() })];
+        if images.iter().any(|image| image == "damaged") {
+            answers.push(Err(Status::data_loss("blob sha256:ab is damaged: pull the image again")));
+        }
+        Ok(stream(answers))
+    }
 }
 
 #[tonic::async_trait]

@@ -112,3 +112,21 @@ fn load_names_what_it_loaded() {
         (1, "open /no/such/file: no such file or directory\n")
     );
 }
+
+#[test]
+fn save_leaves_a_whole_archive_or_none() {
+    let engine = Engine::new(Script::default());
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let path = dir.path().join("a.tar");
+    let named = |image| engine.berth(&["save", "-o", path.to_str().expect("text"), image]);
+    assert_eq!(named("hello-world").code, 0);
+    assert_eq!(std::fs::read(&path).expect("read"), b"archive");
+    assert_eq!(engine.berth(&["save", "a", "b"]).stdout, "archive");
+    std::fs::remove_file(&path).expect("remove");
+    let damaged = named("damaged");
+    let words = "Error response from engine: blob sha256:ab is damaged: pull the image again\n";
+    assert_eq!((damaged.code, damaged.stderr.as_str()), (1, words));
+    assert_eq!(std::fs::read_dir(dir.path()).expect("list").count(), 0);
+    let directory = engine.berth(&["save", "-o", dir.path().to_str().expect("text"), "a"]);
+    assert!(directory.stderr.ends_with("is a directory\n"), "{directory:?}");
+}

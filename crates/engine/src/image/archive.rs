@@ -171,12 +171,15 @@ impl Archive {
             image.references.extend(entry.name.as_deref().and_then(whole_reference));
             let more = tags.get(image.manifest.config.digest.hex()).into_iter().flatten();
             image.references.extend(more.cloned());
-            image.references.sort();
-            image.references.dedup();
+            // A layout has an entry for each name.
             match images.iter_mut().find(|known| known.manifest_digest == image.manifest_digest) {
                 Some(known) => known.references.extend(image.references),
                 None => images.push(image),
             }
+        }
+        for image in &mut images {
+            image.references.sort();
+            image.references.dedup();
         }
         if images.is_empty() && !entries.is_empty() {
             return Err(manifest::no_match(platform));

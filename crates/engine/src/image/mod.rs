@@ -6,6 +6,7 @@
 //! store together.
 
 pub mod archive;
+pub mod layout;
 pub mod manifest;
 pub mod platform;
 pub mod reference;

@@ -3,4 +3,7 @@
 
 pub mod content;
 pub mod meta;
+mod pins;
 pub mod snapshot;
+
+pub use self::pins::Pins;

@@ -8,8 +8,8 @@ use berth::{
         HistoryEntry, Image, ImageConfig, InspectImageRequest, InspectImageResponse, LayerProgress,
         ListImagesRequest, ListImagesResponse, LoadImageRequest, LoadImageResponse, LoadedImage, PullDone,
         PullImageRequest, PullImageResponse, PullResolved, RegistryAuth, RemoveImageRequest,
-        RemoveImageResponse, TagImageRequest, TagImageResponse, images_server, layer_progress::Phase,
-        load_image_response, pull_image_response,
+        RemoveImageResponse, SaveImageRequest, SaveImageResponse, TagImageRequest, TagImageResponse,
+        images_server, layer_progress::Phase, load_image_response, pull_image_response,
     },
     ids::Namespace,
 };
@@ -40,6 +40,7 @@ type Answers<T> = ReceiverStream<Result<T, Status>>;
 impl images_server::Images for ImagesService {
     type PullStream = Answers<PullImageResponse>;
     type LoadStream = Answers<LoadImageResponse>;
+    type SaveStream = Answers<SaveImageResponse>;
 
     async fn pull(&self, request: Request<PullImageRequest>) -> Result<Response<Self::PullStream>, Status> {
         contained(async {
@@ -120,6 +121,24 @@ impl images_server::Images for ImagesService {
             let (name, platform) = head.unwrap_or_default();
             let follower = upload.load(namespace(&name)?, Platform::of_request(&platform)?).await?;
             Ok(follow(follower, load_answer))
+        })
+        .await
+    }
+
+    async fn save(&self, request: Request<SaveImageRequest>) -> Result<Response<Self::SaveStream>, Status> {
+        contained(async {
+            let request = request.into_inner();
+            let mut saving = self.0.save(namespace(&request.namespace)?, request.images).await?;
+            let (sender, receiver) = mpsc::channel(1);
+            tokio::spawn(async move {
+                while let Some(piece) = saving.next().await {
+                    let answer = piece.map(|data| SaveImageResponse { data }).map_err(|e| to_status(&e));
+                    if sender.send(answer).await.is_err() {
+                        return;
+                    }
+                }
+            });
+            Ok(ReceiverStream::new(receiver))
         })
         .await
     }

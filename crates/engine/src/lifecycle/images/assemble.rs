@@ -31,7 +31,7 @@ use crate::{
         },
     },
     store::{
-        content,
+        Pins,
         meta::{blobs, images as rows},
         snapshot::{self, Preparing},
     },
@@ -67,8 +67,8 @@ pub(super) struct Assembled {
     configuration: ImageConfiguration,
     layers: Vec<Layer>,
     _guards: Vec<Guard>,
-    _snapshot_pins: snapshot::Pins,
-    _blob_pins: content::Pins,
+    _snapshot_pins: Pins,
+    _blob_pins: Pins,
 }
 
 #[derive(Debug)]

@@ -10,6 +10,7 @@ mod progress;
 mod pull;
 mod remove;
 mod resolve;
+mod save;
 #[cfg(test)]
 mod tests;
 
@@ -28,6 +29,7 @@ pub use self::{
     pull::PullRequest,
     remove::Removed,
     resolve::ResolvedImage,
+    save::Saving,
 };
 use self::{locks::Locks, progress::Job};
 use super::events::Events;

@@ -9,12 +9,12 @@
 mod ingest;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     fs::File,
     io::Read as _,
     os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex},
     time::{Duration, SystemTime},
 };
 
@@ -26,7 +26,11 @@ use nix::{
 };
 
 pub use self::ingest::Ingest;
-use super::meta::{Db, blobs as rows};
+use super::{
+    Pins,
+    meta::{Db, blobs as rows},
+    pins,
+};
 use crate::{
     domain::digest::{Algorithm, Digest},
     error::{Context as _, Error, Kind, Result},
@@ -43,7 +47,7 @@ pub struct Content {
     ingest: OwnedFd,
     db: Arc<Db>,
     /// Blobs that somebody counts on before an image's row says so.
-    pins: Mutex<HashMap<Digest, usize>>,
+    pins: pins::Table,
     /// Ingests that are open: one writer each.
     writing: Mutex<HashSet<Digest>>,
 }
@@ -63,7 +67,7 @@ impl Content {
                 Err(e) => return Err(e).context("make the content store"),
             }
         }
-        Ok(Arc::new(Self { blobs, ingest, db, pins: Mutex::default(), writing: Mutex::default() }))
+        Ok(Arc::new(Self { blobs, ingest, db, pins: pins::Table::default(), writing: Mutex::default() }))
     }
 
     /// The size of a blob, when it is there. To be relied on only while it is
@@ -146,12 +150,8 @@ impl Content {
     /// Keeps blobs from [`Content::collect`], whether they are there or yet to
     /// come, for as long as the result lives.
     #[must_use]
-    pub fn pin(self: &Arc<Self>, digests: &[Digest]) -> Pins {
-        let mut pins = self.pins.lock().unwrap_or_else(PoisonError::into_inner);
-        for digest in digests {
-            *pins.entry(digest.clone()).or_default() += 1;
-        }
-        Pins { content: Arc::clone(self), digests: digests.to_vec() }
+    pub fn pin(&self, digests: &[Digest]) -> Pins {
+        self.pins.pin(digests)
     }
 
     /// Removes blobs that no image and nobody else needs.
@@ -162,8 +162,8 @@ impl Content {
         let unused = self.db.read(rows::unused)?;
         for digest in unused.iter().filter_map(|digest| digest.parse::<Digest>().ok()) {
             // A pin taken from here on waits for the file's absence.
-            let pins = self.pins.lock().unwrap_or_else(PoisonError::into_inner);
-            if !pins.contains_key(&digest) {
+            let pins = self.pins.hold();
+            if !pins.contains(&digest) {
                 self.delete(&digest)?;
             }
         }
@@ -171,7 +171,10 @@ impl Content {
     }
 
     fn delete(&self, digest: &Digest) -> Result<()> {
-        self.db.write(|tx| rows::delete(tx, digest.as_str()))?;
+        if !self.db.write(|tx| rows::delete_unused(tx, digest.as_str()))? {
+            // An image has come to need it since it was listed.
+            return Ok(());
+        }
         match unlinkat(&self.blobs, &path(digest), UnlinkatFlags::NoRemoveDir) {
             Ok(()) | Err(Errno::ENOENT) => Ok(()),
             Err(e) => Err(e).with_context(|| format!("remove blob {digest}")),
@@ -212,27 +215,6 @@ impl Content {
             }
         }
         Ok(())
-    }
-}
-
-/// Blobs that [`Content::collect`] leaves alone.
-#[derive(Debug)]
-pub struct Pins {
-    content: Arc<Content>,
-    digests: Vec<Digest>,
-}
-
-impl Drop for Pins {
-    fn drop(&mut self) {
-        let mut pins = self.content.pins.lock().unwrap_or_else(PoisonError::into_inner);
-        for digest in &self.digests {
-            if let Some(count) = pins.get_mut(digest) {
-                *count -= 1;
-                if *count == 0 {
-                    pins.remove(digest);
-                }
-            }
-        }
     }
 }
 

@@ -56,13 +56,17 @@ pub fn unused(c: &Connection) -> Result<Vec<String>> {
     .context("find unused blobs")
 }
 
-/// Forgets a blob.
+/// Forgets a blob, unless an image needs it. Whether it did.
 ///
 /// # Errors
 /// Those of the database.
-pub fn delete(tx: &Transaction<'_>, digest: &str) -> Result<()> {
-    tx.prepare_cached("DELETE FROM blobs WHERE digest = ?1")
+pub fn delete_unused(tx: &Transaction<'_>, digest: &str) -> Result<bool> {
+    let deleted = tx
+        .prepare_cached(
+            "DELETE FROM blobs WHERE digest = ?1
+             AND NOT EXISTS (SELECT 1 FROM image_blobs i WHERE i.digest = ?1)",
+        )
         .and_then(|mut delete| delete.execute([digest]))
         .with_context(|| format!("forget blob {digest}"))?;
-    Ok(())
+    Ok(deleted > 0)
 }

@@ -14,11 +14,10 @@ mod init_layer;
 mod preparing;
 
 use std::{
-    collections::HashMap,
     os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicI64, Ordering},
     },
 };
@@ -30,7 +29,11 @@ use nix::{
 use rusqlite::Transaction;
 
 pub use self::preparing::Preparing;
-use super::meta::{Db, snapshots as rows};
+use super::{
+    Pins,
+    meta::{Db, snapshots as rows},
+    pins,
+};
 use crate::{
     domain::digest::Digest,
     error::{Context as _, Error, Kind, Result},
@@ -62,7 +65,7 @@ pub struct Snapshots {
     db: Arc<Db>,
     next: AtomicI64,
     /// Layers that a pull counts on, and how many pulls do.
-    pins: Mutex<HashMap<Digest, usize>>,
+    pins: pins::Table,
 }
 
 impl Snapshots {
@@ -77,7 +80,7 @@ impl Snapshots {
         init_layer::ensure(dir.as_fd(), Path::new(INIT))
             .with_context(|| format!("make the init layer {}", init.display()))?;
         let next = highest(&dir, &db)?.saturating_add(1);
-        Ok(Arc::new(Self { base, dir, db, next: AtomicI64::new(next), pins: Mutex::default() }))
+        Ok(Arc::new(Self { base, dir, db, next: AtomicI64::new(next), pins: pins::Table::default() }))
     }
 
     /// Makes the writable layer of a container on top of a committed snapshot.
@@ -171,12 +174,8 @@ impl Snapshots {
     /// Keeps layers from [`Snapshots::collect`], whether they are there or yet
     /// to come, for as long as the result lives.
     #[must_use]
-    pub fn pin(self: &Arc<Self>, chain: &[Digest]) -> Pins {
-        let mut pins = self.pins.lock().unwrap_or_else(PoisonError::into_inner);
-        for key in chain {
-            *pins.entry(key.clone()).or_default() += 1;
-        }
-        Pins { snapshots: Arc::clone(self), keys: chain.to_vec() }
+    pub fn pin(&self, chain: &[Digest]) -> Pins {
+        self.pins.pin(chain)
     }
 
     /// The size of the layer `key`, when it is there. To be relied on only
@@ -238,9 +237,9 @@ impl Snapshots {
         let mut removed = Vec::new();
         loop {
             let gone = self.db.write(|tx| {
-                let pins = self.pins.lock().unwrap_or_else(PoisonError::into_inner);
+                let pins = self.pins.hold();
                 let mut unused = rows::unused(tx)?;
-                unused.retain(|row| !row.key.parse().is_ok_and(|key: Digest| pins.contains_key(&key)));
+                unused.retain(|row| !row.key.parse().is_ok_and(|key: Digest| pins.contains(&key)));
                 unused.iter().try_for_each(|row| rows::delete(tx, row.dir))?;
                 Ok(unused)
             })?;
@@ -304,27 +303,6 @@ impl Snapshots {
         }
         fs::remove_tree(self.dir.as_fd(), Path::new(&aside))
             .with_context(|| format!("remove the files of snapshot {dir}"))
-    }
-}
-
-/// Layers that [`Snapshots::collect`] leaves alone.
-#[derive(Debug)]
-pub struct Pins {
-    snapshots: Arc<Snapshots>,
-    keys: Vec<Digest>,
-}
-
-impl Drop for Pins {
-    fn drop(&mut self) {
-        let mut pins = self.snapshots.pins.lock().unwrap_or_else(PoisonError::into_inner);
-        for key in &self.keys {
-            if let Some(count) = pins.get_mut(key) {
-                *count -= 1;
-                if *count == 0 {
-                    pins.remove(key);
-                }
-            }
-        }
     }
 }
 
