@@ -12,24 +12,44 @@ use nix::{
 
 use super::passwd::User;
 use crate::{
-    kernel::{SysError, paths, process, sys},
-    runtime::{Capabilities, Error, Process, Result},
+    kernel::{SysError, paths, process, process::CapSets, sys},
+    runtime::{Capabilities, Error, Process, Result, capability_names},
 };
 
 /// Becomes the user, with exactly the capabilities of the plan.
-pub(super) fn become_user(user: &User, plan: &Process) -> Result<()> {
+pub(super) fn become_user(user: &User, plan: &Process, warn: impl Fn(String) -> Result<()>) -> Result<()> {
+    let (granted, ignored) = granted(plan.capabilities, process::capabilities()?.permitted);
+    if ignored != 0 {
+        let names = capability_names(ignored).join(" ");
+        warn(format!("ignoring unknown or unavailable capabilities: [{names}]"))?;
+    }
     // Dropping from the bounding set needs a capability that is dropped below.
-    drop_bounding(&plan.capabilities)?;
+    drop_bounding(&granted)?;
     // Without it the permitted set would be emptied along with uid 0.
     sys(prctl::set_keepcaps(true), || "prctl(PR_SET_KEEPCAPS, 1)".to_owned())?;
     change_ids(user)?;
     sys(prctl::set_keepcaps(false), || "prctl(PR_SET_KEEPCAPS, 0)".to_owned())?;
-    process::set_capabilities(plan.capabilities.sets)?;
-    process::set_ambient(plan.capabilities.ambient)?;
+    process::set_capabilities(granted.sets)?;
+    process::set_ambient(granted.ambient)?;
     if plan.no_new_privileges {
         sys(prctl::set_no_new_privs(), || "prctl(PR_SET_NO_NEW_PRIVS, 1)".to_owned())?;
     }
     Ok(())
+}
+
+/// What of the wanted capabilities a process that has `own` can have, and
+/// which it can't: the specification wants those logged, and no failure. What
+/// is effective must be permitted, what is ambient inheritable as well.
+fn granted(wanted: Capabilities, own: u64) -> (Capabilities, u64) {
+    let sets = CapSets {
+        effective: wanted.sets.effective & wanted.sets.permitted & own,
+        permitted: wanted.sets.permitted & own,
+        inheritable: wanted.sets.inheritable & own,
+    };
+    let ambient = wanted.ambient & sets.permitted & sets.inheritable;
+    let asked = wanted.bounding | wanted.sets.effective | wanted.sets.permitted | wanted.sets.inheritable;
+    let ignored = asked & !own | wanted.sets.effective & !sets.effective | wanted.ambient & !ambient;
+    (Capabilities { bounding: wanted.bounding, sets, ambient }, ignored)
 }
 
 fn drop_bounding(capabilities: &Capabilities) -> Result<()> {
@@ -80,4 +100,24 @@ fn write_label(proc: &OwnedFd, files: &[&str], value: &str, field: &str) -> Resu
         }
     }
     Err(Error::invalid(format!("{field}: the host has no security module that knows {value:?}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_granted_is_left_out_and_named() {
+        let wanted = Capabilities {
+            bounding: 0b11_0001,
+            sets: CapSets { effective: 0b1_0111, permitted: 0b1_0011, inheritable: 0b0101 },
+            ambient: 0b0111,
+        };
+        let (granted, ignored) = granted(wanted, 0b0_1111);
+        assert_eq!(granted.sets, CapSets { effective: 0b0011, permitted: 0b0011, inheritable: 0b0101 });
+        // 1 is not inheritable, 2 not permitted; 4 and 5 are nobody's.
+        assert_eq!((granted.ambient, ignored), (0b0001, 0b11_0110));
+        assert_eq!(granted.bounding, wanted.bounding);
+        assert_eq!(capability_names(1 << 5 | 1 << 63), ["CAP_KILL", "63"]);
+    }
 }

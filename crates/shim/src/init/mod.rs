@@ -10,6 +10,7 @@
 mod credentials;
 mod dev;
 mod exec;
+mod execution;
 mod identity;
 mod limits;
 mod mask;
@@ -50,9 +51,6 @@ use crate::{
 const SOCKET: i32 = 3;
 /// Copies are made above these before [`SOCKET`] and the streams are placed.
 const ABOVE: i32 = 10;
-
-/// What hooks in the container's namespaces make is not for all to write.
-const HOOKS_UMASK: u32 = 0o022;
 
 /// What init starts with.
 #[derive(Debug)]
@@ -126,7 +124,7 @@ fn follow(plan: &Plan, socket: &OwnedFd, terminal: Terminal, setup: &Setup<'_>) 
     let Setup { cgroups, hooks, .. } = setup;
     let warn = |text: String| tell_shim(socket, &ToShim::Warning(text));
     // Modes are as the plan says; the container's own mask comes last.
-    nix::sys::stat::umask(Mode::empty());
+    let umask = nix::sys::stat::umask(Mode::empty());
     sys(nix::unistd::setsid(), || "setsid()".to_owned())?;
     join_namespaces(plan)?;
     name_host(plan)?;
@@ -154,7 +152,7 @@ fn follow(plan: &Plan, socket: &OwnedFd, terminal: Terminal, setup: &Setup<'_>) 
     mask::hide(&root, &plan.masked, null)?;
     let user = identity::resolve(&root, &plan.process.identity)?;
     rootfs::finish(&root, plan)?;
-    let in_cgroups = run_hooks(hooks, socket, &root)?;
+    let in_cgroups = run_hooks(hooks, socket, &root, umask)?;
     rootfs::pivot(&root, plan.propagation).during(|| "enter the root file system".to_owned())?;
     rootfs::propagate(&root, plan.propagation)?;
     if !in_cgroups {
@@ -167,7 +165,8 @@ fn follow(plan: &Plan, socket: &OwnedFd, terminal: Terminal, setup: &Setup<'_>) 
     process::new_session_keyring()?;
     credentials::label(&proc, &plan.process)?;
     drop(proc);
-    limits::set(&plan.process.rlimits, warn)?;
+    limits::set(&plan.process.rlimits)?;
+    execution::set(&plan.process.execution)?;
     stdio::give(user.uid)?;
     enter_directory(&root, &plan.process.cwd)?;
     drop((root, dev));
@@ -175,10 +174,10 @@ fn follow(plan: &Plan, socket: &OwnedFd, terminal: Terminal, setup: &Setup<'_>) 
     if !plan.process.no_new_privileges {
         filter_calls(plan)?;
     }
-    credentials::become_user(&user, &plan.process)?;
+    credentials::become_user(&user, &plan.process, warn)?;
     // Changing credentials has cleared it.
     die_with_the_shim()?;
-    nix::sys::stat::umask(Mode::from_bits_truncate(plan.process.umask));
+    nix::sys::stat::umask(plan.process.umask.map_or(umask, Mode::from_bits_truncate));
     let program = exec::prepare(&plan.process, &user)?;
     tell_shim(socket, &ToShim::Created)?;
     wait_for(socket, ToInit::Start)?;
@@ -193,7 +192,7 @@ fn follow(plan: &Plan, socket: &OwnedFd, terminal: Terminal, setup: &Setup<'_>) 
 
 /// The hooks of the creation, while the host's files still are where paths
 /// lead to. True when it has been waited for the cgroups on the way.
-fn run_hooks(hooks: &Hooks, socket: &OwnedFd, root: &paths::Root) -> Result<bool> {
+fn run_hooks(hooks: &Hooks, socket: &OwnedFd, root: &paths::Root, umask: Mode) -> Result<bool> {
     let in_runtime = hooks.any_before_the_root();
     if in_runtime {
         wait_for(socket, ToInit::CgroupReady)?;
@@ -203,9 +202,9 @@ fn run_hooks(hooks: &Hooks, socket: &OwnedFd, root: &paths::Root) -> Result<bool
     // Where a hook that mounts something finds the container's root, as with
     // runc. The next step goes there in any case.
     sys(nix::unistd::fchdir(root), || format!("fchdir({})", fd(root)))?;
-    let mask = nix::sys::stat::umask(Mode::from_bits_truncate(HOOKS_UMASK));
+    nix::sys::stat::umask(umask);
     hooks.run_here(Moment::CreateContainer, std::process::id(), &[])?;
-    nix::sys::stat::umask(mask);
+    nix::sys::stat::umask(Mode::empty());
     Ok(in_runtime)
 }
 

@@ -12,6 +12,7 @@ pub mod mount;
 pub mod net;
 pub mod paths;
 pub mod process;
+pub mod scheduling;
 pub mod seccomp;
 pub mod socket;
 pub mod tty;

@@ -241,29 +241,53 @@ pub struct CapSets {
     pub inheritable: u64,
 }
 
+/// The kernel's `struct __user_cap_header_struct`.
+#[repr(C)]
+struct CapHeader {
+    version: u32,
+    pid: c_int,
+}
+
+/// Half of the kernel's version 3 of `struct __user_cap_data_struct`.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct CapHalf {
+    effective: u32,
+    permitted: u32,
+    inheritable: u32,
+}
+
+/// capget(2) of this thread.
+///
+/// # Errors
+/// None that the kernel has for version 3.
+pub fn capabilities() -> Result<CapSets> {
+    let mut header = CapHeader { version: CAPABILITY_VERSION_3, pid: 0 };
+    let mut data = [CapHalf::default(); 2];
+    // SAFETY: header and data have the layout of version 3 and outlive the call.
+    let result = unsafe { libc::syscall(libc::SYS_capget, &raw mut header, data.as_mut_ptr()) };
+    check(result, || "capget()".to_owned())?;
+    let [low, high] = data;
+    let join = |low: u32, high: u32| u64::from(high) << 32 | u64::from(low);
+    Ok(CapSets {
+        effective: join(low.effective, high.effective),
+        permitted: join(low.permitted, high.permitted),
+        inheritable: join(low.inheritable, high.inheritable),
+    })
+}
+
 /// capset(2) for this thread.
 ///
 /// # Errors
 /// EPERM when the permitted set would grow.
 pub fn set_capabilities(sets: CapSets) -> Result<()> {
-    #[repr(C)]
-    struct Header {
-        version: u32,
-        pid: c_int,
-    }
-    #[repr(C)]
-    struct Data {
-        effective: u32,
-        permitted: u32,
-        inheritable: u32,
-    }
     #[expect(clippy::cast_possible_truncation, reason = "the two halves of the 64 bits")]
-    let half = |shift: u32| Data {
+    let half = |shift: u32| CapHalf {
         effective: (sets.effective >> shift) as u32,
         permitted: (sets.permitted >> shift) as u32,
         inheritable: (sets.inheritable >> shift) as u32,
     };
-    let header = Header { version: CAPABILITY_VERSION_3, pid: 0 };
+    let header = CapHeader { version: CAPABILITY_VERSION_3, pid: 0 };
     let data = [half(0), half(32)];
     // SAFETY: header and data have the layout of version 3 and outlive the call.
     let result = unsafe { libc::syscall(libc::SYS_capset, &raw const header, data.as_ptr()) };

@@ -40,6 +40,7 @@ const CREATED_WITHIN: Duration = Duration::from_secs(60);
 pub fn create(request: Create<'_>) -> Result<Container> {
     let plan = plan::plan(&request.spec, request.bundle, request.rootfs, request.user)?;
     check_stdio(&plan, &request.stdio)?;
+    let stdio = with_console_size(request.stdio, plan.process.console_size);
     let hooks = Hooks::of(&request.spec, request.id.as_str(), request.bundle)?;
     let mut warnings = Vec::new();
     let limits = Limits { resources: &plan.resources, devices: &plan.devices };
@@ -47,7 +48,7 @@ pub fn create(request: Create<'_>) -> Result<Container> {
     let placement = Placement::below(request.cgroup_parent, &name)?;
     let group = Group::make(&Layout::of_host()?, &placement, &limits, &mut warnings)
         .during(|| format!("make the cgroups of {}", request.id))?;
-    match clone_init(&plan, &group, request.stdio, &hooks) {
+    match clone_init(&plan, &group, stdio, &hooks) {
         Ok((child, socket)) => {
             let mut container = Container::new(child, socket, group, hooks, warnings);
             match follow(&mut container, &plan) {
@@ -68,6 +69,14 @@ fn check_stdio(plan: &Plan, stdio: &Stdio) -> Result<()> {
         (true, Stdio::Pipes { .. }) => Err(Error::invalid("process.terminal is set, but there are pipes")),
         (false, Stdio::Terminal { .. }) => Err(Error::invalid("process.terminal is not set, but wanted")),
         _ => Ok(()),
+    }
+}
+
+/// A terminal whose size its owner doesn't say has that of the specification.
+fn with_console_size(stdio: Stdio, size: Option<(u16, u16)>) -> Stdio {
+    match (stdio, size) {
+        (Stdio::Terminal { rows: 0, columns: 0 }, Some((rows, columns))) => Stdio::Terminal { rows, columns },
+        (stdio, _) => stdio,
     }
 }
 

@@ -13,6 +13,7 @@ mod create;
 mod error;
 pub mod hooks;
 mod plan;
+pub mod spec;
 
 use std::{os::fd::OwnedFd, path::Path};
 
@@ -21,7 +22,10 @@ use berth::ids::{ContainerId, Namespace};
 pub(crate) use self::{
     channel::{ToInit, ToShim, tell_shim, wait_for},
     error::During,
-    plan::{Capabilities, Dev, Identity, Mount, Node, Plan, Process, Propagation, Rlimit, Rootfs, Source},
+    plan::{
+        Capabilities, Dev, Execution, Identity, Mount, Node, Plan, Process, Propagation, Rlimit, Rootfs,
+        Source, capability_names,
+    },
 };
 pub use self::{
     container::Container,

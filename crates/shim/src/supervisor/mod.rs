@@ -255,8 +255,11 @@ impl Supervisor {
     fn read_spec(&self) -> Result<oci_spec::runtime::Spec, Status> {
         let path = self.me.bundle.join(bundle::CONFIG);
         let text = fs::read(&path).map_err(|e| internal(&format!("read {}", path.display()), &e))?;
-        serde_json::from_slice(&text)
-            .map_err(|e| Status::new(Code::InvalidArgument, format!("{}: {e}", path.display())))
+        let read = runtime::spec::read(&text).map_err(|e| status(&e))?;
+        for warning in &read.warnings {
+            diag::warn(format_args!("{warning}"));
+        }
+        Ok(read.value)
     }
 
     /// Watches a container that was made, and writes down whose process it is.

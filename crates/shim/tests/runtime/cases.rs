@@ -45,7 +45,6 @@ pub(crate) const ALL: &[(&str, fn())] = &[
     ("binds", binds),
     ("working_directories", working_directories),
     ("parameters_of_namespaces", parameters_of_namespaces),
-    ("resource_limits", resource_limits),
     ("killing_reaches_all", killing_reaches_all),
     ("a_created_container_can_be_ended", a_created_container_can_be_ended),
     ("death_of_the_shim_is_death_of_the_container", death_of_the_shim_is_death_of_the_container),
@@ -441,23 +440,6 @@ fn parameters_of_namespaces() {
     assert_eq!(names.map(read), before);
     let e = bundle.set("/linux/sysctl", json!({"kernel.core_pattern": "x"})).error();
     assert_eq!(e.kind(), Kind::InvalidSpec);
-}
-
-fn resource_limits() {
-    let limit = |number: u64| json!([{"type": "RLIMIT_NOFILE", "soft": number, "hard": number}]);
-    let bundle = Bundle::shell("ulimit -n").set("/process/rlimits", limit(100));
-    assert_eq!(bundle.output(), "100\n");
-    // Raised where that is allowed, and a warning where it is not.
-    let bundle = bundle.set("/process/rlimits", limit(1_000_000));
-    let (stdio, [mut stdout, _stderr]) = pipes();
-    let mut container = bundle.create(stdio).unwrap();
-    container.start().unwrap();
-    let mut text = String::new();
-    stdout.read_to_string(&mut text).unwrap();
-    reap(&container);
-    let raised = text == "1000000\n";
-    assert_eq!(container.warnings().iter().any(|w| w.contains("RLIMIT_NOFILE")), !raised, "{text}");
-    container.cleanup().unwrap();
 }
 
 fn killing_reaches_all() {

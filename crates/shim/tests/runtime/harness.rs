@@ -102,12 +102,21 @@ impl Bundle {
             id: &self.id,
             namespace: &Namespace::default(),
             bundle: self.dir.path(),
-            spec: serde_json::from_value(self.spec.clone()).unwrap(),
+            spec: self.read().value,
             rootfs: &mounts,
             user: &self.user,
             cgroup_parent: &self.cgroup_parent,
             stdio,
         })
+    }
+
+    fn read(&self) -> runtime::spec::Read<oci_spec::runtime::Spec> {
+        runtime::spec::read(self.spec.to_string().as_bytes()).unwrap()
+    }
+
+    /// What reading the specification has left out.
+    pub(crate) fn reading_warnings(&self) -> Vec<String> {
+        self.read().warnings
     }
 
     fn overlay_mount(&self) -> berth::api::types::Mount {

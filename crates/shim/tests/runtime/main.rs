@@ -9,6 +9,7 @@
 mod cases;
 mod harness;
 mod hooks_cases;
+mod process_cases;
 
 use std::{path::Path, process::ExitCode};
 
@@ -42,7 +43,7 @@ fn main() -> ExitCode {
 
 /// The cases of all files.
 fn all() -> impl Iterator<Item = &'static (&'static str, fn())> {
-    [cases::ALL, hooks_cases::ALL].into_iter().flatten()
+    [cases::ALL, hooks_cases::ALL, process_cases::ALL].into_iter().flatten()
 }
 
 fn missing() -> Option<&'static str> {

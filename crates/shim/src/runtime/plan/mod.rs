@@ -6,6 +6,7 @@
 //! names the field; nothing is left out silently.
 
 mod devices;
+mod execution;
 mod hooks;
 mod mounts;
 mod namespaces;
@@ -21,9 +22,10 @@ use oci_spec::runtime::{Linux, Spec};
 pub use self::hooks::{Hook, Hooks, Moment, State};
 pub(crate) use self::{
     devices::Node,
+    execution::Execution,
     mounts::{Dev, Mount, Propagation, Source},
     namespaces::Namespaces,
-    process::{Capabilities, Identity, Process, Rlimit},
+    process::{Capabilities, Identity, Process, Rlimit, names as capability_names},
     rootfs::Rootfs,
 };
 use super::error::{Error, Result};
@@ -107,8 +109,6 @@ fn seccomp_program(linux: &Linux) -> Result<Option<seccomp::Program>> {
 fn refuse_unsupported(linux: &Linux) -> Result<()> {
     let unsupported = [
         ("linux.intelRdt", linux.intel_rdt().is_some()),
-        ("linux.personality", linux.personality().is_some()),
-        ("linux.memoryPolicy", linux.memory_policy().is_some()),
         ("linux.netDevices", linux.net_devices().as_ref().is_some_and(|d| !d.is_empty())),
         ("linux.uidMappings", linux.uid_mappings().as_ref().is_some_and(|m| !m.is_empty())),
         ("linux.gidMappings", linux.gid_mappings().as_ref().is_some_and(|m| !m.is_empty())),

@@ -6,13 +6,14 @@ use std::{collections::HashSet, ffi::CString, path::PathBuf};
 use nix::sys::resource::Resource;
 use oci_spec::runtime::{Capability, PosixRlimitType, Spec};
 
-use super::super::error::{Error, Result};
+use super::{
+    super::error::{Error, Result},
+    execution::{self, Execution},
+};
 use crate::kernel::process::CapSets;
 
 /// One more than the highest id: 0xFFFF_FFFF means "unchanged" to the kernel.
 pub(crate) const MAX_ID: u32 = u32::MAX - 1;
-/// Files are made 0644 and directories 0755, as Docker has it.
-const DEFAULT_UMASK: u32 = 0o022;
 
 /// Names by number (linux/capability.h).
 const CAPABILITIES: [&str; 41] = [
@@ -68,12 +69,16 @@ pub(crate) struct Process {
     /// Absolute.
     pub(crate) cwd: PathBuf,
     pub(crate) terminal: bool,
+    /// Lines and columns of the terminal at its beginning.
+    pub(crate) console_size: Option<(u16, u16)>,
     pub(crate) identity: Identity,
-    pub(crate) umask: u32,
+    /// The runtime's own when it is not given.
+    pub(crate) umask: Option<u32>,
     pub(crate) capabilities: Capabilities,
     pub(crate) rlimits: Vec<Rlimit>,
     pub(crate) no_new_privileges: bool,
     pub(crate) oom_score_adj: Option<i32>,
+    pub(crate) execution: Execution,
     pub(crate) apparmor: Option<String>,
     pub(crate) selinux: Option<String>,
 }
@@ -105,14 +110,8 @@ pub(crate) struct Rlimit {
 
 pub(super) fn plan(spec: &Spec, user: &str) -> Result<Process> {
     let Some(process) = spec.process() else { return Err(Error::invalid("process is missing")) };
-    let unsupported = [
-        ("process.scheduler", process.scheduler().is_some()),
-        ("process.ioPriority", process.io_priority().is_some()),
-        ("process.execCPUAffinity", process.exec_cpu_affinity().is_some()),
-    ];
-    if let Some((field, _)) = unsupported.into_iter().find(|(_, asked)| *asked) {
-        return Err(Error::unsupported(field));
-    }
+    // Of no use to the first process, but not to be found wrong by the first exec.
+    execution::affinity(process.exec_cpu_affinity().as_ref())?;
     let args = c_strings(process.args().as_deref().unwrap_or_default(), "process.args")?;
     if args.first().is_none_or(|program| program.is_empty()) {
         return Err(Error::invalid("process.args: no command specified"));
@@ -126,15 +125,42 @@ pub(super) fn plan(spec: &Spec, user: &str) -> Result<Process> {
         env: c_strings(process.env().as_deref().unwrap_or_default(), "process.env")?,
         cwd: process.cwd().clone(),
         terminal: process.terminal().unwrap_or(false),
+        console_size: console_size(process)?,
         identity: identity(process.user(), user)?,
-        umask: process.user().umask().unwrap_or(DEFAULT_UMASK) & 0o777,
+        umask: process.user().umask().map(|mask| mask & 0o777),
         capabilities: process.capabilities().as_ref().map(capabilities).unwrap_or_default(),
         rlimits: rlimits(process.rlimits().as_deref().unwrap_or_default())?,
         no_new_privileges: process.no_new_privileges().unwrap_or(false),
-        oom_score_adj: process.oom_score_adj(),
+        oom_score_adj: oom_score_adj(process)?,
+        execution: execution::plan(spec, process)?,
         apparmor: filled(process.apparmor_profile()).filter(|name| name != "unconfined"),
         selinux: filled(process.selinux_label()),
     })
+}
+
+/// Ignored without a terminal, as the specification wants it.
+fn console_size(process: &oci_spec::runtime::Process) -> Result<Option<(u16, u16)>> {
+    let Some(size) = process.console_size().filter(|_| process.terminal() == Some(true)) else {
+        return Ok(None);
+    };
+    match (u16::try_from(size.height()), u16::try_from(size.width())) {
+        (Ok(rows), Ok(columns)) => Ok(Some((rows, columns))),
+        _ => Err(Error::invalid(format!(
+            "process.consoleSize: {}x{} is too large",
+            size.width(),
+            size.height()
+        ))),
+    }
+}
+
+/// proc(5)
+fn oom_score_adj(process: &oci_spec::runtime::Process) -> Result<Option<i32>> {
+    match process.oom_score_adj() {
+        Some(score) if !(-1000..=1000).contains(&score) => {
+            Err(Error::invalid(format!("process.oomScoreAdj: {score} is not between -1000 and 1000")))
+        }
+        score => Ok(score),
+    }
 }
 
 fn c_strings(list: &[String], field: &str) -> Result<Vec<CString>> {
@@ -168,6 +194,12 @@ fn capabilities(capabilities: &oci_spec::runtime::LinuxCapabilities) -> Capabili
         },
         ambient: bits(capabilities.ambient()),
     }
+}
+
+/// Names of capabilities, as capabilities(7) has them.
+pub(crate) fn names(capabilities: u64) -> Vec<String> {
+    let name = |bit: usize| CAPABILITIES.get(bit).map_or(bit.to_string(), |name| format!("CAP_{name}"));
+    (0..64).filter(|bit| capabilities & 1 << bit != 0).map(name).collect()
 }
 
 fn number(capability: Capability) -> Option<usize> {

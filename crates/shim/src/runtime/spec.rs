@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Reads a `config.json`. Where oci-spec is stricter than the specification,
+//! or spells a name otherwise, the text is amended first; this is the one
+//! place that knows. Pure. Called by whoever has a bundle, and for the process
+//! of an `exec`.
+
+use oci_spec::runtime::{Capability, PosixRlimitType, Process, Spec};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::error::{Error, Result};
+
+/// The specification's names that oci-spec 0.10 has otherwise.
+const SCHEDULER_FLAGS: [(&str, &str); 2] = [
+    ("SCHED_FLAG_RESET_ON_FORK", "SCHED_RESET_ON_FORK"),
+    ("SCHED_FLAG_DL_OVERRUN", "SCHED_FLAG_D_L_OVERRUN"),
+];
+const CAPABILITY_SETS: [&str; 5] = ["bounding", "effective", "inheritable", "permitted", "ambient"];
+
+/// What was read, and what of it could not be understood but may be left out.
+#[derive(Debug)]
+pub struct Read<T> {
+    /// The value.
+    pub value: T,
+    /// For the log, one a line.
+    pub warnings: Vec<String>,
+}
+
+/// Reads a specification.
+///
+/// # Errors
+/// `InvalidSpec` for what is no specification; names the field where it can.
+pub fn read(text: &[u8]) -> Result<Read<Spec>> {
+    let read: Read<Spec> = parse(text, |spec, warnings| match spec.get_mut("process") {
+        Some(process) => amend(process, warnings),
+        None => Ok(()),
+    })?;
+    check_version(read.value.version())?;
+    Ok(read)
+}
+
+/// Reads a process alone, as `exec --process` has it.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_process(text: &[u8]) -> Result<Read<Process>> {
+    parse(text, amend)
+}
+
+/// Parses as it is, or amended when that fails.
+fn parse<T: DeserializeOwned>(
+    text: &[u8],
+    amend: impl FnOnce(&mut Value, &mut Vec<String>) -> Result<()>,
+) -> Result<Read<T>> {
+    if let Ok(value) = serde_json::from_slice(text) {
+        return Ok(Read { value, warnings: Vec::new() });
+    }
+    let invalid = |e: serde_json::Error| Error::invalid(format!("config.json: {e}"));
+    let mut value = serde_json::from_slice(text).map_err(invalid)?;
+    let mut warnings = Vec::new();
+    amend(&mut value, &mut warnings)?;
+    Ok(Read { value: serde_json::from_value(value).map_err(invalid)?, warnings })
+}
+
+fn amend(process: &mut Value, warnings: &mut Vec<String>) -> Result<()> {
+    warnings.extend(drop_unknown_capabilities(process));
+    for flag in process.pointer_mut("/scheduler/flags").and_then(Value::as_array_mut).into_iter().flatten() {
+        if let Some((_, name)) = SCHEDULER_FLAGS.iter().find(|(name, _)| flag.as_str() == Some(name)) {
+            *flag = Value::from(*name);
+        }
+    }
+    // An empty list says nothing (config.md, execCPUAffinity).
+    if let Some(affinity) = process.get_mut("execCPUAffinity").and_then(Value::as_object_mut) {
+        affinity.retain(|_, list| list.as_str() != Some(""));
+    }
+    for limit in process.get("rlimits").and_then(Value::as_array).into_iter().flatten() {
+        let name = limit.get("type").and_then(Value::as_str).unwrap_or_default();
+        if name.parse::<PosixRlimitType>().is_err() {
+            return Err(Error::invalid(format!("process.rlimits: {name:?} is no limit that Linux has")));
+        }
+    }
+    Ok(())
+}
+
+/// The specification wants them logged, and the container to go on.
+fn drop_unknown_capabilities(process: &mut Value) -> Option<String> {
+    let mut unknown: Vec<String> = Vec::new();
+    for set in CAPABILITY_SETS {
+        let list = process.get_mut("capabilities").and_then(|sets| sets.get_mut(set));
+        let Some(list) = list.and_then(Value::as_array_mut) else { continue };
+        list.retain(|name| {
+            let known = serde_json::from_value::<Capability>(name.clone()).is_ok();
+            if !known {
+                unknown.push(name.as_str().map_or_else(|| name.to_string(), ToOwned::to_owned));
+            }
+            known
+        });
+    }
+    unknown.sort_unstable();
+    unknown.dedup();
+    (!unknown.is_empty())
+        .then(|| format!("ignoring unknown or unavailable capabilities: [{}]", unknown.join(" ")))
+}
+
+/// `ociVersion` is a version of semver.org, and not one of another time.
+fn check_version(version: &str) -> Result<()> {
+    let core = version.split(['-', '+']).next().unwrap_or_default();
+    let numbers: Vec<_> = core.split('.').map(|n| n.parse::<u32>().ok()).collect();
+    match numbers[..] {
+        [Some(0 | 1), Some(_), Some(_)] => Ok(()),
+        _ => Err(Error::invalid(format!("ociVersion: {version:?} is no version that is supported"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use oci_spec::runtime::LinuxSchedulerFlag;
+    use serde_json::json;
+
+    use super::*;
+
+    fn process(value: Value) -> Result<Read<Process>> {
+        let mut process = json!({"cwd": "/", "args": ["x"], "user": {"uid": 0, "gid": 0}});
+        let fields = value.as_object().expect("an object").clone();
+        process.as_object_mut().expect("an object").extend(fields);
+        read_process(process.to_string().as_bytes())
+    }
+
+    #[test]
+    fn unknown_capabilities_are_left_out_and_said() {
+        let caps = json!({"capabilities": {"bounding": ["CAP_CHOWN", "TEST_CAP", "CAP_ZZZ"], "ambient": ["TEST_CAP"]}});
+        let read = process(caps).expect("process");
+        assert_eq!(read.warnings, ["ignoring unknown or unavailable capabilities: [CAP_ZZZ TEST_CAP]"]);
+        let sets = read.value.capabilities().clone().expect("capabilities");
+        assert_eq!(sets.bounding().iter().flatten().collect::<Vec<_>>(), [&Capability::Chown]);
+        let known = process(json!({"capabilities": {"bounding": ["CAP_CHOWN"]}})).expect("process");
+        assert!(known.warnings.is_empty());
+    }
+
+    #[test]
+    fn the_specifications_names_are_understood() {
+        let all = [
+            "SCHED_FLAG_RESET_ON_FORK",
+            "SCHED_FLAG_RECLAIM",
+            "SCHED_FLAG_DL_OVERRUN",
+            "SCHED_FLAG_KEEP_POLICY",
+            "SCHED_FLAG_KEEP_PARAMS",
+            "SCHED_FLAG_UTIL_CLAMP_MIN",
+            "SCHED_FLAG_UTIL_CLAMP_MAX",
+        ];
+        let read = process(json!({"scheduler": {"policy": "SCHED_FIFO", "flags": all}})).expect("flags");
+        let flags = read.value.scheduler().as_ref().and_then(|s| s.flags().clone()).expect("flags");
+        assert_eq!(flags.len(), all.len());
+        assert_eq!(
+            flags[..3],
+            [
+                LinuxSchedulerFlag::SchedResetOnFork,
+                LinuxSchedulerFlag::SchedFlagReclaim,
+                LinuxSchedulerFlag::SchedFlagDLOverrun,
+            ]
+        );
+        let read = process(json!({"execCPUAffinity": {"initial": "0", "final": ""}})).expect("affinity");
+        let affinity = read.value.exec_cpu_affinity().clone().expect("affinity");
+        assert_eq!((affinity.initial().as_deref(), affinity.cpu_affinity_final()), (Some("0"), &None));
+    }
+
+    #[test]
+    fn an_unknown_limit_is_refused_by_name() {
+        let e =
+            process(json!({"rlimits": [{"type": "RLIMIT_TEST", "soft": 1, "hard": 1}]})).expect_err("limit");
+        assert_eq!(e.to_string(), r#"process.rlimits: "RLIMIT_TEST" is no limit that Linux has"#);
+    }
+
+    #[test]
+    fn versions() {
+        for good in ["1.0.0", "1.3.0", "1.0.2-dev", "1.0.0-rc5+x", "0.2.0"] {
+            check_version(good).expect(good);
+        }
+        for bad in ["", "invalid", "1", "1.0", "2.0.0", "1.0.x", "1.0.0.0"] {
+            let e = check_version(bad).expect_err(bad).to_string();
+            assert_eq!(e, format!("ociVersion: {bad:?} is no version that is supported"));
+        }
+        assert!(read(b"7").expect_err("a number").to_string().starts_with("config.json: "));
+    }
+}
