@@ -36,13 +36,15 @@ const ENGINE: Layers = &[
     ("error", &[]),
 ];
 
-/// boot → serve → supervisor → {runtime, io} → cgroup → kernel. `runtime` and
+/// boot → serve → supervisor → {runtime, io} → cgroup → kernel; `oci` is the
+/// other program, on the same {runtime, io}. `runtime` and
 /// `init` are the two sides of a clone, parent and child: one layer. A kernel
 /// object's errors are the runtime's.
 const SHIM: Layers = &[
     ("boot", &["serve", "supervisor", "runtime", "io", "cgroup", "kernel"]),
     ("serve", &["supervisor", "runtime", "io", "kernel"]),
-    ("supervisor", &["runtime", "io", "kernel"]),
+    ("oci", &["runtime", "io", "cgroup", "kernel"]),
+    ("supervisor", &["runtime", "io", "cgroup::Placement", "kernel"]),
     ("io", &["kernel"]),
     ("runtime", &["init", "cgroup", "seccomp", "kernel"]),
     ("init", &["runtime", "seccomp", "kernel"]),

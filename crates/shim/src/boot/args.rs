@@ -10,6 +10,7 @@ use berth::{
 };
 
 use super::{CGROUP_PARENT, Failure};
+use crate::supervisor::Identity;
 
 /// What to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,6 +71,16 @@ impl Args {
 
     pub(super) fn id(&self) -> Result<&ContainerId, Failure> {
         self.id.as_ref().ok_or_else(|| Failure("-id is missing".to_owned()))
+    }
+
+    /// Whose shim this is, with the bundle in `bundle`.
+    pub(super) fn identity(&self, bundle: PathBuf) -> Result<Identity, Failure> {
+        Ok(Identity {
+            namespace: self.namespace()?.clone(),
+            id: self.id()?.clone(),
+            bundle,
+            cgroup_parent: self.cgroup_parent.clone(),
+        })
     }
 
     fn take_verb(&self, verb: &mut Option<Verb>, word: &str) -> Result<(), Failure> {

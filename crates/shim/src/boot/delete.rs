@@ -18,8 +18,8 @@ const KILLED: u8 = 137;
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let dir = bundle(args)?;
-    runtime::cleanup_dead(args.namespace()?, args.id()?, &dir, &args.cgroup_parent)
-        .map_err(|e| Failure::io("clean up", e))?;
+    let cgroups = args.identity(dir.clone())?.cgroups();
+    cgroups.and_then(|cgroups| runtime::cleanup_dead(&cgroups)).map_err(|e| Failure::io("clean up", e))?;
     remove_socket(&dir);
     let record = record(&dir)?;
     let response = DeleteResponse {

@@ -10,7 +10,6 @@ use super::{Failure, SOCKETS, args::Args};
 use crate::{
     kernel::{memory, process},
     serve::{self, Listeners},
-    supervisor::Identity,
 };
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
@@ -20,12 +19,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let _ = nix::sys::prctl::set_name(c"berth-shim");
     // Out of the starter's session; EPERM says that it has been seen to.
     let _ = nix::unistd::setsid();
-    let me = Identity {
-        namespace: args.namespace()?.clone(),
-        id: args.id()?.clone(),
-        bundle: env::current_dir().map_err(|e| Failure::io("getcwd", e))?,
-        cgroup_parent: args.cgroup_parent.clone(),
-    };
+    let me = args.identity(env::current_dir().map_err(|e| Failure::io("getcwd", e))?)?;
     let ttrpc = inherited(bootstrap::TTRPC_FD)?;
     let attach = if args.socket.is_none() { Some(inherited(bootstrap::ATTACH_FD)?) } else { None };
     let runtime = Builder::new_current_thread()

@@ -33,24 +33,25 @@ use nix::{
     sys::{prctl, signal::Signal, stat::Mode},
 };
 
+use self::exec::Program;
 use crate::{
     kernel::{
         fd, net,
         paths::{self, Make},
         process::{self, CloseRange},
         seccomp, sys,
+        tty::Size,
     },
     runtime::{
-        During as _, Error, Kind, Plan, Result, Stdio, ToInit, ToShim,
+        During as _, Error, Keyring, Kind, Lifetime, Plan, Result, Stdio, ToInit, ToShim, await_start,
         hooks::{Hooks, Moment},
         tell_shim, wait_for,
     },
 };
 
-/// The descriptor of the socket to the shim.
-const SOCKET: i32 = 3;
-/// Copies are made above these before [`SOCKET`] and the streams are placed.
-const ABOVE: i32 = 10;
+/// The first descriptor that is neither a standard stream nor handed on to
+/// the program.
+const FIRST: u32 = 3;
 
 /// What init starts with.
 #[derive(Debug)]
@@ -58,6 +59,10 @@ pub(crate) struct Setup<'a> {
     pub(crate) plan: &'a Plan,
     pub(crate) socket: OwnedFd,
     pub(crate) stdio: Stdio,
+    pub(crate) lifetime: Lifetime,
+    /// So many descriptors from 3 on are the program's.
+    pub(crate) preserved: u32,
+    pub(crate) keyring: Keyring,
     /// What is seen below /sys/fs/cgroup.
     pub(crate) cgroups: Vec<(String, PathBuf)>,
     pub(crate) hooks: &'a Hooks,
@@ -67,17 +72,10 @@ pub(crate) struct Setup<'a> {
 /// drops nothing of what the shim's memory holds a copy of.
 pub(crate) fn run(setup: Setup<'_>) -> Infallible {
     let result = catch_unwind(AssertUnwindSafe(|| {
-        let settled = settle(&setup);
-        let (plan, socket, terminal) = settled.inspect_err(|e| {
-            // Without the shim nobody is left to tell.
-            let _ = tell_shim(&setup.socket, &ToShim::Failed(e.clone()));
-        })?;
-        let failed = match follow(plan, &socket, terminal, &setup) {
-            Ok(never) => match never {},
-            Err(e) => e,
-        };
-        let _ = tell_shim(&socket, &ToShim::Failed(failed.clone()));
-        Err::<Infallible, _>(failed)
+        let settled = or_tell(&setup.socket, settle(&setup))?;
+        let program = or_tell(&settled.socket, follow(&settled, &setup))?;
+        let starter = start_of(settled)?;
+        or_tell(&starter, execute(&program, &setup))
     }));
     let status = match result {
         Ok(Ok(never)) => match never {},
@@ -88,40 +86,78 @@ pub(crate) fn run(setup: Setup<'_>) -> Infallible {
     process::exit_now(status)
 }
 
-/// The size of the terminal, where there is one.
-type Terminal = Option<crate::kernel::tty::Size>;
+/// What went wrong is told to whoever waits at the other end.
+fn or_tell<T>(socket: &OwnedFd, result: Result<T>) -> Result<T> {
+    result.inspect_err(|e| {
+        // Nobody may be left to be told.
+        let _ = tell_shim(socket, &ToShim::Failed(e.clone()));
+    })
+}
+
+/// What init keeps of all that it has inherited.
+#[derive(Debug)]
+struct Settled {
+    /// To whoever has made the container.
+    socket: OwnedFd,
+    /// Where it waits for its start, unless that comes through `socket`.
+    listener: Option<OwnedFd>,
+    /// The size of the terminal, where there is one.
+    terminal: Option<Size>,
+}
 
 /// Leaves the shim behind: its death is ours, its descriptors are closed, and
 /// the streams are where they belong.
-fn settle<'a>(setup: &'a Setup<'_>) -> Result<(&'a Plan, OwnedFd, Terminal)> {
+fn settle(setup: &Setup<'_>) -> Result<Settled> {
     // Nothing of the container may look into this process (D7).
     sys(prctl::set_dumpable(false), || "prctl(PR_SET_DUMPABLE, 0)".to_owned())?;
-    die_with_the_shim()?;
-    let socket = process::duplicate_above(setup.socket.as_fd(), ABOVE)?;
+    die_with_the_shim(Some(Signal::SIGKILL))?;
+    let first = FIRST + setup.preserved;
+    let kept = [Some(setup.socket.as_fd()), setup.lifetime.listener()];
+    // Above all that is about to be placed.
+    let copy = |from| process::duplicate_above(from, (first + 7).cast_signed());
+    let kept: Vec<OwnedFd> = kept.into_iter().flatten().map(copy).collect::<crate::kernel::Result<_>>()?;
     let terminal = match &setup.stdio {
-        Stdio::Terminal { rows, columns } => {
-            Some(crate::kernel::tty::Size { rows: *rows, columns: *columns })
-        }
+        Stdio::Terminal { rows, columns } => Some(Size { rows: *rows, columns: *columns }),
         Stdio::Pipes { stdin, stdout, stderr } => {
             process::place_streams([stdin.as_fd(), stdout.as_fd(), stderr.as_fd()])?;
             None
         }
+        Stdio::Inherited => None,
     };
-    process::place(socket.as_fd(), SOCKET)?;
+    let mut placed = Vec::with_capacity(kept.len());
+    for (from, number) in kept.iter().zip(first.cast_signed()..) {
+        process::place(from.as_fd(), number)?;
+        placed.push(process::adopt(number)?);
+    }
     // What is closed here is owned by values that this process never drops.
-    std::mem::forget(socket);
-    process::close_from(SOCKET.unsigned_abs() + 1, CloseRange::Now)?;
-    Ok((setup.plan, process::adopt(SOCKET)?, terminal))
+    std::mem::forget(kept);
+    process::close_from(first + 2 - u32::from(placed.len() == 1), CloseRange::Now)?;
+    let listener = if placed.len() == 2 { placed.pop() } else { None };
+    let socket = placed.pop().ok_or_else(|| Error::new(Kind::Os, "init has no socket"))?;
+    Ok(Settled { socket, listener, terminal })
 }
 
-/// The kernel sends SIGKILL when the shim dies. A shim that is dead already
-/// shows as the end of the socket, which init reads before it executes.
-fn die_with_the_shim() -> Result<()> {
-    Ok(sys(prctl::set_pdeathsig(Signal::SIGKILL), || "prctl(PR_SET_PDEATHSIG, SIGKILL)".to_owned())?)
+/// Waits until somebody starts the container: who has to hear how that went.
+fn start_of(settled: Settled) -> Result<OwnedFd> {
+    match settled.listener {
+        Some(listener) => await_start(&listener),
+        None => {
+            wait_for(&settled.socket, ToInit::Start)?;
+            Ok(settled.socket)
+        }
+    }
 }
 
-fn follow(plan: &Plan, socket: &OwnedFd, terminal: Terminal, setup: &Setup<'_>) -> Result<Infallible> {
-    let Setup { cgroups, hooks, .. } = setup;
+/// The signal that the kernel sends when the shim dies. A shim that is dead
+/// already shows as the end of the socket, which init reads.
+fn die_with_the_shim(signal: Option<Signal>) -> Result<()> {
+    Ok(sys(prctl::set_pdeathsig(signal), || format!("prctl(PR_SET_PDEATHSIG, {signal:?})"))?)
+}
+
+/// All of the creation.
+fn follow(settled: &Settled, setup: &Setup<'_>) -> Result<Program> {
+    let Setup { plan, cgroups, hooks, .. } = setup;
+    let Settled { socket, terminal, .. } = settled;
     let warn = |text: String| tell_shim(socket, &ToShim::Warning(text));
     // Modes are as the plan says; the container's own mask comes last.
     let umask = nix::sys::stat::umask(Mode::empty());
@@ -142,7 +178,7 @@ fn follow(plan: &Plan, socket: &OwnedFd, terminal: Terminal, setup: &Setup<'_>) 
     }
     if let Some(size) = terminal {
         let master =
-            stdio::open_terminal(&root, dev.as_ref(), size).during(|| "open the terminal".to_owned())?;
+            stdio::open_terminal(&root, dev.as_ref(), *size).during(|| "open the terminal".to_owned())?;
         tell_shim(socket, &ToShim::Console(master))?;
     }
     root.make(&plan.process.cwd, Make::Directory)
@@ -162,7 +198,9 @@ fn follow(plan: &Plan, socket: &OwnedFd, terminal: Terminal, setup: &Setup<'_>) 
     if plan.namespaces.new_cgroup {
         sys(nix::sched::unshare(CloneFlags::CLONE_NEWCGROUP), || "unshare(CLONE_NEWCGROUP)".to_owned())?;
     }
-    process::new_session_keyring()?;
+    if setup.keyring == Keyring::New {
+        process::new_session_keyring()?;
+    }
     credentials::label(&proc, &plan.process)?;
     drop(proc);
     limits::set(&plan.process.rlimits)?;
@@ -175,15 +213,20 @@ fn follow(plan: &Plan, socket: &OwnedFd, terminal: Terminal, setup: &Setup<'_>) 
         filter_calls(plan)?;
     }
     credentials::become_user(&user, &plan.process, warn)?;
-    // Changing credentials has cleared it.
-    die_with_the_shim()?;
+    // Changing credentials has cleared it, or not.
+    die_with_the_shim(matches!(setup.lifetime, Lifetime::Bound).then_some(Signal::SIGKILL))?;
     nix::sys::stat::umask(plan.process.umask.map_or(umask, Mode::from_bits_truncate));
     let program = exec::prepare(&plan.process, &user)?;
     tell_shim(socket, &ToShim::Created)?;
-    wait_for(socket, ToInit::Start)?;
+    Ok(program)
+}
+
+/// All of the start.
+fn execute(program: &Program, setup: &Setup<'_>) -> Result<Infallible> {
+    let Setup { plan, hooks, .. } = setup;
     hooks.run_here(Moment::StartContainer, std::process::id(), &plan.process.env)?;
     process::reset_signals()?;
-    process::close_from(3, CloseRange::AtExec)?;
+    process::close_from(FIRST + setup.preserved, CloseRange::AtExec)?;
     if plan.process.no_new_privileges {
         filter_calls(plan)?;
     }

@@ -146,7 +146,7 @@ pub fn close_from(first: u32, how: CloseRange) -> Result<()> {
 /// # Errors
 /// Those of dup3(2) and fcntl(2).
 pub fn place(from: BorrowedFd<'_>, number: c_int) -> Result<()> {
-    // SAFETY: only integers are passed; `number` is 0 to 3, which nothing owns
+    // SAFETY: only integers are passed; `number` is one that nothing owns
     // in the child that calls this.
     let result = if from.as_raw_fd() == number {
         // SAFETY: as above.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A pair of connected sockets that keep message boundaries and can carry a
-//! descriptor.
+//! Sockets that keep message boundaries and can carry a descriptor: a pair, or
+//! one with a name in a directory.
 #![allow(unsafe_code, reason = "a received descriptor is a bare number")]
 
 use std::{
@@ -13,8 +13,8 @@ use nix::{
     errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::socket::{
-        AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, sendmsg,
-        socketpair,
+        AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr,
+        accept4, bind, connect, listen, recvmsg, sendmsg, socket, socketpair,
     },
 };
 
@@ -78,6 +78,50 @@ pub fn receive(
             }
         }
         return Ok((message.bytes, descriptor));
+    }
+}
+
+/// A listening socket with a name in the directory `dir`, `O_CLOEXEC`.
+///
+/// # Errors
+/// EADDRINUSE when there is a file of that name.
+pub fn listen_at(dir: impl AsFd, name: &str) -> Result<OwnedFd> {
+    let (socket, address) = named(&dir, name)?;
+    sys(bind(socket.as_raw_fd(), &address), || format!("bind({}/{name})", fd(&dir)))?;
+    sys(listen(&socket, Backlog::MAXCONN), || format!("listen({}/{name})", fd(&dir)))?;
+    Ok(socket)
+}
+
+/// Connects to the socket of a name in the directory `dir`.
+///
+/// # Errors
+/// ENOENT without one, ECONNREFUSED when nobody listens.
+pub fn connect_at(dir: impl AsFd, name: &str) -> Result<OwnedFd> {
+    let (socket, address) = named(&dir, name)?;
+    sys(connect(socket.as_raw_fd(), &address), || format!("connect({}/{name})", fd(&dir)))?;
+    Ok(socket)
+}
+
+/// A socket, and an address that is short however long the directory's path.
+fn named(dir: impl AsFd, name: &str) -> Result<(OwnedFd, UnixAddr)> {
+    let path = format!("/proc/self/fd/{}/{name}", dir.as_fd().as_raw_fd());
+    let address = sys(UnixAddr::new(path.as_str()), || format!("sockaddr_un({path:?})"))?;
+    let result = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None);
+    Ok((sys(result, || "socket(AF_UNIX, SOCK_SEQPACKET)".to_owned())?, address))
+}
+
+/// Waits for somebody to connect.
+///
+/// # Errors
+/// Those of accept4(2).
+pub fn accept(listener: &OwnedFd) -> Result<OwnedFd> {
+    loop {
+        match accept4(listener.as_raw_fd(), SockFlag::SOCK_CLOEXEC) {
+            Err(Errno::EINTR | Errno::ECONNABORTED) => {}
+            // SAFETY: the kernel has just made this descriptor for us alone.
+            Ok(number) => return Ok(unsafe { OwnedFd::from_raw_fd(number) }),
+            Err(errno) => return Err(SysError::new(format!("accept4({})", fd(listener)), errno)),
+        }
     }
 }
 

@@ -13,15 +13,27 @@
 //! Start           →
 //!                 ←  (end of file)      execve closed the socket
 //! ```
+//! A container that waits at a socket ([`listen`]) gets its `Start` there, and
+//! answers there.
+//!
 //! Instead of any of its messages init may send `Failed` and end.
 
 use std::{
     os::fd::{AsFd, OwnedFd},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
-use super::error::{Error, Kind, Result};
+use nix::errno::Errno;
+
+use super::{
+    error::{Error, Kind, Result},
+    hooks::{Hooks, Moment},
+};
 use crate::kernel::socket;
+
+/// How long execve may take; a program on a dead network file system would
+/// take for ever.
+const EXECUTED_WITHIN: Duration = Duration::from_secs(30);
 
 /// Longer texts are cut: a message is one packet.
 const MAX_TEXT: usize = 4096;
@@ -102,6 +114,69 @@ fn with_text(head: &[u8], text: &str) -> Vec<u8> {
     bytes
 }
 
+/// The socket in a container's directory.
+const START_SOCKET: &str = "start.sock";
+
+/// Makes the socket in the directory `dir` that a container waits at for its
+/// start. Who may enter the directory may start the container.
+///
+/// # Errors
+/// EADDRINUSE when there is one.
+pub fn listen(dir: impl AsFd) -> Result<OwnedFd> {
+    Ok(socket::listen_at(dir, START_SOCKET)?)
+}
+
+/// Whether a container waits for its start in the directory `dir`.
+///
+/// # Errors
+/// Those of connect(2).
+pub fn is_waiting(dir: impl AsFd) -> Result<bool> {
+    Ok(reach(dir)?.is_some())
+}
+
+/// Lets the container that waits in the directory `dir` execute its program.
+///
+/// # Errors
+/// `NotRunning` when none waits there; those of the execution: its first
+/// process has ended then.
+pub fn start(dir: impl AsFd, hooks: &Hooks) -> Result<()> {
+    let Some(socket) = reach(dir)? else {
+        return Err(Error::new(Kind::NotRunning, "the container doesn't wait to be started"));
+    };
+    tell_init(&socket, ToInit::Start)?;
+    executed(&socket, hooks)
+}
+
+/// Waits until init has executed its program.
+pub(super) fn executed(socket: impl AsFd, hooks: &Hooks) -> Result<()> {
+    let within = EXECUTED_WITHIN + hooks.time(Moment::StartContainer);
+    match from_init(socket, Instant::now() + within)? {
+        ToShim::End => Ok(()),
+        ToShim::Failed(e) => Err(e),
+        other => Err(Error::new(Kind::Os, format!("init sent {other:?} after its start"))),
+    }
+}
+
+/// Connects to who waits; `None` when nobody does any more.
+fn reach(dir: impl AsFd) -> Result<Option<OwnedFd>> {
+    match socket::connect_at(dir, START_SOCKET) {
+        // No process has it open: the program has been executed, or has ended.
+        Err(e) if matches!(e.errno(), Errno::ENOENT | Errno::ECONNREFUSED) => Ok(None),
+        result => Ok(Some(result?)),
+    }
+}
+
+/// Init's side of [`start`]: waits for who says so, for ever. One who goes
+/// away without a word has only looked whether somebody waits.
+pub(crate) fn await_start(listener: &OwnedFd) -> Result<OwnedFd> {
+    loop {
+        let socket = socket::accept(listener)?;
+        if wait_for(&socket, ToInit::Start).is_ok() {
+            return Ok(socket);
+        }
+    }
+}
+
 const KINDS: [(Kind, u8); 6] = [
     (Kind::ExecNotFound, b'n'),
     (Kind::ExecNotPermitted, b'p'),
@@ -121,8 +196,6 @@ fn kind_from_byte(byte: u8) -> Kind {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]

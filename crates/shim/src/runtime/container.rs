@@ -1,10 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A container that has been created.
 
-use std::{
-    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
-    time::{Duration, Instant},
-};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use nix::{
     errno::Errno,
@@ -12,7 +9,7 @@ use nix::{
 };
 
 use super::{
-    channel::{self, ToInit, ToShim},
+    channel::{self, ToInit},
     error::{Error, Kind, Result},
     hooks::{Hooks, Moment},
 };
@@ -20,10 +17,6 @@ use crate::{
     cgroup::Group,
     kernel::{process, process::Child, sys},
 };
-
-/// How long execve may take; a program on a dead network file system would
-/// take for ever.
-const EXECUTED_WITHIN: Duration = Duration::from_secs(30);
 
 /// A container: its first process and its cgroups.
 ///
@@ -88,12 +81,8 @@ impl Container {
         if channel::tell_init(&socket, ToInit::Start).is_err() {
             return Err(Error::new(Kind::NotRunning, "the container's first process has ended"));
         }
-        let within = EXECUTED_WITHIN + self.hooks.time(Moment::StartContainer);
-        match channel::from_init(&socket, Instant::now() + within)? {
-            ToShim::End => self.poststart(),
-            ToShim::Failed(e) => Err(e),
-            other => Err(Error::new(Kind::Os, format!("init sent {other:?} after its start"))),
-        }
+        channel::executed(&socket, &self.hooks)?;
+        self.poststart()
     }
 
     fn poststart(&self) -> Result<()> {

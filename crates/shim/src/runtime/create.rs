@@ -18,12 +18,11 @@ use super::{
     channel::{self, ToInit, ToShim},
     container::Container,
     error::{During as _, Error, Kind, Result},
-    group_name,
     hooks::{Hooks, Moment},
     plan::{self, Namespaces, Plan},
 };
 use crate::{
-    cgroup::{Group, Layout, Limits, Placement},
+    cgroup::{Group, Layout, Limits},
     init::{self, Setup},
     kernel::{paths, process, process::Child, socket, sys},
 };
@@ -40,15 +39,13 @@ const CREATED_WITHIN: Duration = Duration::from_secs(60);
 pub fn create(request: Create<'_>) -> Result<Container> {
     let plan = plan::plan(&request.spec, request.bundle, request.rootfs, request.user)?;
     check_stdio(&plan, &request.stdio)?;
-    let stdio = with_console_size(request.stdio, plan.process.console_size);
-    let hooks = Hooks::of(&request.spec, request.id.as_str(), request.bundle)?;
+    let request = Create { stdio: with_console_size(request.stdio, plan.process.console_size), ..request };
+    let hooks = Hooks::of(&request.spec, request.id, request.bundle)?;
     let mut warnings = Vec::new();
     let limits = Limits { resources: &plan.resources, devices: &plan.devices };
-    let name = group_name(request.namespace, request.id);
-    let placement = Placement::below(request.cgroup_parent, &name)?;
-    let group = Group::make(&Layout::of_host()?, &placement, &limits, &mut warnings)
+    let group = Group::make(&Layout::of_host()?, request.cgroups, &limits, &mut warnings)
         .during(|| format!("make the cgroups of {}", request.id))?;
-    match clone_init(&plan, &group, stdio, &hooks) {
+    match clone_init(&plan, &group, &hooks, request) {
         Ok((child, socket)) => {
             let mut container = Container::new(child, socket, group, hooks, warnings);
             match follow(&mut container, &plan) {
@@ -66,7 +63,9 @@ pub fn create(request: Create<'_>) -> Result<Container> {
 
 fn check_stdio(plan: &Plan, stdio: &Stdio) -> Result<()> {
     match (plan.process.terminal, stdio) {
-        (true, Stdio::Pipes { .. }) => Err(Error::invalid("process.terminal is set, but there are pipes")),
+        (true, Stdio::Pipes { .. } | Stdio::Inherited) => {
+            Err(Error::invalid("process.terminal is set, but there are pipes"))
+        }
         (false, Stdio::Terminal { .. }) => Err(Error::invalid("process.terminal is not set, but wanted")),
         _ => Ok(()),
     }
@@ -81,10 +80,19 @@ fn with_console_size(stdio: Stdio, size: Option<(u16, u16)>) -> Stdio {
 }
 
 /// Clones init into its namespaces and its v2 cgroup.
-fn clone_init(plan: &Plan, group: &Group, stdio: Stdio, hooks: &Hooks) -> Result<(Child, OwnedFd)> {
+fn clone_init(plan: &Plan, group: &Group, hooks: &Hooks, request: Create<'_>) -> Result<(Child, OwnedFd)> {
     let (ours, theirs) = socket::pair()?;
     let cgroup = group.open_unified()?;
-    let setup = Setup { plan, socket: theirs, stdio, cgroups: group.view(), hooks };
+    let setup = Setup {
+        plan,
+        socket: theirs,
+        stdio: request.stdio,
+        lifetime: request.lifetime,
+        preserved: request.preserve_fds,
+        keyring: request.keyring,
+        cgroups: group.view(),
+        hooks,
+    };
     let flags = u64::from(plan.namespaces.new.bits().cast_unsigned());
     let _pid_namespace = JoinedPid::enter(&plan.namespaces)?;
     let child = process::clone3(flags, cgroup.as_ref().map(|fd| fd.as_fd()), || init::run(setup))?;

@@ -15,12 +15,13 @@ pub mod hooks;
 mod plan;
 pub mod spec;
 
-use std::{os::fd::OwnedFd, path::Path};
-
-use berth::ids::{ContainerId, Namespace};
+use std::{
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    path::Path,
+};
 
 pub(crate) use self::{
-    channel::{ToInit, ToShim, tell_shim, wait_for},
+    channel::{ToInit, ToShim, await_start, tell_shim, wait_for},
     error::During,
     plan::{
         Capabilities, Dev, Execution, Identity, Mount, Node, Plan, Process, Propagation, Rlimit, Rootfs,
@@ -28,6 +29,7 @@ pub(crate) use self::{
     },
 };
 pub use self::{
+    channel::{is_waiting, listen, start},
     container::Container,
     create::create,
     error::{Error, Kind, Result},
@@ -37,10 +39,8 @@ use crate::cgroup::{Group, Layout, Placement};
 /// What a container is created from.
 #[derive(Debug)]
 pub struct Create<'a> {
-    /// Its id.
-    pub id: &'a ContainerId,
-    /// Its namespace: id and namespace name its cgroups.
-    pub namespace: &'a Namespace,
+    /// Its id, for messages and hooks.
+    pub id: &'a str,
     /// The directory that relative paths of the specification start from.
     pub bundle: &'a Path,
     /// The OCI specification.
@@ -50,10 +50,47 @@ pub struct Create<'a> {
     /// `user[:group]`, looked up in the container; empty means the numbers of
     /// the specification.
     pub user: &'a str,
-    /// Above the container's cgroups, in every hierarchy.
-    pub cgroup_parent: &'a str,
+    /// Where its cgroups are made.
+    pub cgroups: &'a Placement,
     /// Standard input, output and error.
     pub stdio: Stdio,
+    /// How long its first process lives.
+    pub lifetime: Lifetime,
+    /// So many descriptors from 3 on are handed on to the program, as they
+    /// are.
+    pub preserve_fds: u32,
+    /// Where its keys are kept.
+    pub keyring: Keyring,
+}
+
+/// How long a container's first process lives, and how it's started.
+#[derive(Debug)]
+pub enum Lifetime {
+    /// Until the process that creates it dies, which starts it, too.
+    Bound,
+    /// As long as it likes; who creates it, starts it.
+    Free,
+    /// As long as it likes; waits to be started by anybody at a socket made
+    /// by [`listen`].
+    Waiting(OwnedFd),
+}
+
+impl Lifetime {
+    pub(crate) fn listener(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Self::Waiting(socket) => Some(socket.as_fd()),
+            Self::Bound | Self::Free => None,
+        }
+    }
+}
+
+/// The session keyring of a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keyring {
+    /// A new one of its own.
+    New,
+    /// That of the process which creates it.
+    Inherited,
 }
 
 /// The standard streams of a container's first process.
@@ -75,6 +112,8 @@ pub enum Stdio {
         /// Writable.
         stderr: OwnedFd,
     },
+    /// Those of this process.
+    Inherited,
 }
 
 /// Kills what is left of a container whose shim has died, and removes its
@@ -82,17 +121,6 @@ pub enum Stdio {
 ///
 /// # Errors
 /// When a process doesn't die, or a cgroup can't be removed.
-pub fn cleanup_dead(
-    namespace: &Namespace,
-    id: &ContainerId,
-    _bundle: &Path,
-    cgroup_parent: &str,
-) -> Result<()> {
-    let placement = Placement::below(cgroup_parent, &group_name(namespace, id))?;
-    Group::find(&Layout::of_host()?, &placement).remove()
-}
-
-/// The name of a container's cgroups below their parent.
-fn group_name(namespace: &Namespace, id: &ContainerId) -> String {
-    format!("{namespace}-{id}")
+pub fn cleanup_dead(cgroups: &Placement) -> Result<()> {
+    Group::find(&Layout::of_host()?, cgroups).remove()
 }

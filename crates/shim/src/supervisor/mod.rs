@@ -36,6 +36,7 @@ use tokio::{
 use self::call::{Call, Create, Reply, Signal, Streams, View};
 pub use self::phase::{Event, Phase, Verb};
 use crate::{
+    cgroup::Placement,
     io::{attach, diag, stdio, stdio::Stdio},
     kernel::{memory, tty::Size, watch::watch_process},
     runtime::{self, Container, Kind},
@@ -59,6 +60,16 @@ pub struct Identity {
     pub bundle: PathBuf,
     /// The cgroup that its cgroups are made in.
     pub cgroup_parent: String,
+}
+
+impl Identity {
+    /// Where its cgroups are.
+    ///
+    /// # Errors
+    /// For a parent that is no plain path.
+    pub fn cgroups(&self) -> runtime::Result<Placement> {
+        Placement::below(&self.cgroup_parent, &format!("{}-{}", self.namespace, self.id))
+    }
 }
 
 /// All state of the shim.
@@ -221,15 +232,18 @@ impl Supervisor {
                 runtime::Stdio::Terminal { rows: size.rows, columns: size.columns }
             }
         };
+        let cgroups = self.me.cgroups().map_err(|e| status(&e))?;
         let mut container = runtime::create(runtime::Create {
-            id: &self.me.id,
-            namespace: &self.me.namespace,
+            id: self.me.id.as_str(),
             bundle: &self.me.bundle,
             spec,
             rootfs: &request.rootfs,
             user: &request.user,
-            cgroup_parent: &self.me.cgroup_parent,
+            cgroups: &cgroups,
             stdio,
+            lifetime: runtime::Lifetime::Bound,
+            preserve_fds: 0,
+            keyring: runtime::Keyring::New,
         })
         .map_err(|e| status(&e))?;
         for warning in container.warnings() {

@@ -11,7 +11,6 @@ use std::{
     path::Path,
 };
 
-use berth::ids::Namespace;
 use berth_shim::{
     kernel::process,
     runtime::{self, Kind, Stdio},
@@ -353,7 +352,7 @@ fn limits_are_set() {
     let (stdio, _streams) = pipes();
     let mut container = bundle.create(stdio).unwrap();
     let file = |v1: &str, v2: &str| {
-        let name = format!("berth-runtime-test/default-{}", bundle.id());
+        let name = format!("berth-runtime-test/{}", bundle.id());
         let (controller, file) = v1.split_once('/').unwrap();
         let v1 = Path::new("/sys/fs/cgroup").join(controller).join(&name).join(file);
         let v2 = Path::new("/sys/fs/cgroup").join(&name).join(v2);
@@ -495,9 +494,8 @@ fn death_of_the_shim_is_death_of_the_container() {
         process::pidfd_send_signal(shim.pidfd.as_fd(), libc::SIGKILL).unwrap();
         wait_until("the container to end", || !process::is_running(&init).unwrap());
         waitid(Id::PIDFd(shim.pidfd.as_fd()), WaitPidFlag::WEXITED).unwrap();
-        let namespace = Namespace::default();
         for _ in 0..2 {
-            runtime::cleanup_dead(&namespace, bundle.id(), bundle.dir.path(), &bundle.cgroup_parent).unwrap();
+            runtime::cleanup_dead(&bundle.cgroups()).unwrap();
         }
     }
 }

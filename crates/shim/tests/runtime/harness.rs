@@ -9,8 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use berth::ids::{ContainerId, Namespace};
-use berth_shim::runtime::{self, Container, Create, Stdio};
+use berth_shim::{
+    cgroup::Placement,
+    runtime::{self, Container, Create, Keyring, Lifetime, Stdio},
+};
 use nix::{
     errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
@@ -31,7 +33,7 @@ pub(crate) struct Bundle {
     /// One more layer, escaped.
     pub(crate) more_lower: Option<String>,
     pub(crate) cgroup_parent: String,
-    id: ContainerId,
+    id: String,
 }
 
 /// How a container ended.
@@ -67,7 +69,7 @@ impl Bundle {
             overlay: false,
             more_lower: None,
             cgroup_parent: "/berth-runtime-test".to_owned(),
-            id: own.parse().unwrap(),
+            id: own,
             dir,
         }
     }
@@ -100,13 +102,15 @@ impl Bundle {
         let mounts: Vec<_> = self.overlay.then(|| self.overlay_mount()).into_iter().collect();
         runtime::create(Create {
             id: &self.id,
-            namespace: &Namespace::default(),
             bundle: self.dir.path(),
             spec: self.read().value,
             rootfs: &mounts,
             user: &self.user,
-            cgroup_parent: &self.cgroup_parent,
+            cgroups: &self.cgroups(),
             stdio,
+            lifetime: Lifetime::Bound,
+            preserve_fds: 0,
+            keyring: Keyring::New,
         })
     }
 
@@ -164,7 +168,11 @@ impl Bundle {
         self.run().unwrap_err()
     }
 
-    pub(crate) fn id(&self) -> &ContainerId {
+    pub(crate) fn cgroups(&self) -> Placement {
+        Placement::below(&self.cgroup_parent, &self.id).unwrap()
+    }
+
+    pub(crate) fn id(&self) -> &str {
         &self.id
     }
 }

@@ -123,7 +123,7 @@ fn hooks_are_told_the_state() {
     ] {
         let state: Value = serde_json::from_str(&read(&shared, moment)).unwrap();
         assert_eq!((&state["status"], &state["pid"]), (&json!(status), &pid), "{moment}");
-        assert_eq!(state["id"], json!(bundle.id().as_str()), "{moment}");
+        assert_eq!(state["id"], json!(bundle.id()), "{moment}");
         assert_eq!(state["bundle"], json!(bundle.dir.path()), "{moment}");
         assert_eq!(state["ociVersion"], json!("1.2.0"), "{moment}");
         assert_eq!(state["annotations"], json!({"a.b/c": "d", "long": long}), "{moment}");

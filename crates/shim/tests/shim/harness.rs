@@ -25,6 +25,7 @@ use berth::{
     ids::Namespace,
     ttrpc::{Status, client::Client},
 };
+use berth_shim::cgroup::Placement;
 use berth_shim::{
     kernel::process::{duplicate_above, pidfd_open, pidfd_send_signal},
     runtime,
@@ -132,10 +133,7 @@ impl Drop for Shim {
             self.reap();
         }
         runtime::cleanup_dead(
-            &Namespace::default(),
-            &ID.parse().unwrap(),
-            self.dir.path(),
-            &self.cgroup_parent,
+            &Placement::below(&self.cgroup_parent, &format!("{}-{ID}", Namespace::default())).unwrap(),
         )
         .unwrap();
         for hierarchy in fs::read_dir("/sys/fs/cgroup").unwrap().flatten() {
