@@ -10,6 +10,7 @@ mod error;
 pub mod memory;
 pub mod mount;
 pub mod net;
+pub mod netlink;
 pub mod paths;
 pub mod process;
 pub mod scheduling;

@@ -19,6 +19,7 @@ use super::{
     container::Container,
     error::{During as _, Error, Kind, Result},
     hooks::{Hooks, Moment},
+    net_devices,
     plan::{self, Namespaces, Plan},
 };
 use crate::{
@@ -132,6 +133,7 @@ fn follow(container: &mut Container, plan: &Plan) -> Result<()> {
     if let Some(score) = plan.process.oom_score_adj {
         set_oom_score(container, score)?;
     }
+    net_devices::move_all(&plan.net_devices, &plan.namespaces, container.pid())?;
     container.group().attach(container.pid()).during(|| "enter the cgroups".to_owned())?;
     let within = CREATED_WITHIN + container.hooks().time(Moment::CreateContainer);
     let mut deadline = Instant::now() + within;

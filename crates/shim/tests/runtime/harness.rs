@@ -3,14 +3,18 @@
 
 use std::{
     fs,
-    io::Read as _,
-    os::{fd::OwnedFd, unix::fs::symlink},
+    io::{Read as _, Write as _},
+    os::{
+        fd::{AsFd as _, OwnedFd},
+        unix::fs::symlink,
+    },
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
 use berth_shim::{
     cgroup::Placement,
+    kernel::process,
     runtime::{self, Container, Create, Keyring, Lifetime, Stdio},
 };
 use nix::{
@@ -184,6 +188,22 @@ pub(crate) fn pipes() -> (Stdio, [std::io::PipeReader; 2]) {
     let stdin = fs::File::open("/dev/null").unwrap();
     let stdio = Stdio::Pipes { stdin: stdin.into(), stdout: OwnedFd::from(out), stderr: OwnedFd::from(err) };
     (stdio, [stdout, stderr])
+}
+
+/// Runs a part of a case in a child with namespaces of its own.
+pub(crate) fn in_a_child(flags: u64, body: impl FnOnce() + std::panic::UnwindSafe) {
+    let (mut reader, told) = std::io::pipe().unwrap();
+    let child = process::clone3(flags, None, || {
+        let result = std::panic::catch_unwind(body);
+        (&told).write_all(if result.is_ok() { b"fine" } else { b"bad" }).unwrap();
+        process::exit_now(0)
+    })
+    .unwrap();
+    drop(told);
+    let mut text = String::new();
+    reader.read_to_string(&mut text).unwrap();
+    waitid(Id::PIDFd(child.pidfd.as_fd()), WaitPidFlag::WEXITED).unwrap();
+    assert_eq!(text, "fine");
 }
 
 /// The exit code, 128+n for a signal.

@@ -1,25 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Hooks: when each runs, where, what it is told, and what its failure does.
 
-use std::{
-    fs,
-    io::{Read as _, Write as _},
-    os::fd::AsFd as _,
-    path::Path,
-    time::Instant,
-};
+use std::{fs, os::fd::AsFd as _, path::Path, time::Instant};
 
 use berth_shim::kernel::process;
 use nix::{
     mount::{MsFlags, mount},
-    sys::{
-        signal::Signal,
-        wait::{Id, WaitPidFlag, waitid},
-    },
+    sys::signal::Signal,
 };
 use serde_json::{Value, json};
 
-use crate::harness::{Bundle, pipes, reap, wait_until};
+use crate::harness::{Bundle, in_a_child, pipes, reap, wait_until};
 
 /// Name and body of each.
 pub(crate) const ALL: &[(&str, fn())] = &[
@@ -209,31 +200,20 @@ fn a_hook_mounts_for_the_container() {
 /// On most hosts all mounts are shared. A container that wants its own so
 /// neither adds to the host's nor takes any away.
 fn a_shared_root_leaves_the_hosts_mounts_alone() {
-    let (mut reader, told) = std::io::pipe().unwrap();
     // A child with mounts of its own plays the host.
-    let host = process::clone3(libc::CLONE_NEWNS as u64, None, || {
-        let result = std::panic::catch_unwind(|| {
-            let shared = MsFlags::MS_SHARED | MsFlags::MS_REC;
-            mount(None::<&str>, "/", None::<&str>, shared, None::<&str>).unwrap();
-            let mounts = || fs::read_to_string("/proc/self/mountinfo").unwrap();
-            let before = mounts();
-            for hooks in [json!({}), json!({"createContainer": [shell("true")]})] {
-                let bundle = Bundle::shell("grep -E '^([^ ]+ ){4}/ ' /proc/self/mountinfo | grep -c shared:")
-                    .set("/linux/rootfsPropagation", json!("shared"))
-                    .set("/hooks", hooks);
-                assert_eq!(bundle.output(), "1\n");
-                assert_eq!(mounts(), before);
-            }
-        });
-        (&told).write_all(if result.is_ok() { b"fine" } else { b"bad" }).unwrap();
-        process::exit_now(0)
-    })
-    .unwrap();
-    drop(told);
-    let mut text = String::new();
-    reader.read_to_string(&mut text).unwrap();
-    waitid(Id::PIDFd(host.pidfd.as_fd()), WaitPidFlag::WEXITED).unwrap();
-    assert_eq!(text, "fine");
+    in_a_child(libc::CLONE_NEWNS as u64, || {
+        let shared = MsFlags::MS_SHARED | MsFlags::MS_REC;
+        mount(None::<&str>, "/", None::<&str>, shared, None::<&str>).unwrap();
+        let mounts = || fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let before = mounts();
+        for hooks in [json!({}), json!({"createContainer": [shell("true")]})] {
+            let bundle = Bundle::shell("grep -E '^([^ ]+ ){4}/ ' /proc/self/mountinfo | grep -c shared:")
+                .set("/linux/rootfsPropagation", json!("shared"))
+                .set("/hooks", hooks);
+            assert_eq!(bundle.output(), "1\n");
+            assert_eq!(mounts(), before);
+        }
+    });
 }
 
 fn a_hook_has_nothing_but_what_it_was_given() {

@@ -7,7 +7,7 @@ use std::{fs, io::Read as _};
 use berth_shim::runtime::{Kind, Stdio};
 use serde_json::{Value, json};
 
-use crate::harness::{Bundle, pipes, reap};
+use crate::harness::{Bundle, in_a_child, pipes, reap};
 
 /// Name and body of each.
 pub(crate) const ALL: &[(&str, fn())] = &[
@@ -23,6 +23,7 @@ pub(crate) const ALL: &[(&str, fn())] = &[
     ("a_score_is_inherited_or_set", a_score_is_inherited_or_set),
     ("groups_are_added", groups_are_added),
     ("labels_need_their_module", labels_need_their_module),
+    ("network_devices_move_in", network_devices_move_in),
     ("wrong_processes_are_refused_by_name", wrong_processes_are_refused_by_name),
 ];
 
@@ -262,4 +263,46 @@ fn wrong_processes_are_refused_by_name() {
         let e = with(pointer, value, &["true"]).error();
         assert_eq!((e.kind(), e.to_string().as_str()), (Kind::InvalidSpec, expected));
     }
+}
+
+/// A network namespace with two pairs of devices in it plays the host.
+fn network_devices_move_in() {
+    let host = [
+        "ip link add name veth7a type veth peer name veth7b",
+        "ip link add name veth8a type veth peer name veth8b",
+        "ip addr add 10.7.0.1/24 dev veth7a",
+        "ip -6 addr add fd07::1/64 dev veth7a nodad",
+        "ip link set veth7a mtu 1400 up",
+        "ip link set veth7b up",
+        "ip link add br7 type bridge",
+    ];
+    in_a_child(libc::CLONE_NEWNET as u64, || {
+        for command in host {
+            let mut words = command.split(' ');
+            assert!(
+                std::process::Command::new(words.next().unwrap()).args(words).status().unwrap().success(),
+                "{command}"
+            );
+        }
+        let show =
+            "ip -o link show dev in0; ip -o addr show dev in0; ip -o link show dev x0; ip -o link | wc -l";
+        let bundle = with(
+            "/linux/netDevices",
+            json!({"veth7a": {"name": "in0"}, "veth8a": {"name": "x%d"}}),
+            &["sh", "-c", show],
+        );
+        let output = bundle.output();
+        let lines: Vec<_> = output.lines().collect();
+        assert!(lines[0].contains("mtu 1400") && lines[0].contains(",UP"), "{output}");
+        assert!(
+            output.contains("inet 10.7.0.1/24") && output.contains("inet6 fd07::1/64 scope global"),
+            "{output}"
+        );
+        assert_eq!(lines.last(), Some(&"3"), "{output}");
+        // A device that isn't there, and one whose name is taken.
+        let e = with("/linux/netDevices", json!({"none7": {}}), &["true"]).error().to_string();
+        assert_eq!(e, "linux.netDevices: none7: RTM_GETLINK(\"none7\"): ENODEV (No such device)");
+        let e = with("/linux/netDevices", json!({"br7": {"name": "lo"}}), &["true"]).error().to_string();
+        assert_eq!(e, "linux.netDevices: br7: lo: the container has a network device of that name");
+    });
 }

@@ -10,6 +10,7 @@ mod execution;
 mod hooks;
 mod mounts;
 mod namespaces;
+mod net_devices;
 mod process;
 mod resources;
 mod rootfs;
@@ -25,6 +26,7 @@ pub(crate) use self::{
     execution::Execution,
     mounts::{Dev, Mount, Propagation, Source},
     namespaces::Namespaces,
+    net_devices::NetDevice,
     process::{Capabilities, Identity, Process, Rlimit, names as capability_names},
     rootfs::Rootfs,
 };
@@ -53,6 +55,8 @@ pub(crate) struct Plan {
     pub(crate) domainname: Option<String>,
     /// Paths below /proc/sys, and values.
     pub(crate) sysctls: Vec<(PathBuf, String)>,
+    /// Of the host, for the container.
+    pub(crate) net_devices: Vec<NetDevice>,
     pub(crate) process: Process,
     /// Which system calls the container may make.
     pub(crate) seccomp: Option<seccomp::Program>,
@@ -92,6 +96,7 @@ pub(crate) fn plan(
         hostname: spec.hostname().clone().filter(|name| !name.is_empty()),
         domainname: spec.domainname().clone().filter(|name| !name.is_empty()),
         sysctls: sysctl::plan(linux.sysctl().as_ref(), &namespaces)?,
+        net_devices: net_devices::plan(linux.net_devices().as_ref(), &namespaces)?,
         process: process::plan(spec, user)?,
         seccomp: seccomp_program(linux)?,
         resources: resources::plan(linux.resources().as_ref())?,
@@ -109,7 +114,6 @@ fn seccomp_program(linux: &Linux) -> Result<Option<seccomp::Program>> {
 fn refuse_unsupported(linux: &Linux) -> Result<()> {
     let unsupported = [
         ("linux.intelRdt", linux.intel_rdt().is_some()),
-        ("linux.netDevices", linux.net_devices().as_ref().is_some_and(|d| !d.is_empty())),
         ("linux.uidMappings", linux.uid_mappings().as_ref().is_some_and(|m| !m.is_empty())),
         ("linux.gidMappings", linux.gid_mappings().as_ref().is_some_and(|m| !m.is_empty())),
         ("linux.timeOffsets", linux.time_offsets().as_ref().is_some_and(|t| !t.is_empty())),
