@@ -6,13 +6,15 @@ use std::{env, error::Error, fs, path::PathBuf};
 use prost::Message as _;
 
 /// Every file that holds a service or a message of the contract; imports follow.
-const PROTOS: [&str; 6] = [
+const PROTOS: [&str; 8] = [
     "berth/v1/containers.proto",
     "berth/v1/images.proto",
     "berth/v1/events.proto",
     "berth/v1/system.proto",
     "berth/shim/v1/options.proto",
     "containerd/task/v3/shim.proto",
+    "containerd/cgroups/v1/metrics.proto",
+    "containerd/cgroups/v2/metrics.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -2,7 +2,7 @@
 //! The generated protocol: messages, clients and servers, from `proto/`.
 //!
 //! [`v1`] is the engine's API; [`shim`] and [`task`] are what engine and shim
-//! say to each other.
+//! say to each other; [`metrics`] is what a shim answers to `Stats`.
 
 #[allow(
     missing_docs,
@@ -20,6 +20,11 @@ mod generated {
 
 pub use generated::berth::{shim::v1 as shim, v1};
 pub use generated::containerd::{task::v3 as task, types, v1::types as task_types};
+
+/// A container's counters, on cgroup v1 and v2.
+pub mod metrics {
+    pub use super::generated::io::containerd::cgroups::{v1, v2};
+}
 
 /// All of `proto/` as an encoded `FileDescriptorSet`, for server reflection.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptor_set.bin"));

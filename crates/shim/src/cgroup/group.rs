@@ -39,7 +39,7 @@ pub struct Group {
     unified: Option<PathBuf>,
     /// What it has of the v1 hierarchies.
     v1: Vec<v1::Member>,
-    layout: Layout,
+    pub(super) layout: Layout,
     placement: Placement,
 }
 
@@ -332,7 +332,12 @@ impl Group {
         let _ = poll(&mut [PollFd::new(events.as_fd(), PollFlags::POLLPRI)], timeout);
     }
 
-    fn v1_dir(&self, controller: v1::Controller) -> Option<&Path> {
+    /// The v2 directory.
+    pub(super) fn unified(&self) -> Option<&Path> {
+        self.unified.as_deref()
+    }
+
+    pub(super) fn v1_dir(&self, controller: v1::Controller) -> Option<&Path> {
         self.v1.iter().find(|member| member.controller == controller).map(|member| member.dir.as_path())
     }
 

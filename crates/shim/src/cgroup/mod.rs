@@ -17,6 +17,7 @@ mod layout;
 mod placement;
 mod rdma;
 mod resources;
+pub mod stats;
 mod systemd;
 mod v1;
 mod v2;
@@ -28,3 +29,4 @@ pub use resources::{
     BlockIo, Cpu, CpuSet, Device, DeviceWeight, HugePages, Limit, Memory, Network, OutOfMemory, Rdma,
     Resources, Throttle, Traffic,
 };
+pub use stats::Stats;
