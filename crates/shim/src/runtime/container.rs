@@ -8,13 +8,15 @@ use nix::{
     sys::wait::{Id, WaitPidFlag, waitid},
 };
 
+use oci_spec::runtime::LinuxResources;
+
 use super::{
     channel::{self, ToInit},
     error::{Error, Kind, Result},
     hooks::{Hooks, Moment},
 };
 use crate::{
-    cgroup::Group,
+    cgroup::{Group, Stats},
     kernel::{process, process::Child, sys},
 };
 
@@ -140,6 +142,22 @@ impl Container {
     #[must_use]
     pub fn oom_killed(&self) -> bool {
         self.group.oom_killed()
+    }
+
+    /// What it uses, as its cgroups count it.
+    ///
+    /// # Errors
+    /// When its cgroups are gone.
+    pub fn stats(&self) -> Result<Stats> {
+        self.group.stats()
+    }
+
+    /// Changes its limits; what isn't set stays. Returns warnings.
+    ///
+    /// # Errors
+    /// Those of [`super::update`].
+    pub fn update(&mut self, resources: &LinuxResources) -> Result<Vec<String>> {
+        super::update(&mut self.group, resources)
     }
 
     /// All its processes, in the shim's pid namespace.

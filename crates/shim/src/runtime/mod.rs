@@ -14,6 +14,7 @@ mod error;
 pub mod hooks;
 mod net_devices;
 mod plan;
+mod resources;
 pub mod spec;
 
 use std::{
@@ -34,7 +35,12 @@ pub use self::{
     container::Container,
     create::create,
     error::{Error, Kind, Result},
+    resources::update,
 };
+/// What a container's cgroups count.
+pub mod stats {
+    pub use crate::cgroup::{Device, stats::*};
+}
 use crate::cgroup::{Group, Layout, Placement};
 
 /// What a container is created from.

@@ -4,7 +4,7 @@
 //! place that knows. Pure. Called by whoever has a bundle, and for the process
 //! of an `exec`.
 
-use oci_spec::runtime::{Capability, PosixRlimitType, Process, Spec};
+use oci_spec::runtime::{Capability, LinuxResources, PosixRlimitType, Process, Spec};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -31,12 +31,39 @@ pub struct Read<T> {
 /// # Errors
 /// `InvalidSpec` for what is no specification; names the field where it can.
 pub fn read(text: &[u8]) -> Result<Read<Spec>> {
-    let read: Read<Spec> = parse(text, |spec, warnings| match spec.get_mut("process") {
+    let mut read: Read<Spec> = parse(text, |spec, warnings| match spec.get_mut("process") {
         Some(process) => amend(process, warnings),
         None => Ok(()),
     })?;
     check_version(read.value.version())?;
+    let resources = read.value.linux_mut().as_mut().and_then(|linux| linux.resources_mut().as_mut());
+    resources.map_or(Ok(()), |resources| forget_unset(resources, text, "/linux/resources/pids/limit"))?;
     Ok(read)
+}
+
+/// Reads resources alone, as an update has them.
+///
+/// # Errors
+/// `InvalidSpec` for anything else.
+pub fn read_resources(text: &[u8]) -> Result<LinuxResources> {
+    let invalid = |e: serde_json::Error| Error::invalid(format!("linux.resources: {e}"));
+    let mut resources = serde_json::from_slice(text).map_err(invalid)?;
+    forget_unset(&mut resources, text, "/pids/limit")?;
+    Ok(resources)
+}
+
+/// Since version 1.3 of the specification a limit of no processes is one, and
+/// no limit is none. oci-spec reads zero for both: the text decides.
+fn forget_unset(resources: &mut LinuxResources, text: &[u8], limit: &str) -> Result<()> {
+    if resources.pids().is_none_or(|pids| pids.limit() != 0) {
+        return Ok(());
+    }
+    let value: Value =
+        serde_json::from_slice(text).map_err(|e| Error::invalid(format!("config.json: {e}")))?;
+    if value.pointer(limit).is_none() {
+        resources.set_pids(None);
+    }
+    Ok(())
 }
 
 /// Reads a process alone, as `exec --process` has it.
@@ -181,5 +208,25 @@ mod tests {
             assert_eq!(e, format!("ociVersion: {bad:?} is no version that is supported"));
         }
         assert!(read(b"7").expect_err("a number").to_string().starts_with("config.json: "));
+    }
+
+    #[test]
+    fn no_limit_of_processes_and_a_limit_of_zero_differ() {
+        for (pids, expected) in [
+            (json!({"limit": 0}), Some(0)),
+            (json!({"limit": -1}), Some(-1)),
+            (json!({"limit": 7}), Some(7)),
+            (json!({}), None),
+        ] {
+            let resources = json!({"pids": pids});
+            let spec = json!({"ociVersion": "1.3.0", "linux": {"resources": resources}}).to_string();
+            let spec = read(spec.as_bytes()).expect("spec").value;
+            let of_spec = spec.linux().as_ref().and_then(|linux| linux.resources().clone());
+            let of_update = read_resources(resources.to_string().as_bytes()).expect("resources");
+            assert_eq!(of_spec.as_ref(), Some(&of_update), "both read the same");
+            assert_eq!(of_update.pids().map(|pids| pids.limit()), expected);
+        }
+        let e = read_resources(br#"{"memory": {"limit": "1G"}}"#).expect_err("no number").to_string();
+        assert!(e.starts_with("linux.resources: "), "{e}");
     }
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A CreateTaskRequest as the supervisor wants it. Our engine says what the
+//! A CreateTaskRequest, and what an update carries, as the supervisor wants it. Our engine says what the
 //! streams are in its options; containerd names pipes and files.
 
 use std::path::PathBuf;
@@ -11,7 +11,9 @@ use berth::{
     },
     ttrpc::{Code, Status},
 };
+use oci_spec::runtime::LinuxResources;
 use prost::Message as _;
+use prost_types::Any;
 
 use crate::{
     io::{
@@ -19,6 +21,7 @@ use crate::{
         stdio::{Config, InputFrom, LogConfig, OutputTo},
     },
     kernel::tty::Size,
+    runtime,
     supervisor::call::{Create, Streams},
 };
 
@@ -56,6 +59,19 @@ pub(super) fn read(request: CreateTaskRequest) -> Result<Create, Status> {
         terminal: request.terminal,
     };
     Ok(Create { rootfs: request.rootfs, user: options.user, stdio, streams })
+}
+
+/// The limits of an update: JSON, by the name that containerd gives to it.
+///
+/// # Errors
+/// `InvalidArgument` for anything else.
+pub(super) fn resources(any: Option<Any>) -> Result<LinuxResources, Status> {
+    let invalid = |message: String| Status::new(Code::InvalidArgument, message);
+    let any = any.ok_or_else(|| invalid("an update without resources".to_owned()))?;
+    if any.type_url.rsplit('/').next() != Some("LinuxResources") {
+        return Err(invalid(format!("an update of {} is not possible", any.type_url.escape_debug())));
+    }
+    runtime::spec::read_resources(&any.value).map_err(|e| invalid(e.to_string()))
 }
 
 /// A terminal's size.

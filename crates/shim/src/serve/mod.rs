@@ -5,6 +5,7 @@
 //! number of clients may come and go; the container doesn't notice.
 
 mod create;
+mod metrics;
 mod task;
 
 use std::io;

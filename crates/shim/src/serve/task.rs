@@ -9,7 +9,7 @@ use berth::{
             CloseIoRequest, ConnectRequest, ConnectResponse, CreateTaskRequest, CreateTaskResponse,
             DeleteRequest, DeleteResponse, KillRequest, PauseRequest, PidsRequest, PidsResponse,
             ResizePtyRequest, ResumeRequest, ShutdownRequest, StartRequest, StartResponse, StateRequest,
-            StateResponse, WaitRequest, WaitResponse,
+            StateResponse, StatsRequest, StatsResponse, UpdateTaskRequest, WaitRequest, WaitResponse,
         },
         task_types::{ProcessInfo, Status as TaskStatus},
     },
@@ -21,7 +21,7 @@ use prost::Message;
 use prost_types::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 
-use super::create;
+use super::{create, metrics};
 use crate::supervisor::{
     Phase,
     call::{Call, Reply, Signal, View},
@@ -57,7 +57,9 @@ impl server::Service for TaskService {
             "Wait" => self.wait(server::decode(payload)?).await.map(encode),
             "Connect" => self.connect(server::decode(payload)?).await.map(encode),
             "Shutdown" => self.shutdown(server::decode(payload)?).await.map(encode),
-            "Exec" | "Stats" | "Update" | "Checkpoint" => Err(Status::new(
+            "Stats" => self.stats(server::decode(payload)?).await.map(encode),
+            "Update" => self.update(server::decode(payload)?).await.map(encode),
+            "Exec" | "Checkpoint" => Err(Status::new(
                 Code::Unimplemented,
                 format!("{method} is not supported by this version of berth-shim"),
             )),
@@ -113,6 +115,18 @@ impl TaskService {
         self.check(&request.id, "")?;
         let pids = self.ask(Call::Pids).await?;
         Ok(PidsResponse { processes: pids.into_iter().map(|pid| ProcessInfo { pid, info: None }).collect() })
+    }
+
+    async fn stats(&self, request: StatsRequest) -> Result<StatsResponse, Status> {
+        self.check(&request.id, "")?;
+        let stats = self.ask(Call::Stats).await?;
+        Ok(StatsResponse { stats: Some(metrics::encode(&stats)) })
+    }
+
+    async fn update(&self, request: UpdateTaskRequest) -> Result<(), Status> {
+        self.check(&request.id, "")?;
+        let resources = Box::new(create::resources(request.resources)?);
+        self.ask(|reply| Call::Update(resources, reply)).await
     }
 
     async fn pause(&self, request: PauseRequest) -> Result<(), Status> {

@@ -2,10 +2,11 @@
 //! What can be asked of the supervisor: plain data, and where the answer goes.
 
 use berth::{api::types::Mount, bundle::ExitRecord, ttrpc::Status};
+use oci_spec::runtime::LinuxResources;
 use tokio::{net::UnixStream, sync::oneshot};
 
 use super::Phase;
-use crate::{io::stdio::Config, kernel::tty::Size};
+use crate::{io::stdio::Config, kernel::tty::Size, runtime::stats::Stats};
 
 /// Where an answer goes. Nobody may be waiting any more.
 pub type Reply<T> = oneshot::Sender<Result<T, Status>>;
@@ -31,6 +32,10 @@ pub enum Call {
     State(Reply<View>),
     /// Its processes.
     Pids(Reply<Vec<u32>>),
+    /// Its counters.
+    Stats(Reply<Stats>),
+    /// Change its limits.
+    Update(Box<LinuxResources>, Reply<()>),
     /// Change the terminal's size.
     Resize(Size, Reply<()>),
     /// No more input.

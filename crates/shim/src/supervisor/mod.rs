@@ -25,6 +25,7 @@ use berth::{
     ttrpc::{Code, Status},
 };
 use nix::libc::SIGKILL;
+use oci_spec::runtime::LinuxResources;
 use tokio::{
     io::unix::AsyncFd,
     net::UnixStream,
@@ -39,7 +40,7 @@ use crate::{
     cgroup::Placement,
     io::{attach, diag, stdio, stdio::Stdio},
     kernel::{memory, tty::Size, watch::watch_process},
-    runtime::{self, Container, Kind},
+    runtime::{self, Container, Kind, stats::Stats},
 };
 
 /// How long a process that isn't the container's own any more may keep its
@@ -197,6 +198,8 @@ impl Supervisor {
             Call::Wait(reply) => self.wait(reply),
             Call::State(reply) => answer(reply, self.view()),
             Call::Pids(reply) => answer(reply, self.pids()),
+            Call::Stats(reply) => answer(reply, self.stats()),
+            Call::Update(resources, reply) => answer(reply, self.update(&resources)),
             Call::Resize(size, reply) => answer(reply, self.with_stdio(|stdio, _| stdio.resize(size))),
             Call::CloseStdin(reply) => answer(reply, self.with_stdio(Stdio::close_stdin)),
             Call::Shutdown { now, reply } => answer(reply, self.shut_down(now)),
@@ -351,6 +354,16 @@ impl Supervisor {
             return Ok(Vec::new());
         }
         task.container.pids().map_err(|e| status(&e))
+    }
+
+    fn stats(&mut self) -> Result<Stats, Status> {
+        self.task(Verb::Measure)?.container.stats().map_err(|e| status(&e))
+    }
+
+    fn update(&mut self, resources: &LinuxResources) -> Result<(), Status> {
+        let warnings = self.task(Verb::Measure)?.container.update(resources).map_err(|e| status(&e))?;
+        warnings.iter().for_each(|warning| diag::warn(format_args!("{warning}")));
+        Ok(())
     }
 
     fn with_stdio(&mut self, f: impl FnOnce(&mut Stdio, &mut JoinSet<()>)) -> Result<(), Status> {

@@ -47,6 +47,8 @@ pub enum Verb {
     Resume,
     /// Free what it held.
     Delete,
+    /// Read its counters, change its limits.
+    Measure,
     /// Ask about it, talk to its streams, wait for its end.
     Ask,
 }
@@ -84,7 +86,7 @@ impl Phase {
             | (Verb::Start, Created)
             | (Verb::Pause, Running)
             | (Verb::Resume, Paused)
-            | (Verb::Kill, Created | Running | Paused)
+            | (Verb::Kill | Verb::Measure, Created | Running | Paused)
             | (Verb::Delete, Created | Ending(_) | Stopped(_))
             | (Verb::Ask, Created | Running | Paused | Ending(_) | Stopped(_)) => Ok(()),
             (Verb::Create, _) => refuse(Code::AlreadyExists, "exists already"),
@@ -96,7 +98,7 @@ impl Phase {
             (Verb::Start, _) => refuse(Code::FailedPrecondition, "was started already"),
             (Verb::Delete, _) => refuse(Code::FailedPrecondition, "is running"),
             (Verb::Pause, Paused) => refuse(Code::FailedPrecondition, "is already paused"),
-            (Verb::Pause, _) => refuse(Code::FailedPrecondition, "is not running"),
+            (Verb::Pause | Verb::Measure, _) => refuse(Code::FailedPrecondition, "is not running"),
             (Verb::Resume, _) => refuse(Code::FailedPrecondition, "is not paused"),
         }
     }

@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod cases;
+mod cgroup_cases;
 mod harness;
 mod hooks_cases;
 mod process_cases;
@@ -43,7 +44,7 @@ fn main() -> ExitCode {
 
 /// The cases of all files.
 fn all() -> impl Iterator<Item = &'static (&'static str, fn())> {
-    [cases::ALL, hooks_cases::ALL, process_cases::ALL].into_iter().flatten()
+    [cases::ALL, cgroup_cases::ALL, hooks_cases::ALL, process_cases::ALL].into_iter().flatten()
 }
 
 fn missing() -> Option<&'static str> {

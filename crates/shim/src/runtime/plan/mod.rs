@@ -28,6 +28,7 @@ pub(crate) use self::{
     namespaces::Namespaces,
     net_devices::NetDevice,
     process::{Capabilities, Identity, Process, Rlimit, names as capability_names},
+    resources::plan as resources,
     rootfs::Rootfs,
 };
 use super::error::{Error, Result};
