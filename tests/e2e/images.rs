@@ -138,6 +138,53 @@ fn archives_of_both_kinds_are_loaded() {
 }
 
 #[test]
+fn a_pushed_image_comes_back_as_it_was() {
+    let Some((engine, registry)) = engine::with_registry() else { return };
+    let image = layered(&["one", "two"]);
+    let pushed = registry.push(&image, "library/source", "1");
+    engine.berth(&["pull", "source:1"]).ok();
+    let at = |name: &str| format!("{}/{name}", registry.address());
+    for tag in ["1", "2"] {
+        engine.berth(&["tag", "source:1", &at(&format!("team/copy:{tag}"))]).ok();
+    }
+    let said = engine.berth(&["push", &at("team/copy:1")]).ok().stdout;
+    let size = image.top().1.len();
+    assert!(said.starts_with(&format!("The push refers to repository [{}]\n", at("team/copy"))), "{said}");
+    assert!(said.ends_with(&format!("\n1: digest: {pushed} size: {size}\n")), "{said}");
+    assert_eq!(said.matches(": Pushed\n").count(), 2, "{said}");
+
+    // What is there is not sent again, and all tags go with -a.
+    let again = engine.berth(&["push", "--all-tags", &at("team/copy")]).ok().stdout;
+    assert_eq!(again.matches(": Layer already exists\n").count(), 2, "{again}");
+    for tag in ["1", "2"] {
+        assert!(again.contains(&format!("{tag}: digest: {pushed} size: {size}\n")), "{again}");
+    }
+    // Another repository of the registry has the layers: they are not sent.
+    engine.berth(&["tag", "source:1", &at("team/mounted:1")]).ok();
+    let mounted = engine.berth(&["push", &at("team/mounted:1")]).ok().stdout;
+    assert_eq!(mounted.matches(": Mounted\n").count(), 2, "{mounted}");
+
+    engine.berth(&["rmi", "-f", &at("team/mounted:1")]).ok();
+    let pull = engine.berth(&["pull", &at("team/mounted:1")]).ok().stdout;
+    assert!(pull.contains(&format!("Digest: {pushed}\n")), "{pull}");
+}
+
+#[test]
+fn what_cannot_be_pushed_is_said_in_dockers_words() {
+    let Some(engine) = crate::support::Engine::start() else { return };
+    let says = |args: &[&str], words: &str| {
+        let said = engine.berth(args);
+        assert!(said.stderr.contains(words), "{said:?}");
+    };
+    says(&["push", "127.0.0.1:1/none"], "An image does not exist locally with the tag: 127.0.0.1:1/none\n");
+    engine.load(&tiny("x"), "here");
+    engine.berth(&["tag", "here", "127.0.0.1:1/here"]).ok();
+    says(&["push", "127.0.0.1:1/here"], "failed to reach registry 127.0.0.1:1: connection refused");
+    let by_digest = format!("127.0.0.1:1/here@{}", tiny("x").config_digest());
+    says(&["push", &by_digest], "cannot push a digest reference");
+}
+
+#[test]
 fn what_is_saved_is_loaded_as_the_same_image() {
     let Some(engine) = crate::support::Engine::start() else { return };
     let archive = layered(&["one", "two"]).oci_archive("docker.io/team/saved:1");

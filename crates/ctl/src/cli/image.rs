@@ -19,6 +19,16 @@ pub enum Verb {
   berth pull quay.io/podman/hello:latest
   berth pull --platform linux/arm64 alpine:3")]
     Pull(Pull),
+    /// Upload an image to a registry
+    #[command(
+        after_help = "The image goes to the registry that its name says. What the registry has already is
+not sent again, and digests don't change.
+
+Examples:
+  berth push registry.example.com/team/app:1.2
+  berth push --all-tags 127.0.0.1:5000/app"
+    )]
+    Push(Push),
     /// List images
     #[command(after_help = "Examples:
   berth images
@@ -53,6 +63,8 @@ Examples:
 pub enum GroupVerb {
     /// Download an image from a registry
     Pull(Pull),
+    /// Upload an image to a registry
+    Push(Push),
     /// List images
     #[command(visible_alias = "list")]
     Ls(Images),
@@ -73,6 +85,7 @@ impl From<GroupVerb> for super::Verb {
     fn from(verb: GroupVerb) -> Self {
         Self::Image(match verb {
             GroupVerb::Pull(a) => Verb::Pull(a),
+            GroupVerb::Push(a) => Verb::Push(a),
             GroupVerb::Ls(a) => Verb::Images(a),
             GroupVerb::Tag(a) => Verb::Tag(a),
             GroupVerb::Rm(a) => Verb::Rmi(a),
@@ -92,6 +105,20 @@ pub struct Pull {
     /// Pull for another platform, as OS/ARCH[/VARIANT]
     #[arg(long, value_name = "PLATFORM")]
     pub platform: Option<String>,
+    /// Print the image's name only
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+/// `berth push`.
+#[derive(Debug, Args)]
+pub struct Push {
+    /// Name[:tag], the registry first
+    #[arg(value_name = "NAME[:TAG]")]
+    pub image: String,
+    /// All tags of the repository
+    #[arg(short, long)]
+    pub all_tags: bool,
     /// Print the image's name only
     #[arg(short, long)]
     pub quiet: bool,

@@ -14,6 +14,7 @@ mod load;
 mod logs;
 mod ps;
 mod pull;
+mod push;
 mod remove;
 mod run;
 mod save;
@@ -80,6 +81,7 @@ async fn container_verb(context: &Context, verb: container::Verb) -> Result<u8> 
 async fn image_verb(context: &Context, verb: image::Verb) -> Result<u8> {
     match verb {
         image::Verb::Pull(args) => pull::pull(context, args).await,
+        image::Verb::Push(args) => push::push(context, args).await,
         image::Verb::Images(args) => images::images(context, args).await,
         image::Verb::Tag(args) => tag::tag(context, args).await,
         image::Verb::Rmi(args) => remove::rmi(context, args).await,

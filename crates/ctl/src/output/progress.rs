@@ -58,7 +58,10 @@ impl Layer {
     }
 
     fn is_finished(&self) -> bool {
-        matches!(self.phase, Phase::Complete | Phase::Exists)
+        matches!(
+            self.phase,
+            Phase::Complete | Phase::Exists | Phase::Pushed | Phase::AlreadyThere | Phase::Mounted
+        )
     }
 }
 
@@ -132,6 +135,10 @@ fn line(layer: &Layer, columns: usize) -> String {
         Phase::Complete => format!("{id}: Pull complete"),
         Phase::Exists => format!("{id}: Already exists"),
         Phase::Retrying => format!("{id}: Retrying"),
+        Phase::Pushing => measured(id, "Pushing", layer, columns),
+        Phase::Pushed => format!("{id}: Pushed"),
+        Phase::AlreadyThere => format!("{id}: Layer already exists"),
+        Phase::Mounted => format!("{id}: Mounted"),
     }
 }
 

@@ -476,6 +476,25 @@ impl Images for Fake {
         Ok(stream(vec![Ok(LoadImageResponse { kind: Some(load_image_response::Kind::Loaded(loaded)) })]))
     }
 
+    type PushStream = Answers<PushImageResponse>;
+
+    async fn push(&self, request: Request<PushImageRequest>) -> Result<Response<Self::PushStream>, Status> {
+        use berth::api::v1::{layer_progress::Phase, push_image_response::Kind};
+        let request = request.into_inner();
+        self.call(&format!("push {} all_tags={}", request.image, request.all_tags));
+        let layer = |digest: &str, phase: Phase| {
+            Kind::Layer(LayerProgress { digest: digest.into(), phase: phase.into(), current: 1, total: 2 })
+        };
+        let kinds = [
+            Kind::Resolved(PullResolved { reference: "127.0.0.1:5000/app".into(), layers: vec![] }),
+            layer("sha256:aaaaaaaaaaaaaaaa", Phase::Pushing),
+            layer("sha256:aaaaaaaaaaaaaaaa", Phase::Pushed),
+            layer("sha256:bbbbbbbbbbbbbbbb", Phase::AlreadyThere),
+            Kind::Pushed(PushedTag { tag: "1".into(), digest: "sha256:cc".into(), size: 428 }),
+        ];
+        Ok(stream(kinds.into_iter().map(|kind| Ok(PushImageResponse { kind: Some(kind) })).collect()))
+    }
+
     type SaveStream = Answers<SaveImageResponse>;
 
     async fn save(&self, request: Request<SaveImageRequest>) -> Result<Response<Self::SaveStream>, Status> {

@@ -130,3 +130,23 @@ fn save_leaves_a_whole_archive_or_none() {
     let directory = engine.berth(&["save", "-o", dir.path().to_str().expect("text"), "a"]);
     assert!(directory.stderr.ends_with("is a directory\n"), "{directory:?}");
 }
+
+#[test]
+fn push_tells_of_layers_and_tags() {
+    let engine = Engine::new(Script::default());
+    let said = engine.berth(&["push", "127.0.0.1:5000/app:1"]).stdout;
+    let expected = "The push refers to repository [127.0.0.1:5000/app]\n\
+                    aaaaaaaaaaaa: Pushed\nbbbbbbbbbbbb: Layer already exists\n\
+                    1: digest: sha256:cc size: 428\n";
+    assert_eq!(said, expected);
+    assert_eq!(engine.berth(&["push", "-q", "127.0.0.1:5000/app"]).stdout, "127.0.0.1:5000/app:latest\n");
+    assert_eq!(engine.berth(&["push", "-a", "-q", "127.0.0.1:5000/app"]).stdout, "127.0.0.1:5000/app\n");
+    let both = engine.berth(&["push", "-a", "127.0.0.1:5000/app:1"]);
+    assert_eq!((both.code, both.stderr.as_str()), (1, "tag can't be used with --all-tags/-a\n"));
+    let calls = [
+        "push 127.0.0.1:5000/app:1 all_tags=false",
+        "push 127.0.0.1:5000/app all_tags=false",
+        "push 127.0.0.1:5000/app all_tags=true",
+    ];
+    assert_eq!(engine.seen().calls, calls);
+}

@@ -172,7 +172,8 @@ fn indexed(entry: &Entry) -> Vec<Indexed> {
 }
 
 /// What a manifest says that it is: OCI's may leave it out.
-fn media_type(manifest: &[u8]) -> String {
+#[must_use]
+pub fn media_type(manifest: &[u8]) -> String {
     #[derive(Deserialize)]
     struct Typed {
         #[serde(rename = "mediaType")]

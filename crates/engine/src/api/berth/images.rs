@@ -7,9 +7,10 @@ use berth::{
     api::v1::{
         HistoryEntry, Image, ImageConfig, InspectImageRequest, InspectImageResponse, LayerProgress,
         ListImagesRequest, ListImagesResponse, LoadImageRequest, LoadImageResponse, LoadedImage, PullDone,
-        PullImageRequest, PullImageResponse, PullResolved, RegistryAuth, RemoveImageRequest,
-        RemoveImageResponse, SaveImageRequest, SaveImageResponse, TagImageRequest, TagImageResponse,
-        images_server, layer_progress::Phase, load_image_response, pull_image_response,
+        PullImageRequest, PullImageResponse, PullResolved, PushImageRequest, PushImageResponse, PushedTag,
+        RegistryAuth, RemoveImageRequest, RemoveImageResponse, SaveImageRequest, SaveImageResponse,
+        TagImageRequest, TagImageResponse, images_server, layer_progress::Phase, load_image_response,
+        pull_image_response, push_image_response,
     },
     ids::Namespace,
 };
@@ -20,10 +21,11 @@ use tonic::{Request, Response, Status, Streaming, async_trait};
 
 use crate::{
     api::{contained::contained, status::to_status},
+    domain::digest::Digest,
     error::{Context as _, Error, Kind, Result},
     lifecycle::images::{
         self as lifecycle, Credentials, Event, Follower, ImageDetails, ImageFilter, ImageSummary, Images,
-        Platform, PullRequest,
+        Platform, PullRequest, PushRequest,
     },
 };
 
@@ -39,6 +41,7 @@ type Answers<T> = ReceiverStream<Result<T, Status>>;
 #[async_trait]
 impl images_server::Images for ImagesService {
     type PullStream = Answers<PullImageResponse>;
+    type PushStream = Answers<PushImageResponse>;
     type LoadStream = Answers<LoadImageResponse>;
     type SaveStream = Answers<SaveImageResponse>;
 
@@ -52,6 +55,20 @@ impl images_server::Images for ImagesService {
                 credentials: request.auth.and_then(credentials),
             });
             Ok(follow(follower, pull_answer))
+        })
+        .await
+    }
+
+    async fn push(&self, request: Request<PushImageRequest>) -> Result<Response<Self::PushStream>, Status> {
+        contained(async {
+            let request = request.into_inner();
+            let follower = self.0.push(PushRequest {
+                namespace: namespace(&request.namespace)?,
+                reference: request.image.parse()?,
+                all_tags: request.all_tags,
+                credentials: request.auth.and_then(credentials),
+            });
+            Ok(follow(follower, push_answer))
         })
         .await
     }
@@ -196,10 +213,7 @@ fn broken_off(status: &Status) -> Error {
 fn pull_answer(event: Event) -> Option<PullImageResponse> {
     use pull_image_response::Kind;
     let kind = match event {
-        Event::Resolved { reference, layers } => {
-            let layers = layers.iter().map(ToString::to_string).collect();
-            Kind::Resolved(PullResolved { reference, layers })
-        }
+        Event::Resolved { reference, layers } => Kind::Resolved(resolved(reference, &layers)),
         Event::Layer(progress) => Kind::Layer(layer(progress)),
         Event::Pulled(pulled) => Kind::Done(PullDone {
             digest: pulled.digest.to_string(),
@@ -207,9 +221,26 @@ fn pull_answer(event: Event) -> Option<PullImageResponse> {
             reference: pulled.reference,
             up_to_date: pulled.up_to_date,
         }),
-        Event::Loaded(_) => return None,
+        Event::Loaded(_) | Event::Pushed(_) => return None,
     };
     Some(PullImageResponse { kind: Some(kind) })
+}
+
+fn push_answer(event: Event) -> Option<PushImageResponse> {
+    use push_image_response::Kind;
+    let kind = match event {
+        Event::Resolved { reference, layers } => Kind::Resolved(resolved(reference, &layers)),
+        Event::Layer(progress) => Kind::Layer(layer(progress)),
+        Event::Pushed(pushed) => {
+            Kind::Pushed(PushedTag { tag: pushed.tag, digest: pushed.digest.to_string(), size: pushed.size })
+        }
+        Event::Loaded(_) | Event::Pulled(_) => return None,
+    };
+    Some(PushImageResponse { kind: Some(kind) })
+}
+
+fn resolved(reference: String, layers: &[Digest]) -> PullResolved {
+    PullResolved { reference, layers: layers.iter().map(ToString::to_string).collect() }
 }
 
 fn load_answer(event: Event) -> Option<LoadImageResponse> {
@@ -219,7 +250,7 @@ fn load_answer(event: Event) -> Option<LoadImageResponse> {
         Event::Loaded(loaded) => {
             Kind::Loaded(LoadedImage { id: loaded.image_id.to_string(), references: loaded.references })
         }
-        Event::Resolved { .. } | Event::Pulled(_) => return None,
+        Event::Resolved { .. } | Event::Pulled(_) | Event::Pushed(_) => return None,
     };
     Some(LoadImageResponse { kind: Some(kind) })
 }
@@ -232,6 +263,10 @@ fn layer(progress: lifecycle::LayerProgress) -> LayerProgress {
         lifecycle::Phase::Complete => Phase::Complete,
         lifecycle::Phase::Exists => Phase::Exists,
         lifecycle::Phase::Retrying => Phase::Retrying,
+        lifecycle::Phase::Pushing => Phase::Pushing,
+        lifecycle::Phase::Pushed => Phase::Pushed,
+        lifecycle::Phase::AlreadyThere => Phase::AlreadyThere,
+        lifecycle::Phase::Mounted => Phase::Mounted,
     };
     LayerProgress {
         digest: progress.digest.to_string(),

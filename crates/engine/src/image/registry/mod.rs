@@ -3,6 +3,7 @@
 
 pub mod auth;
 pub mod hosts;
+mod push;
 mod token;
 mod transport;
 
@@ -19,14 +20,15 @@ use std::{
 use bytes::Bytes;
 use reqwest::{
     Client, Response, StatusCode,
-    header::{CONTENT_RANGE, CONTENT_TYPE},
+    header::{ACCEPT, CONTENT_RANGE, CONTENT_TYPE, RANGE},
 };
 use tokio::sync::mpsc;
 
+pub use self::push::{Arrived, Destination, Layer};
 use self::{
     auth::Credentials,
     hosts::{Endpoint, RegistryConfig},
-    transport::{Failure, Get, MAX_TRIES, Session, unreachable},
+    transport::{Access, Call, Failure, MAX_TRIES, Session, unreachable},
 };
 use super::{
     manifest::{DOCKER_LIST, DOCKER_MANIFEST, Descriptor, MAX_DOCUMENT, OCI_INDEX, OCI_MANIFEST},
@@ -58,6 +60,8 @@ struct ClientKey {
     insecure: bool,
     ca_file: Option<PathBuf>,
     local: bool,
+    /// Its answers may be long in coming.
+    uploads: bool,
 }
 
 /// A manifest or an index, verified.
@@ -96,11 +100,11 @@ impl Registry {
     pub fn repository(&self, reference: &Reference, credentials: Option<&Credentials>) -> Result<Repository> {
         let endpoints = hosts::endpoints(&self.config, reference.registry())?;
         let sessions = endpoints.into_iter().map(|endpoint| {
-            let client = self.client(&endpoint)?;
+            let client = self.client(&endpoint, false)?;
             // What a user says is meant for the registry, not for a mirror of it.
             let own =
                 if endpoint.mirror { None } else { credentials.cloned().or(endpoint.credentials.clone()) };
-            Ok(Session::new(endpoint, client, reference.repository(), own))
+            Ok(Session::new(endpoint, client, reference.repository(), Access::Pull, own))
         });
         Ok(Repository {
             name: reference.familiar_name(),
@@ -109,11 +113,12 @@ impl Registry {
         })
     }
 
-    fn client(&self, endpoint: &Endpoint) -> Result<Client> {
+    fn client(&self, endpoint: &Endpoint, uploads: bool) -> Result<Client> {
         let key = ClientKey {
             insecure: endpoint.insecure,
             ca_file: endpoint.ca_file.clone(),
             local: hosts::is_loopback(&endpoint.url),
+            uploads,
         };
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(client) = clients.get(&key) {
@@ -129,10 +134,12 @@ fn build(key: &ClientKey) -> Result<Client> {
     let mut builder = Client::builder()
         .user_agent(concat!("berth/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(CONNECT_TIMEOUT)
-        .read_timeout(STALL_TIMEOUT)
         .redirect(reqwest::redirect::Policy::none())
         .referer(false)
         .tls_danger_accept_invalid_certs(key.insecure);
+    if !key.uploads {
+        builder = builder.read_timeout(STALL_TIMEOUT);
+    }
     if key.local {
         builder = builder.no_proxy();
     }
@@ -166,10 +173,10 @@ impl Repository {
     pub async fn manifest(&self, target: &str) -> Result<Fetched> {
         let path = format!("manifests/{target}");
         let accept = [OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST].join(", ");
-        let get = Get { path: &path, accept: Some(&accept), from: 0 };
+        let get = Call::get(&path).header(ACCEPT, accept);
         let mut failures = Vec::new();
         for at in self.order() {
-            match self.manifest_from(&self.sessions[at], get, target).await {
+            match self.manifest_from(&self.sessions[at], &get, target).await {
                 Ok(fetched) => {
                     self.preferred.store(at, Ordering::Relaxed);
                     return Ok(fetched);
@@ -181,7 +188,12 @@ impl Repository {
         Err(self.explain(failures, &format!("manifest for {}", join_target(&self.name, target))))
     }
 
-    async fn manifest_from(&self, session: &Session, get: Get<'_>, target: &str) -> Result<Fetched, Failure> {
+    async fn manifest_from(
+        &self,
+        session: &Session,
+        get: &Call<'_>,
+        target: &str,
+    ) -> Result<Fetched, Failure> {
         let mut tried = 1;
         loop {
             let failure = match self.manifest_once(session, get, target).await {
@@ -194,8 +206,13 @@ impl Repository {
         }
     }
 
-    async fn manifest_once(&self, session: &Session, get: Get<'_>, target: &str) -> Result<Fetched, Failure> {
-        let response = session.get(get).await?;
+    async fn manifest_once(
+        &self,
+        session: &Session,
+        get: &Call<'_>,
+        target: &str,
+    ) -> Result<Fetched, Failure> {
+        let response = session.call(get).await?;
         let header =
             |name: &str| response.headers().get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
         let media_type = header(CONTENT_TYPE.as_str()).unwrap_or_default();
@@ -251,8 +268,11 @@ impl Repository {
         let mut tried = 1;
         while *at < blob.size {
             let before = *at;
-            let get = Get { path, accept: None, from: *at };
-            let result = match session.get(get).await {
+            let mut get = Call::get(path);
+            if *at > 0 {
+                get = get.header(RANGE, format_args!("bytes={at}-"));
+            }
+            let result = match session.call(&get).await {
                 Ok(response) => receive(response, session, blob, at, sink, told).await,
                 Err(failure) => Err(failure),
             };
@@ -293,43 +313,8 @@ impl Repository {
     }
 
     fn error(&self, at: usize, failure: Failure, what: &str) -> Error {
-        let (status, code, message) = match failure {
-            Failure::Unreachable { error, .. } | Failure::Fatal(error) => return error,
-            Failure::Status { status, code, message, .. } => (status, code, message),
-        };
-        let name = &self.name;
         let host = self.sessions.get(at).map_or_else(String::new, Session::host);
-        let denied = || {
-            format!(
-                "pull access denied for {name}, repository does not exist or may require authorization: \
-                 registry {host} denied access"
-            )
-        };
-        match status {
-            StatusCode::UNAUTHORIZED => Error::new(Kind::Unauthenticated, denied()),
-            StatusCode::FORBIDDEN => Error::new(Kind::PermissionDenied, denied()),
-            StatusCode::NOT_FOUND if code == "NAME_UNKNOWN" => Error::new(
-                Kind::NotFound,
-                format!(
-                    "pull access denied for {name}, repository does not exist or may require authorization"
-                ),
-            ),
-            StatusCode::NOT_FOUND => {
-                let words = if message.is_empty() { "manifest unknown" } else { message.as_str() };
-                Error::new(Kind::NotFound, format!("{what} not found: {words}"))
-            }
-            StatusCode::TOO_MANY_REQUESTS => Error::new(
-                Kind::ResourceExhausted,
-                format!("toomanyrequests: registry {host} limits how often it may be asked: {message}"),
-            ),
-            _ => {
-                let words = format!("registry {host} answers {status} for {what}");
-                Error::new(
-                    Kind::Unavailable,
-                    if message.is_empty() { words } else { format!("{words}: {message}") },
-                )
-            }
-        }
+        failure.explain(&format!("pull access denied for {}", self.name), &host, what)
     }
 }
 

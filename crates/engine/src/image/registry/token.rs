@@ -34,21 +34,25 @@ pub(super) async fn fetch(
     client: &Client,
     mut realm: Url,
     service: Option<&str>,
-    scope: &str,
+    scopes: &[String],
     credentials: Option<&Credentials>,
 ) -> Result<HeaderValue, Failure> {
     let host = host_of(&realm);
-    let parameters = service.map(|service| ("service", service)).into_iter().chain([("scope", scope)]);
+    let parameters = service.map(|service| ("service", service));
     let refresh = credentials.filter(|credentials| !credentials.identity_token.is_empty());
     let request = if let Some(credentials) = refresh {
-        let form = form(parameters.chain([
+        // A refresh takes its scopes in one, separated by spaces.
+        let joined = scopes.join(" ");
+        let form = form(parameters.into_iter().chain([
+            ("scope", joined.as_str()),
             ("grant_type", "refresh_token"),
             ("client_id", "berth"),
             ("refresh_token", credentials.identity_token.as_str()),
         ]));
         client.post(realm).header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(form)
     } else {
-        realm.query_pairs_mut().extend_pairs(parameters);
+        let scopes = scopes.iter().map(|scope| ("scope", scope.as_str()));
+        realm.query_pairs_mut().extend_pairs(parameters.into_iter().chain(scopes));
         let request = client.get(realm);
         match credentials {
             Some(credentials) => request.header(AUTHORIZATION, basic(credentials)),

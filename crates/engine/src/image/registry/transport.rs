@@ -13,8 +13,8 @@ use std::{
 };
 
 use reqwest::{
-    Client, Response, StatusCode, Url,
-    header::{ACCEPT, AUTHORIZATION, HeaderValue, LOCATION, RANGE, RETRY_AFTER, WWW_AUTHENTICATE},
+    Body, Client, Method, Response, StatusCode, Url,
+    header::{AUTHORIZATION, HeaderName, HeaderValue, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE},
 };
 
 use super::{
@@ -37,14 +37,59 @@ const MAX_PAUSE: Duration = Duration::from_secs(60);
 /// Largest body of an error that is read.
 const MAX_ERROR_BODY: usize = 64 << 10;
 
-/// What is asked for.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Get<'a> {
+/// What is asked for. A body is made anew each time the request is sent.
+pub(super) struct Call<'a> {
+    pub method: Method,
+    pub at: At<'a>,
+    pub headers: Vec<(HeaderName, String)>,
+    pub body: Option<&'a (dyn Fn() -> Body + Send + Sync)>,
+}
+
+/// Where it is asked.
+#[derive(Debug, Clone)]
+pub(super) enum At<'a> {
     /// Below `/v2/<name>/`.
-    pub path: &'a str,
-    pub accept: Option<&'a str>,
-    /// First byte wanted; 0 for all.
-    pub from: u64,
+    Path(&'a str),
+    /// Where the registry has sent us.
+    Url(Url),
+}
+
+impl<'a> Call<'a> {
+    pub(super) fn new(method: Method, at: At<'a>) -> Self {
+        Self { method, at, headers: Vec::new(), body: None }
+    }
+
+    pub(super) fn get(path: &'a str) -> Self {
+        Self::new(Method::GET, At::Path(path))
+    }
+
+    pub(super) fn header(mut self, name: HeaderName, value: impl ToString) -> Self {
+        self.headers.push((name, value.to_string()));
+        self
+    }
+}
+
+/// What a session may be used for.
+#[derive(Debug, Clone)]
+pub(super) enum Access {
+    Pull,
+    /// Also to take layers from the named repositories of the registry.
+    Push {
+        from: Vec<String>,
+    },
+}
+
+impl Access {
+    /// What a token server is asked for.
+    fn scopes(&self, repository: &str) -> Vec<String> {
+        match self {
+            Self::Pull => vec![format!("repository:{repository}:pull")],
+            Self::Push { from } => {
+                let others = from.iter().map(|other| format!("repository:{other}:pull"));
+                std::iter::once(format!("repository:{repository}:pull,push")).chain(others).collect()
+            }
+        }
+    }
 }
 
 /// Why a request got nothing.
@@ -75,6 +120,37 @@ impl Failure {
     }
 }
 
+impl Failure {
+    /// The error for the user: `denied` says what was refused by `host`, `what`
+    /// names what was asked for.
+    pub(super) fn explain(self, denied: &str, host: &str, what: &str) -> Error {
+        let (status, code, message) = match self {
+            Self::Unreachable { error, .. } | Self::Fatal(error) => return error,
+            Self::Status { status, code, message, .. } => (status, code, message),
+        };
+        let unknown = format!("{denied}, repository does not exist or may require authorization");
+        let refused = || format!("{unknown}: registry {host} denied access");
+        match status {
+            StatusCode::UNAUTHORIZED => Error::new(Kind::Unauthenticated, refused()),
+            StatusCode::FORBIDDEN => Error::new(Kind::PermissionDenied, refused()),
+            StatusCode::NOT_FOUND if code == "NAME_UNKNOWN" => Error::new(Kind::NotFound, unknown),
+            StatusCode::NOT_FOUND => {
+                let words = if message.is_empty() { "manifest unknown" } else { message.as_str() };
+                Error::new(Kind::NotFound, format!("{what} not found: {words}"))
+            }
+            StatusCode::TOO_MANY_REQUESTS => Error::new(
+                Kind::ResourceExhausted,
+                format!("toomanyrequests: registry {host} limits how often it may be asked: {message}"),
+            ),
+            _ => {
+                let words = format!("registry {host} answers {status} for {what}");
+                let words = if message.is_empty() { words } else { format!("{words}: {message}") };
+                Error::new(Kind::Unavailable, words)
+            }
+        }
+    }
+}
+
 /// Doubling, and up to as much again at random: clients that failed together
 /// shan't come back together.
 fn backoff(tried: u32) -> Duration {
@@ -91,6 +167,7 @@ pub(super) struct Session {
     pub endpoint: Endpoint,
     client: Client,
     repository: String,
+    access: Access,
     credentials: Option<Credentials>,
     authorization: Mutex<Option<HeaderValue>>,
 }
@@ -100,10 +177,11 @@ impl Session {
         endpoint: Endpoint,
         client: Client,
         repository: &str,
+        access: Access,
         credentials: Option<Credentials>,
     ) -> Self {
         let repository = repository.to_owned();
-        Self { endpoint, client, repository, credentials, authorization: Mutex::default() }
+        Self { endpoint, client, repository, access, credentials, authorization: Mutex::default() }
     }
 
     /// `host[:port]`, for messages.
@@ -112,10 +190,10 @@ impl Session {
     }
 
     /// One request, followed through redirects and challenges.
-    pub(super) async fn get(&self, get: Get<'_>) -> Result<Response, Failure> {
+    pub(super) async fn call(&self, call: &Call<'_>) -> Result<Response, Failure> {
         let mut challenges = 0;
         loop {
-            let response = self.follow(get).await?;
+            let response = self.follow(call).await?;
             if response.status() != StatusCode::UNAUTHORIZED || challenges >= MAX_CHALLENGES {
                 return check(response).await;
             }
@@ -128,10 +206,13 @@ impl Session {
         }
     }
 
-    async fn follow(&self, get: Get<'_>) -> Result<Response, Failure> {
-        let mut url = self.url(get.path)?;
+    async fn follow(&self, call: &Call<'_>) -> Result<Response, Failure> {
+        let mut url = match &call.at {
+            At::Path(path) => self.url(path)?,
+            At::Url(url) => url.clone(),
+        };
         for _ in 0..=MAX_REDIRECTS {
-            let response = self.send(&url, get).await?;
+            let response = self.send(&url, call).await?;
             if !response.status().is_redirection() || response.status() == StatusCode::NOT_MODIFIED {
                 return Ok(response);
             }
@@ -143,13 +224,13 @@ impl Session {
         )))
     }
 
-    async fn send(&self, url: &Url, get: Get<'_>) -> Result<Response, Failure> {
-        let mut request = self.client.get(url.clone());
-        if let Some(accept) = get.accept {
-            request = request.header(ACCEPT, accept);
+    async fn send(&self, url: &Url, call: &Call<'_>) -> Result<Response, Failure> {
+        let mut request = self.client.request(call.method.clone(), url.clone());
+        for (name, value) in &call.headers {
+            request = request.header(name, value);
         }
-        if get.from > 0 {
-            request = request.header(RANGE, format!("bytes={}-", get.from));
+        if let Some(body) = call.body {
+            request = request.body(body());
         }
         if same_origin(url, &self.endpoint.url)
             && let Some(authorization) = self.authorization()
@@ -187,8 +268,8 @@ impl Session {
                 let url = auth::check_realm(&realm, &self.endpoint.url).map_err(Failure::Fatal)?;
                 let share = auth::may_share(&self.endpoint.url, &url);
                 let credentials = self.credentials.as_ref().filter(|_| share);
-                let scope = format!("repository:{}:pull", self.repository);
-                token::fetch(&self.client, url, service.as_deref(), &scope, credentials).await?
+                let scopes = self.access.scopes(&self.repository);
+                token::fetch(&self.client, url, service.as_deref(), &scopes, credentials).await?
             }
             None => return Err(refused_with(response).await),
         };
@@ -208,8 +289,8 @@ fn same_origin(a: &Url, b: &Url) -> bool {
     a.origin() == b.origin()
 }
 
-/// Where a redirect leads. Never from TLS to plain HTTP.
-fn redirect(from: &Url, response: &Response) -> Result<Url> {
+/// Where an answer's `Location` leads. Never from TLS to plain HTTP.
+pub(super) fn redirect(from: &Url, response: &Response) -> Result<Url> {
     let bad =
         |why: &str| Error::new(Kind::Unavailable, format!("registry {} redirects {why}", host_of(from)));
     let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());

@@ -11,7 +11,7 @@ use super::{
     Images,
     assemble::{Assembled, Plan, Source, assemble, blocking},
     feed::Section,
-    progress::{Board, Follower, Job, Loaded},
+    progress::{Board, Event, Follower, Job, Loaded},
     pull::{event, name},
     resolve::DANGLING,
 };
@@ -110,7 +110,7 @@ async fn run(
         let assembled = assemble(images, plan, board).await.map_err(in_archive)?;
         ready.push(commit(images, &namespace, assembled, image.references).await?);
     }
-    ready.into_iter().for_each(|loaded| board.loaded(loaded));
+    ready.into_iter().for_each(|loaded| board.tell(Event::Loaded(loaded)));
     Ok(())
 }
 

@@ -8,6 +8,7 @@ mod load;
 mod locks;
 mod progress;
 mod pull;
+mod push;
 mod remove;
 mod resolve;
 mod save;
@@ -27,6 +28,7 @@ pub use self::{
     load::Upload,
     progress::{Event, Follower, LayerProgress, Loaded, Phase, Pulled},
     pull::PullRequest,
+    push::{PushRequest, Pushed},
     remove::Removed,
     resolve::ResolvedImage,
     save::Saving,

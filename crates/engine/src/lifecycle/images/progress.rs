@@ -12,6 +12,7 @@ use std::{
 
 use tokio::{sync::watch, task::AbortHandle};
 
+use super::push::Pushed;
 use crate::{
     domain::digest::Digest,
     error::{Error, Kind, Result},
@@ -35,6 +36,14 @@ pub enum Phase {
     Exists,
     /// The transfer broke and is tried again.
     Retrying,
+    /// It is being sent.
+    Pushing,
+    /// It has been sent.
+    Pushed,
+    /// The registry had it before.
+    AlreadyThere,
+    /// The registry has taken it from another of its repositories.
+    Mounted,
 }
 
 /// One layer's progress.
@@ -86,6 +95,8 @@ pub enum Event {
     Layer(LayerProgress),
     /// An image of an archive is usable.
     Loaded(Loaded),
+    /// The registry has a tag.
+    Pushed(Pushed),
     /// The pull is over.
     Pulled(Pulled),
 }
@@ -94,7 +105,8 @@ pub enum Event {
 struct State {
     resolved: Option<(String, Vec<Digest>)>,
     layers: Vec<LayerProgress>,
-    loaded: Vec<Loaded>,
+    /// Results on the way, in their order.
+    told: Vec<Event>,
     end: Option<Result<Option<Pulled>, Arc<Error>>>,
 }
 
@@ -124,8 +136,8 @@ impl Board {
         Slot { board: self.clone(), at, last: Arc::default() }
     }
 
-    pub(super) fn loaded(&self, loaded: Loaded) {
-        self.state.send_modify(|state| state.loaded.push(loaded));
+    pub(super) fn tell(&self, result: Event) {
+        self.state.send_modify(|state| state.told.push(result));
     }
 
     pub(super) fn end(&self, end: Result<Option<Pulled>>) {
@@ -185,7 +197,7 @@ pub struct Follower {
     queue: VecDeque<Result<Event>>,
     resolved: bool,
     layers: Vec<LayerProgress>,
-    loaded: usize,
+    told: usize,
     ended: bool,
 }
 
@@ -198,7 +210,7 @@ impl Follower {
             queue: VecDeque::new(),
             resolved: false,
             layers: Vec::new(),
-            loaded: 0,
+            told: 0,
             ended: false,
         }
     }
@@ -234,10 +246,8 @@ impl Follower {
             }
         }
         self.layers.clone_from(&state.layers);
-        for loaded in &state.loaded[self.loaded..] {
-            self.queue.push_back(Ok(Event::Loaded(loaded.clone())));
-        }
-        self.loaded = state.loaded.len();
+        self.queue.extend(state.told[self.told..].iter().cloned().map(Ok));
+        self.told = state.told.len();
         if let Some(end) = &state.end {
             self.ended = true;
             match end {

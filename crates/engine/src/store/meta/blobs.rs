@@ -56,6 +56,19 @@ pub fn unused(c: &Connection) -> Result<Vec<String>> {
     .context("find unused blobs")
 }
 
+/// Names in the namespace of images that have the blob.
+///
+/// # Errors
+/// Those of the database.
+pub fn users(c: &Connection, namespace: &str, digest: &str) -> Result<Vec<String>> {
+    c.prepare_cached(
+        "SELECT r.name FROM image_refs r JOIN image_blobs b ON b.image_id = r.image_id
+         WHERE r.namespace = ?1 AND b.digest = ?2 ORDER BY r.name",
+    )
+    .and_then(|mut select| select.query_map([namespace, digest], |r| r.get(0))?.collect())
+    .with_context(|| format!("find the users of blob {digest}"))
+}
+
 /// Forgets a blob, unless an image needs it. Whether it did.
 ///
 /// # Errors
