@@ -16,6 +16,7 @@ mod hugetlb;
 mod layout;
 mod placement;
 mod rdma;
+mod resctrl;
 mod resources;
 pub mod stats;
 mod systemd;
@@ -25,6 +26,7 @@ mod v2;
 pub use group::{Group, Limits};
 pub use layout::Layout;
 pub use placement::{Driver, Placement};
+pub use resctrl::Resctrl;
 pub use resources::{
     BlockIo, Cpu, CpuSet, Device, DeviceWeight, HugePages, Limit, Memory, Network, OutOfMemory, Rdma,
     Resources, Throttle, Traffic,

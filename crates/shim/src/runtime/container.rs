@@ -16,7 +16,7 @@ use super::{
     hooks::{Hooks, Moment},
 };
 use crate::{
-    cgroup::{Group, Stats},
+    cgroup::{Group, Resctrl, Stats},
     kernel::{process, process::Child, sys},
 };
 
@@ -31,6 +31,7 @@ pub struct Container {
     console: Option<OwnedFd>,
     group: Group,
     hooks: Hooks,
+    resctrl: Option<Resctrl>,
     warnings: Vec<String>,
 }
 
@@ -42,7 +43,7 @@ impl Container {
         hooks: Hooks,
         warnings: Vec<String>,
     ) -> Self {
-        Self { child, socket: Some(socket), console: None, group, hooks, warnings }
+        Self { child, socket: Some(socket), console: None, group, hooks, resctrl: None, warnings }
     }
 
     /// The pid of its first process, in the shim's pid namespace.
@@ -176,6 +177,9 @@ impl Container {
     pub fn cleanup(&mut self) -> Result<()> {
         // Init is killed rather than left to find the socket closed.
         self.group.remove()?;
+        if let Some(resctrl) = &self.resctrl {
+            resctrl.remove()?;
+        }
         self.socket = None;
         Ok(())
     }
@@ -204,6 +208,11 @@ impl Container {
 
     pub(super) fn hooks(&self) -> &Hooks {
         &self.hooks
+    }
+
+    /// Has been made for it, and is removed with it.
+    pub(super) fn keep_resctrl(&mut self, made: Resctrl) {
+        self.resctrl = Some(made);
     }
 
     pub(super) fn group(&self) -> &Group {

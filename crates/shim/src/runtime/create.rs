@@ -23,7 +23,7 @@ use super::{
     plan::{self, Namespaces, Plan},
 };
 use crate::{
-    cgroup::{Group, Layout, Limits},
+    cgroup::{Group, Layout, Limits, Resctrl},
     init::{self, Setup},
     kernel::{paths, process, process::Child, socket, sys},
 };
@@ -44,12 +44,13 @@ pub fn create(request: Create<'_>) -> Result<Container> {
     let hooks = Hooks::of(&request.spec, request.id, request.bundle)?;
     let mut warnings = Vec::new();
     let limits = Limits { resources: &plan.resources, devices: &plan.devices };
+    let resctrl = resctrl(&request.spec, request.id)?;
     let group = Group::make(&Layout::of_host()?, request.cgroups, &limits, &mut warnings)
         .during(|| format!("make the cgroups of {}", request.id))?;
     match clone_init(&plan, &group, &hooks, request) {
         Ok((child, socket)) => {
             let mut container = Container::new(child, socket, group, hooks, warnings);
-            match follow(&mut container, &plan) {
+            match follow(&mut container, &plan, resctrl) {
                 Ok(()) => Ok(container),
                 Err(e) => Err(abandon(container, e)),
             }
@@ -60,6 +61,15 @@ pub fn create(request: Create<'_>) -> Result<Container> {
             Err(e)
         }
     }
+}
+
+/// The container's part of the resctrl file system.
+///
+/// # Errors
+/// `Unsupported` where there is none, and it is asked for.
+pub fn resctrl(spec: &oci_spec::runtime::Spec, id: &str) -> Result<Option<Resctrl>> {
+    let wanted = spec.linux().as_ref().and_then(|linux| linux.intel_rdt().as_ref());
+    wanted.map(|wanted| Resctrl::of_host(wanted, id)).transpose()
 }
 
 fn check_stdio(plan: &Plan, stdio: &Stdio) -> Result<()> {
@@ -129,9 +139,15 @@ impl Drop for JoinedPid {
 }
 
 /// Does what only the shim can do for init, and waits until it is ready.
-fn follow(container: &mut Container, plan: &Plan) -> Result<()> {
+fn follow(container: &mut Container, plan: &Plan, resctrl: Option<Resctrl>) -> Result<()> {
     if let Some(score) = plan.process.oom_score_adj {
         set_oom_score(container, score)?;
+    }
+    if let Some(resctrl) = resctrl {
+        resctrl.make()?;
+        let attached = resctrl.attach(container.pid());
+        container.keep_resctrl(resctrl);
+        attached?;
     }
     net_devices::move_all(&plan.net_devices, &plan.namespaces, container.pid())?;
     container.group().attach(container.pid()).during(|| "enter the cgroups".to_owned())?;

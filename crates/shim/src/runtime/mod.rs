@@ -33,7 +33,7 @@ pub(crate) use self::{
 pub use self::{
     channel::{is_waiting, listen, start},
     container::Container,
-    create::create,
+    create::{create, resctrl},
     error::{Error, Kind, Result},
     resources::update,
 };

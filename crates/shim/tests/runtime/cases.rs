@@ -504,7 +504,6 @@ fn what_is_unsupported_is_refused() {
     let cases = [
         ("/linux/namespaces/3", json!({"type": "user"})),
         ("/linux/namespaces/3", json!({"type": "time"})),
-        ("/linux/intelRdt", json!({"closID": "x"})),
         ("/linux/resources/hugepageLimits", json!([{"pageSize": "2MB", "limit": 1}])),
     ];
     for (pointer, value) in cases {

@@ -24,6 +24,7 @@ pub(crate) const ALL: &[(&str, fn())] = &[
     ("groups_are_added", groups_are_added),
     ("labels_need_their_module", labels_need_their_module),
     ("network_devices_move_in", network_devices_move_in),
+    ("caches_need_their_file_system", caches_need_their_file_system),
     ("wrong_processes_are_refused_by_name", wrong_processes_are_refused_by_name),
 ];
 
@@ -243,6 +244,17 @@ fn labels_need_their_module() {
         );
         with(&format!("/process/{field}"), json!(""), &["true"]).output();
     }
+}
+
+/// No machine that tests run on has it: see the unit tests for what is done.
+fn caches_need_their_file_system() {
+    if fs::read_to_string("/proc/self/mountinfo").unwrap().contains(" - resctrl ") {
+        println!("skipped: resctrl is mounted");
+        return;
+    }
+    let e = with("/linux/intelRdt", json!({"closID": "x"}), &["true"]).error();
+    assert_eq!(e.kind(), Kind::Unsupported);
+    assert!(e.to_string().starts_with("linux.intelRdt: no resctrl file system is mounted"), "{e}");
 }
 
 fn wrong_processes_are_refused_by_name() {

@@ -114,7 +114,6 @@ fn seccomp_program(linux: &Linux) -> Result<Option<seccomp::Program>> {
 /// What is asked for and comes with a later version.
 fn refuse_unsupported(linux: &Linux) -> Result<()> {
     let unsupported = [
-        ("linux.intelRdt", linux.intel_rdt().is_some()),
         ("linux.uidMappings", linux.uid_mappings().as_ref().is_some_and(|m| !m.is_empty())),
         ("linux.gidMappings", linux.gid_mappings().as_ref().is_some_and(|m| !m.is_empty())),
         ("linux.timeOffsets", linux.time_offsets().as_ref().is_some_and(|t| !t.is_empty())),
