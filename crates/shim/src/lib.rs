@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The container shim: one process per container, with the OCI runtime in it.
 //!
+//! Two programs: the shim, and `berth-oci`, which is the same runtime behind
+//! runc's command line ([`oci`]).
+//!
 //! `boot → serve → supervisor → {runtime, io} → kernel`: data goes one way.
 //! One thread, always.
 
@@ -9,6 +12,7 @@ pub mod cgroup;
 pub mod init;
 pub mod io;
 pub mod kernel;
+pub mod oci;
 pub mod runtime;
 pub mod seccomp;
 pub mod serve;

@@ -7,6 +7,7 @@
 
 pub mod bpf;
 mod error;
+pub mod identity;
 pub mod memory;
 pub mod mount;
 pub mod net;

@@ -6,6 +6,7 @@
 use std::{
     io::{IoSlice, IoSliceMut},
     os::fd::{AsFd, AsRawFd as _, FromRawFd as _, OwnedFd, RawFd},
+    path::Path,
     time::Instant,
 };
 
@@ -99,6 +100,18 @@ pub fn listen_at(dir: impl AsFd, name: &str) -> Result<OwnedFd> {
 pub fn connect_at(dir: impl AsFd, name: &str) -> Result<OwnedFd> {
     let (socket, address) = named(&dir, name)?;
     sys(connect(socket.as_raw_fd(), &address), || format!("connect({}/{name})", fd(&dir)))?;
+    Ok(socket)
+}
+
+/// Connects to a stream socket at a path of the host.
+///
+/// # Errors
+/// Those of connect(2); ENAMETOOLONG for more than 107 bytes.
+pub fn connect_stream(path: &Path) -> Result<OwnedFd> {
+    let address = sys(UnixAddr::new(path), || format!("sockaddr_un({path:?})"))?;
+    let result = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None);
+    let socket = sys(result, || "socket(AF_UNIX, SOCK_STREAM)".to_owned())?;
+    sys(connect(socket.as_raw_fd(), &address), || format!("connect({path:?})"))?;
     Ok(socket)
 }
 

@@ -50,6 +50,18 @@ pub fn resize(terminal: impl AsFd, size: Size) -> Result<()> {
     check(result, || format!("ioctl({}, TIOCSWINSZ)", fd(&terminal)))
 }
 
+/// The size; zeros where nobody has set one.
+///
+/// # Errors
+/// ENOTTY.
+pub fn size(terminal: impl AsFd) -> Result<Size> {
+    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: TIOCGWINSZ writes a winsize.
+    let result = unsafe { libc::ioctl(terminal.as_fd().as_raw_fd(), libc::TIOCGWINSZ, &raw mut size) };
+    check(result, || format!("ioctl({}, TIOCGWINSZ)", fd(&terminal)))?;
+    Ok(Size { rows: size.ws_row, columns: size.ws_col })
+}
+
 /// Makes `terminal` the controlling one of this session.
 ///
 /// # Errors

@@ -39,7 +39,7 @@ pub use self::phase::{Event, Phase, Verb};
 use crate::{
     cgroup::Placement,
     io::{attach, diag, stdio, stdio::Stdio},
-    kernel::{memory, tty::Size, watch::watch_process},
+    kernel::{identity, memory, tty::Size, watch::watch_process},
     runtime::{self, Container, Kind, stats::Stats},
 };
 
@@ -286,7 +286,7 @@ impl Supervisor {
         opened: stdio::Opened,
         tasks: &mut JoinSet<()>,
     ) -> io::Result<(AsyncFd<OwnedFd>, Stdio)> {
-        let identity = exit::identify(container.pid(), container.pidfd())?;
+        let identity = identity::identify(container.pid(), container.pidfd())?;
         bundle::write_record(&self.me.bundle, bundle::INIT_RECORD, &identity)?;
         let pidfd = watch_process(container.pidfd().try_clone_to_owned()?)?;
         let stdio = opened.connect(container.take_console(), tasks)?;

@@ -1,0 +1,372 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `create`, and what it shares with `run`: from a bundle to a first process
+//! that has done everything but execve.
+
+use std::{
+    fs,
+    io::{self, Write as _},
+    os::{
+        fd::{AsFd as _, OwnedFd},
+        unix::fs::OpenOptionsExt as _,
+    },
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use oci_spec::runtime::Spec;
+
+use super::{
+    Context, Failure, Outcome, absolute,
+    cli::{Flag, Matches, Verb, option, switch},
+    store::{Entry, Record},
+};
+use crate::{
+    cgroup::{Layout, Placement},
+    io::log::clock::Timestamp,
+    kernel::{identity, process, socket},
+    runtime::{self, Container, Keyring, Lifetime, Stdio},
+};
+
+/// The version of the specification that this runtime follows.
+pub(super) const SPECIFICATION: &str = "1.3.0";
+
+/// The bundle's file.
+const CONFIG: &str = "config.json";
+
+pub(super) const BUNDLE: Flag =
+    option("bundle", "b", "path to the root of the bundle directory, defaults to the current directory");
+pub(super) const CONSOLE_SOCKET: Flag = option(
+    "console-socket",
+    "",
+    "path to an AF_UNIX socket which will receive a file descriptor referencing the master end of the \
+     console's pseudoterminal",
+);
+pub(super) const PIDFD_SOCKET: Flag = option(
+    "pidfd-socket",
+    "",
+    "path to an AF_UNIX socket which will receive a file descriptor referencing the init process",
+);
+pub(super) const PID_FILE: Flag = option("pid-file", "", "specify the file to write the process id to");
+pub(super) const NO_PIVOT: Flag =
+    switch("no-pivot", "", "do not use pivot root to jail process inside rootfs");
+pub(super) const NO_NEW_KEYRING: Flag =
+    switch("no-new-keyring", "", "do not create a new session keyring for the container");
+pub(super) const PRESERVE_FDS: Flag = option(
+    "preserve-fds",
+    "",
+    "pass N additional file descriptors to the container (stdio + $LISTEN_FDS + N in total)",
+);
+
+pub(super) const VERB: Verb = Verb {
+    name: "create",
+    usage: "create a container",
+    arguments: "<container-id>",
+    flags: &[BUNDLE, CONSOLE_SOCKET, PIDFD_SOCKET, PID_FILE, NO_PIVOT, NO_NEW_KEYRING, PRESERVE_FDS],
+    flags_until: usize::MAX,
+    takes: (1, 1),
+    run: |context, matches| create(context, matches).map_err(|e| e.during("create failed")),
+};
+
+fn create(context: &Context, matches: &Matches) -> Outcome {
+    let request = Request::of(matches, After::Detached)?;
+    let mut made = make(context, &request, Start::ByAnother)?;
+    match made.settle(&request) {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(failure) => Err(made.undo(failure)),
+    }
+}
+
+/// Who starts the container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Start {
+    /// The process that creates it.
+    ByUs,
+    /// A later run.
+    ByAnother,
+}
+
+/// What this process does once the container is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum After {
+    /// It ends.
+    Detached,
+    /// It waits for the container's end.
+    Foreground,
+}
+
+/// What was asked for.
+#[derive(Debug)]
+pub(super) struct Request {
+    pub(super) id: String,
+    bundle: PathBuf,
+    text: Vec<u8>,
+    spec: Spec,
+    console_socket: Option<PathBuf>,
+    pidfd_socket: Option<PathBuf>,
+    pid_file: Option<PathBuf>,
+    keyring: Keyring,
+    preserve_fds: u32,
+}
+
+impl Request {
+    /// Reads the bundle, and checks what can be checked before anything is
+    /// made.
+    pub(super) fn of(matches: &Matches, after: After) -> Result<Self, Failure> {
+        let preserve_fds = preserved(matches)?;
+        let bundle = absolute(&matches.path("bundle").unwrap_or_else(|| PathBuf::from(".")))?;
+        let bundle = fs::canonicalize(&bundle).map_err(|e| Failure::io(bundle.display(), &e))?;
+        let text = match fs::read(bundle.join(CONFIG)) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                return Err(Failure::new(format!("JSON specification file {CONFIG} not found")));
+            }
+            result => result.map_err(|e| Failure::io(bundle.join(CONFIG).display(), &e))?,
+        };
+        let mut spec: Spec =
+            serde_json::from_slice(&text).map_err(|e| Failure::new(format!("{CONFIG}: {e}")))?;
+        check_version(spec.version())?;
+        let keyring = if matches.has("no-new-keyring") { Keyring::Inherited } else { Keyring::New };
+        let listening = listening();
+        if listening > 0 {
+            hand_on(&mut spec, listening);
+        }
+        let request = Self {
+            id: matches.id()?.to_owned(),
+            bundle,
+            text,
+            spec,
+            console_socket: matches.path("console-socket"),
+            pidfd_socket: matches.path("pidfd-socket"),
+            pid_file: matches.path("pid-file"),
+            keyring,
+            preserve_fds: preserve_fds + listening,
+        };
+        request.check_terminal(after)?;
+        Ok(request)
+    }
+
+    fn check_terminal(&self, after: After) -> Result<(), Failure> {
+        let to_socket = after == After::Detached && self.has_terminal();
+        match &self.console_socket {
+            None if to_socket => {
+                let why = "cannot allocate tty if runc will detach without setting console socket";
+                Err(Failure::new(why))
+            }
+            Some(_) if !to_socket => {
+                let why = "cannot use console socket if runc will not detach or allocate tty";
+                Err(Failure::new(why))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn has_terminal(&self) -> bool {
+        self.spec.process().as_ref().is_some_and(|process| process.terminal().unwrap_or(false))
+    }
+
+    fn rootfs(&self) -> PathBuf {
+        // Joined with an absolute path, the bundle is out of it.
+        self.spec.root().as_ref().map_or_else(PathBuf::new, |root| self.bundle.join(root.path()))
+    }
+
+    fn record(&self, cgroups: Placement) -> Record {
+        Record {
+            oci_version: self.spec.version().clone(),
+            bundle: self.bundle.clone(),
+            rootfs: self.rootfs(),
+            created: String::from_utf8_lossy(Timestamp::now().as_bytes()).into_owned(),
+            annotations: self.spec.annotations().clone().unwrap_or_default(),
+            init: None,
+            cgroups,
+        }
+    }
+}
+
+/// The number of descriptors to hand on, each of which has to be there: looked
+/// at before this process opens any of its own.
+fn preserved(matches: &Matches) -> Result<u32, Failure> {
+    let number: u32 = matches.number("preserve-fds")?.unwrap_or(0);
+    let first = 3 + listening();
+    for descriptor in first..first.saturating_add(number) {
+        if let Err(e) = fs::symlink_metadata(format!("/proc/self/fd/{descriptor}")) {
+            let which = format!("preserved-fd {} (of {number})", descriptor - first);
+            return Err(Failure::io(format!("unable to stat {which}"), &e));
+        }
+    }
+    Ok(number)
+}
+
+/// The number of sockets that systemd, or who speaks as it does, has opened
+/// for this process (sd_listen_fds(3)).
+fn listening() -> u32 {
+    let number = |name| std::env::var(name).ok()?.parse::<u32>().ok();
+    match (number("LISTEN_PID"), number("LISTEN_FDS")) {
+        (Some(pid), Some(count)) if pid == std::process::id() => count,
+        _ => 0,
+    }
+}
+
+/// Tells the container's program of its sockets.
+fn hand_on(spec: &mut Spec, listening: u32) {
+    let Some(process) = spec.process_mut() else { return };
+    let mut env = process.env().clone().unwrap_or_default();
+    env.push(format!("LISTEN_FDS={listening}"));
+    // It is the first process of its pid namespace.
+    env.push("LISTEN_PID=1".to_owned());
+    process.set_env(Some(env));
+}
+
+/// Any 1.x: what a later one adds and we don't know is an error where it is
+/// used.
+fn check_version(version: &str) -> Result<(), Failure> {
+    let mut numbers = version.split(['.', '-', '+']);
+    let is_number = |text: Option<&str>| text.is_some_and(|t| t.parse::<u32>().is_ok());
+    if numbers.next() == Some("1") && is_number(numbers.next()) && is_number(numbers.next()) {
+        return Ok(());
+    }
+    let why = format!("ociVersion: \"{version}\" is not supported: versions 1.0.0 to {SPECIFICATION} are");
+    Err(Failure::new(why))
+}
+
+/// A container that has been made.
+#[derive(Debug)]
+pub(super) struct Made {
+    pub(super) entry: Entry,
+    pub(super) container: Container,
+    record: Record,
+}
+
+/// Makes a container. When it fails nothing is left.
+pub(super) fn make(context: &Context, request: &Request, start: Start) -> Result<Made, Failure> {
+    let path = request.spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_deref());
+    let path = path.and_then(Path::to_str).unwrap_or("");
+    let cgroups = Placement::of_spec(&Layout::of_host()?, context.driver, path, &request.id)?;
+    let entry = context.store.create(&request.id)?;
+    let record = request.record(cgroups);
+    match make_in(&entry, request, &record, start) {
+        Ok(container) => {
+            for warning in container.warnings() {
+                context.log.warn(warning);
+            }
+            Ok(Made { entry, container, record })
+        }
+        Err(failure) => Err(match entry.remove() {
+            Ok(()) => failure,
+            Err(second) => Failure::new(format!("{failure} (and then: {second})")),
+        }),
+    }
+}
+
+fn make_in(entry: &Entry, request: &Request, record: &Record, start: Start) -> Result<Container, Failure> {
+    // Before the cgroups and the process that they stand for.
+    entry.save_config(&request.text)?;
+    entry.save(record)?;
+    let lifetime = match start {
+        Start::ByUs => Lifetime::Free,
+        Start::ByAnother => Lifetime::Waiting(runtime::listen(entry.dir().as_fd())?),
+    };
+    let stdio =
+        if request.has_terminal() { Stdio::Terminal { rows: 0, columns: 0 } } else { Stdio::Inherited };
+    let made = runtime::create(runtime::Create {
+        id: &request.id,
+        bundle: &request.bundle,
+        spec: request.spec.clone(),
+        rootfs: &[],
+        user: "",
+        cgroups: &record.cgroups,
+        stdio,
+        lifetime,
+        preserve_fds: request.preserve_fds,
+        keyring: request.keyring,
+    });
+    made.map_err(|e| Failure::from(e).during("unable to start container process"))
+}
+
+impl Made {
+    /// Tells everybody whom it concerns: the record, the owners of sockets,
+    /// and last the pid file, which says that all is done.
+    pub(super) fn settle(&mut self, request: &Request) -> Result<(), Failure> {
+        let pid = self.container.pid();
+        let identity = identity::identify(pid, self.container.pidfd())
+            .map_err(|e| Failure::io("identify the container's process", &e))?;
+        self.record.init = Some(identity);
+        self.entry.save(&self.record)?;
+        if let Some(path) = &request.console_socket {
+            let master = self.container.take_console();
+            let master = master.ok_or_else(|| Failure::new("the container has opened no terminal"))?;
+            send(path, b"/dev/ptmx", &master)?;
+        }
+        if let Some(path) = &request.pidfd_socket {
+            let pidfd = process::duplicate_above(self.container.pidfd(), 3)?;
+            send(path, b"pidfd", &pidfd)?;
+        }
+        match &request.pid_file {
+            Some(path) => write_pid(path, pid),
+            None => Ok(()),
+        }
+    }
+
+    /// Ends a container that nobody will hear of, and returns the first error.
+    pub(super) fn undo(mut self, failure: Failure) -> Failure {
+        let ended = self.container.destroy().map_err(Failure::from);
+        let removed = self.entry.remove();
+        let hooks = self.container.poststop();
+        let later = [ended, removed].into_iter().filter_map(Result::err).map(|e| e.message).chain(hooks);
+        later.fold(failure, |first, next| Failure {
+            message: format!("{} (and then: {next})", first.message),
+            ..first
+        })
+    }
+}
+
+/// Sends a descriptor with a few words to a socket of the caller's.
+fn send(path: &Path, words: &[u8], descriptor: &OwnedFd) -> Result<(), Failure> {
+    let sent = socket::connect_stream(path).and_then(|s| socket::send(&s, words, Some(descriptor)));
+    Ok(sent?)
+}
+
+/// Writes a pid, atomically: who sees the file sees all of it.
+pub(super) fn write_pid(path: &Path, pid: u32) -> Result<(), Failure> {
+    let failed = |e: &io::Error| Failure::io(format!("write {}", path.display()), e);
+    let Some(name) = path.file_name() else {
+        return Err(Failure::new(format!("{} is no path of a file", path.display())));
+    };
+    let mut hidden = std::ffi::OsString::from(".");
+    hidden.push(name);
+    let temporary = path.with_file_name(hidden);
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o666)
+        .open(&temporary)
+        .map_err(|e| failed(&e))?;
+    let written = write!(file, "{pid}").and_then(|()| fs::rename(&temporary, path));
+    written.map_err(|e| failed(&e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_of_the_first_generation() {
+        for good in ["1.0.0", "1.0.2-dev", "1.2.1", "1.3.0", "1.99.0", "1.0.0-rc5+dev"] {
+            check_version(good).expect(good);
+        }
+        for bad in ["", "1", "1.0", "2.0.0", "0.9.0", "x.y.z", "1.a.0"] {
+            let e = check_version(bad).expect_err(bad).to_string();
+            assert!(e.starts_with(&format!("ociVersion: \"{bad}\" is not supported")), "{e}");
+        }
+    }
+
+    #[test]
+    fn a_pid_file_is_whole_or_not_there() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let path = dir.path().join("pid");
+        write_pid(&path, 42).expect("write");
+        assert_eq!(fs::read_to_string(&path).expect("read"), "42");
+        write_pid(&path, 43).expect("again");
+        assert_eq!(fs::read_to_string(&path).expect("read"), "43");
+        assert_eq!(fs::read_dir(dir.path()).expect("list").count(), 1);
+        assert!(write_pid(Path::new("/"), 1).is_err());
+    }
+}
