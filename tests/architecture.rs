@@ -55,7 +55,8 @@ const SHIM: Layers = &[
 
 /// command → session → terminal → output → parse.
 const CTL: Layers = &[
-    ("command", &["cli", "context", "session", "terminal", "output", "parse", "error", "kernel"]),
+    ("command", &["cli", "auth", "context", "session", "terminal", "output", "parse", "error", "kernel"]),
+    ("auth", &["parse", "error"]),
     ("session", &["context", "terminal", "output", "parse", "error", "kernel"]),
     ("context", &["error"]),
     ("terminal", &["output", "parse", "error", "kernel"]),

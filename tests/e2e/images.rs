@@ -170,6 +170,31 @@ fn a_pushed_image_comes_back_as_it_was() {
 }
 
 #[test]
+fn a_private_registry_lets_in_who_has_logged_in() {
+    let Some(engine) = crate::support::Engine::start() else { return };
+    let registry = crate::support::registry::Registry::start_private();
+    let (host, image) = (registry.address().to_string(), format!("{}/team/app:1", registry.address()));
+    engine.load(&tiny("x"), "here");
+    engine.berth(&["tag", "here", &image]).ok();
+    let denied = |said: crate::support::command::Output| {
+        assert!(said.stderr.contains("denied access"), "{said:?}");
+        assert!(!said.stderr.contains("secret"), "{said:?}");
+    };
+    denied(engine.berth(&["push", &image]));
+    let login = |password: &str| {
+        engine.berth_with_input(&["login", "-u", "me", "--password-stdin", &host], password.as_bytes())
+    };
+    let wrong = login("secret2");
+    assert!(wrong.stderr.contains("unauthorized: incorrect username or password"), "{wrong:?}");
+    assert_eq!(login("secret").ok().line(), "Login Succeeded");
+    engine.berth(&["push", &image]).ok();
+    engine.berth(&["rmi", &image]).ok();
+    engine.berth(&["pull", &image]).ok();
+    engine.berth(&["logout", &host]).ok();
+    denied(engine.berth(&["pull", &image]));
+}
+
+#[test]
 fn what_cannot_be_pushed_is_said_in_dockers_words() {
     let Some(engine) = crate::support::Engine::start() else { return };
     let says = |args: &[&str], words: &str| {

@@ -5,6 +5,7 @@
 //! [`command`] has a file per verb that asks the engine and prints with
 //! [`output`]; [`session`] is being attached to a container.
 
+pub mod auth;
 pub mod cli;
 pub mod command;
 pub mod context;

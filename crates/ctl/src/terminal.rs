@@ -7,7 +7,7 @@ use std::{
 };
 
 use berth::api::v1::TtySize;
-use nix::sys::termios::{self, SetArg, Termios};
+use nix::sys::termios::{self, LocalFlags, SetArg, Termios};
 
 use crate::{kernel::tty, output::progress::Style};
 
@@ -38,6 +38,36 @@ impl RawMode {
 }
 
 impl Drop for RawMode {
+    fn drop(&mut self) {
+        // Nobody is left to tell when the terminal is gone.
+        let _ = termios::tcsetattr(&self.stdin, SetArg::TCSADRAIN, &self.before);
+    }
+}
+
+/// The terminal on stdin without echo, for a password. Dropping it restores
+/// the terminal.
+#[derive(Debug)]
+pub struct Hidden {
+    stdin: Stdin,
+    before: Termios,
+}
+
+impl Hidden {
+    /// Stops the echo.
+    ///
+    /// # Errors
+    /// When stdin isn't a terminal.
+    pub fn enter() -> io::Result<Self> {
+        let stdin = io::stdin();
+        let before = termios::tcgetattr(&stdin)?;
+        let mut hidden = before.clone();
+        hidden.local_flags.remove(LocalFlags::ECHO);
+        termios::tcsetattr(&stdin, SetArg::TCSAFLUSH, &hidden)?;
+        Ok(Self { stdin, before })
+    }
+}
+
+impl Drop for Hidden {
     fn drop(&mut self) {
         // Nobody is left to tell when the terminal is gone.
         let _ = termios::tcsetattr(&self.stdin, SetArg::TCSADRAIN, &self.before);

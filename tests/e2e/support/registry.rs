@@ -24,17 +24,31 @@ impl Registry {
     pub(crate) fn start() -> Self {
         // Another process may take the port between our look and its bind:
         // then the registry ends, and we look again.
-        (0..5).find_map(|_| Self::try_start()).expect("a docker-registry (run scripts/test-deps.sh)")
+        (0..5).find_map(|_| Self::try_start("")).expect("a docker-registry (run scripts/test-deps.sh)")
     }
 
-    fn try_start() -> Option<Self> {
+    /// One that lets in nobody but `me`, whose password is `secret`.
+    pub(crate) fn start_private() -> Self {
+        let users = "me:$2b$04$W65bNH1YCaJygzV.ezngtubr9JuILqDh8gilo5lZdQqefy8ABEjWu\n";
+        let started = (0..5).find_map(|_| Self::try_start(users));
+        started.expect("a docker-registry (run scripts/test-deps.sh)")
+    }
+
+    /// `users` in the format of htpasswd(1); empty lets everybody in.
+    fn try_start(users: &str) -> Option<Self> {
         let dir = tempfile::tempdir().expect("tempdir");
+        let file = dir.path().join("htpasswd");
+        fs::write(&file, users).expect("write htpasswd");
+        let mut auth = format!("auth:\n  htpasswd:\n    realm: test\n    path: {}\n", file.display());
+        if users.is_empty() {
+            auth.clear();
+        }
         let address = free_address();
         let config = dir.path().join("config.yml");
         fs::write(
             &config,
             format!(
-                "version: 0.1\nlog:\n  level: error\n  accesslog:\n    disabled: true\nstorage:\n  filesystem:\n    rootdirectory: {}\n  delete:\n    enabled: true\nhttp:\n  addr: {address}\n",
+                "version: 0.1\nlog:\n  level: error\n  accesslog:\n    disabled: true\nstorage:\n  filesystem:\n    rootdirectory: {}\n  delete:\n    enabled: true\nhttp:\n  addr: {address}\n{auth}",
                 dir.path().join("data").display()
             ),
         )
@@ -53,7 +67,7 @@ impl Registry {
                 return Some(false);
             }
             let answer = http::request(address, "GET", "/v2/", "text/plain", b"").ok()?;
-            (answer.status == 200).then_some(true)
+            matches!(answer.status, 200 | 401).then_some(true)
         });
         up.then_some(Self { child, address, _dir: dir })
     }

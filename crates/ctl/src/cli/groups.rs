@@ -9,7 +9,7 @@ use clap::Command;
 const GROUPS: [(&str, &[&str]); 5] = [
     ("Common commands", &["run", "ps", "logs", "pull", "images", "version", "info"]),
     ("Containers", &["create", "start", "stop", "kill", "wait", "rm", "attach"]),
-    ("Images", &["tag", "push", "rmi", "save", "load"]),
+    ("Images", &["tag", "push", "rmi", "save", "load", "login", "logout"]),
     ("Both, and the engine", &["inspect", "events", "completion"]),
     ("The same, as Docker groups it", &["container", "image", "system"]),
 ];

@@ -19,6 +19,16 @@ pub enum Verb {
   berth pull quay.io/podman/hello:latest
   berth pull --platform linux/arm64 alpine:3")]
     Pull(Pull),
+    /// Log in to a registry
+    #[command(after_help = "Credentials are kept where Docker keeps them: in ~/.docker/config.json, or with
+the credential helper that it names.
+
+Examples:
+  berth login registry.example.com
+  pass show registry | berth login -u me --password-stdin registry.example.com")]
+    Login(Login),
+    /// Log out from a registry
+    Logout(Logout),
     /// Upload an image to a registry
     #[command(
         after_help = "The image goes to the registry that its name says. What the registry has already is
@@ -108,6 +118,37 @@ pub struct Pull {
     /// Print the image's name only
     #[arg(short, long)]
     pub quiet: bool,
+}
+
+/// `berth login`.
+#[derive(Args)]
+pub struct Login {
+    /// Host of the registry; Docker Hub when there is none
+    #[arg(value_name = "SERVER")]
+    pub server: Option<String>,
+    /// User name
+    #[arg(short, long, value_name = "NAME")]
+    pub username: Option<String>,
+    /// Password, for everybody on this machine to see: better --password-stdin
+    #[arg(short, long, value_name = "PASSWORD", conflicts_with = "password_stdin")]
+    pub password: Option<String>,
+    /// Read the password from STDIN
+    #[arg(long)]
+    pub password_stdin: bool,
+}
+
+impl std::fmt::Debug for Login {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Login").field("server", &self.server).finish_non_exhaustive()
+    }
+}
+
+/// `berth logout`.
+#[derive(Debug, Args)]
+pub struct Logout {
+    /// Host of the registry; Docker Hub when there is none
+    #[arg(value_name = "SERVER")]
+    pub server: Option<String>,
 }
 
 /// `berth push`.

@@ -11,6 +11,7 @@ mod info;
 mod inspect;
 mod inspect_view;
 mod load;
+mod login;
 mod logs;
 mod ps;
 mod pull;
@@ -56,6 +57,7 @@ async fn engine_verb(address: &str, namespace: &str, verb: Verb) -> Result<u8> {
     match verb {
         Verb::Container(container::Verb::Run(args)) => Box::pin(run::run(connect, *args)).await,
         Verb::Container(container::Verb::Create(args)) => Box::pin(create::create(connect, *args)).await,
+        Verb::Image(image::Verb::Logout(args)) => login::logout(&args),
         Verb::System(system::Verb::Version(args)) => version::version(connect, args).await,
         Verb::Container(verb) => container_verb(&connect.await?, verb).await,
         Verb::Image(verb) => image_verb(&connect.await?, verb).await,
@@ -81,6 +83,8 @@ async fn container_verb(context: &Context, verb: container::Verb) -> Result<u8> 
 async fn image_verb(context: &Context, verb: image::Verb) -> Result<u8> {
     match verb {
         image::Verb::Pull(args) => pull::pull(context, args).await,
+        image::Verb::Login(args) => login::login(context, args).await,
+        image::Verb::Logout(_) => Err(Error::new("not here")),
         image::Verb::Push(args) => push::push(context, args).await,
         image::Verb::Images(args) => images::images(context, args).await,
         image::Verb::Tag(args) => tag::tag(context, args).await,

@@ -11,6 +11,7 @@ use tokio::time::{self, MissedTickBehavior};
 use tonic::Streaming;
 
 use crate::{
+    auth,
     cli::image::Pull,
     context::Context,
     error::{Error, Result},
@@ -83,7 +84,7 @@ pub(super) async fn fetch(
         namespace: context.namespace.clone(),
         image: image.to_owned(),
         platform: platform.unwrap_or_default().to_owned(),
-        auth: None,
+        auth: auth::for_image(image)?,
     };
     let mut stream = context.client.images().pull(request).await?.into_inner();
     let done = follow(&mut stream, image, voice).await?;

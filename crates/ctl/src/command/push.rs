@@ -9,6 +9,7 @@ use tonic::Streaming;
 
 use super::pull::{Voice, draw};
 use crate::{
+    auth,
     cli::image::Push,
     context::Context,
     error::{Error, Result},
@@ -33,7 +34,7 @@ pub(super) async fn push(context: &Context, args: Push) -> Result<u8> {
         namespace: context.namespace.clone(),
         image: args.image.clone(),
         all_tags: args.all_tags,
-        auth: None,
+        auth: auth::for_image(&args.image)?,
     };
     let mut stream = context.client.images().push(request).await?.into_inner();
     follow(&mut stream, voice).await?;

@@ -40,6 +40,12 @@ impl Shown {
     }
 }
 
+/// The registry that an image is from: `docker.io` where it names none.
+#[must_use]
+pub fn registry(image: &str) -> &str {
+    split_domain(image).0
+}
+
 /// Splits `name:tag`; a colon before a slash belongs to a port.
 #[must_use]
 pub fn split_tag(name: &str) -> (&str, Option<&str>) {

@@ -157,6 +157,7 @@ impl Engine {
         command
             .args(arguments)
             .env_remove("BERTH_NAMESPACE")
+            .env("DOCKER_CONFIG", "/nonexistent")
             .env("BERTH_ADDRESS", format!("unix://{}", self.path().display()))
             .env("TZ", "UTC")
             .stdin(Stdio::null());
@@ -165,6 +166,22 @@ impl Engine {
 
     pub(crate) fn berth(&self, arguments: &[&str]) -> Ended {
         Ended::of(self.command(arguments).output().expect("run berth"))
+    }
+
+    /// The same, with text on stdin and directories in the environment.
+    pub(crate) fn berth_with(
+        &self,
+        arguments: &[&str],
+        input: &str,
+        env: &[(&str, &std::path::Path)],
+    ) -> Ended {
+        use std::{io::Write as _, process::Stdio};
+        let mut command = self.command(arguments);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.envs(env.iter().copied()).spawn().expect("run berth");
+        // One that doesn't read it is not at fault.
+        let _ = child.stdin.take().expect("stdin").write_all(input.as_bytes());
+        Ended::of(child.wait_with_output().expect("wait"))
     }
 }
 
@@ -474,6 +491,17 @@ impl Images for Fake {
         self.call(&format!("load {length}"));
         let loaded = LoadedImage { id: "sha256:ab".into(), references: vec!["hello-world:latest".into()] };
         Ok(stream(vec![Ok(LoadImageResponse { kind: Some(load_image_response::Kind::Loaded(loaded)) })]))
+    }
+
+    async fn login(&self, request: Request<LoginRequest>) -> Result<Response<LoginResponse>, Status> {
+        let LoginRequest { registry, auth } = request.into_inner();
+        let auth = auth.unwrap_or_default();
+        self.call(&format!("login {registry} {} {}", auth.username, auth.password));
+        match auth.password.as_str() {
+            "right" => Ok(Response::new(LoginResponse::default())),
+            "token" => Ok(Response::new(LoginResponse { identity_token: "kept".into() })),
+            _ => Err(Status::unauthenticated("unauthorized: incorrect username or password")),
+        }
     }
 
     type PushStream = Answers<PushImageResponse>;

@@ -150,3 +150,37 @@ fn push_tells_of_layers_and_tags() {
     ];
     assert_eq!(engine.seen().calls, calls);
 }
+
+#[test]
+fn credentials_are_checked_kept_sent_and_forgotten() {
+    let engine = Engine::new(Script::default());
+    let home = tempfile::tempdir().expect("temporary directory");
+    let file = home.path().join("config.json");
+    let berth =
+        |args: &[&str], input: &str| engine.berth_with(args, input, &[("DOCKER_CONFIG", home.path())]);
+    let login = |password: &str| {
+        berth(&["login", "-u", "me", "--password-stdin", "r.example:5000"], &format!("{password}\n"))
+    };
+    assert_eq!(login("wrong").code, 1);
+    assert!(!file.exists());
+    let said = login("right");
+    assert_eq!((said.code, said.stdout.as_str()), (0, "Login Succeeded\n"));
+    assert!(said.stderr.contains("stored unencrypted in"), "{said:?}");
+    let mode =
+        std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&file).expect("file").permissions());
+    assert_eq!(mode & 0o777, 0o600);
+    assert!(std::fs::read_to_string(&file).expect("read").contains("bWU6cmlnaHQ="));
+
+    // A registry that gives a token is remembered by it.
+    assert_eq!(login("token").code, 0);
+    let text = std::fs::read_to_string(&file).expect("read");
+    assert!(text.contains("\"identitytoken\": \"kept\"") && !text.contains("bWU6dG9rZW4="), "{text}");
+
+    assert_eq!(
+        berth(&["logout", "r.example:5000"], "").stdout,
+        "Removing login credentials for r.example:5000\n"
+    );
+    assert_eq!(berth(&["logout", "r.example:5000"], "").stdout, "Not logged in to r.example:5000\n");
+    let nobody = berth(&["login", "r.example:5000"], "");
+    assert!(nobody.stderr.contains("from a non TTY device"), "{nobody:?}");
+}

@@ -2,7 +2,7 @@
 //! Where registries answer, as it is written. What the words mean is checked
 //! and used by `image::registry`.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, fmt, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -15,7 +15,7 @@ pub struct RegistryConfig {
 }
 
 /// `[registry.hosts."docker.io"]`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct HostConfig {
     /// Asked in this order before the registry itself: URLs such as
@@ -34,4 +34,19 @@ pub struct HostConfig {
     pub username: Option<String>,
     /// The password that goes with `username`.
     pub password: Option<String>,
+}
+
+/// Without the password.
+impl fmt::Debug for HostConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { mirrors, mirrors_only, plain_http, insecure, ca_file, username, password: _ } = self;
+        f.debug_struct("HostConfig")
+            .field("mirrors", mirrors)
+            .field("mirrors_only", mirrors_only)
+            .field("plain_http", plain_http)
+            .field("insecure", insecure)
+            .field("ca_file", ca_file)
+            .field("username", username)
+            .finish_non_exhaustive()
+    }
 }

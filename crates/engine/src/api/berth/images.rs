@@ -6,11 +6,11 @@ use std::{future::Future, sync::Arc};
 use berth::{
     api::v1::{
         HistoryEntry, Image, ImageConfig, InspectImageRequest, InspectImageResponse, LayerProgress,
-        ListImagesRequest, ListImagesResponse, LoadImageRequest, LoadImageResponse, LoadedImage, PullDone,
-        PullImageRequest, PullImageResponse, PullResolved, PushImageRequest, PushImageResponse, PushedTag,
-        RegistryAuth, RemoveImageRequest, RemoveImageResponse, SaveImageRequest, SaveImageResponse,
-        TagImageRequest, TagImageResponse, images_server, layer_progress::Phase, load_image_response,
-        pull_image_response, push_image_response,
+        ListImagesRequest, ListImagesResponse, LoadImageRequest, LoadImageResponse, LoadedImage,
+        LoginRequest, LoginResponse, PullDone, PullImageRequest, PullImageResponse, PullResolved,
+        PushImageRequest, PushImageResponse, PushedTag, RegistryAuth, RemoveImageRequest,
+        RemoveImageResponse, SaveImageRequest, SaveImageResponse, TagImageRequest, TagImageResponse,
+        images_server, layer_progress::Phase, load_image_response, pull_image_response, push_image_response,
     },
     ids::Namespace,
 };
@@ -55,6 +55,18 @@ impl images_server::Images for ImagesService {
                 credentials: request.auth.and_then(credentials),
             });
             Ok(follow(follower, pull_answer))
+        })
+        .await
+    }
+
+    async fn login(&self, request: Request<LoginRequest>) -> Result<Response<LoginResponse>, Status> {
+        contained(async {
+            let LoginRequest { registry, auth } = request.into_inner();
+            let nobody =
+                || Error::new(Kind::InvalidArgument, "a login needs a user name or an identity token");
+            let credentials = auth.and_then(credentials).ok_or_else(nobody)?;
+            let token = self.0.login(&registry, &credentials).await?;
+            Ok(LoginResponse { identity_token: token.unwrap_or_default() })
         })
         .await
     }

@@ -3,6 +3,7 @@
 
 pub mod auth;
 pub mod hosts;
+mod login;
 mod push;
 mod token;
 mod transport;

@@ -21,6 +21,23 @@ const MAX_BODY: usize = 1 << 20;
 struct Answer {
     token: Option<String>,
     access_token: Option<String>,
+    refresh_token: Option<String>,
+}
+
+/// What a token server gave.
+pub(super) struct Token {
+    /// `Bearer …`.
+    pub authorization: HeaderValue,
+    /// What gives tokens later, without the password.
+    pub refresh: Option<String>,
+}
+
+/// What a token is asked for.
+pub(super) struct Wanted<'a> {
+    pub service: Option<&'a str>,
+    pub scopes: Vec<String>,
+    /// Also a token that outlives this session.
+    pub offline: bool,
 }
 
 /// `Basic …`.
@@ -29,16 +46,16 @@ pub(super) fn basic(credentials: &Credentials) -> HeaderValue {
     secret(&format!("Basic {}", STANDARD.encode(pair))).unwrap_or(HeaderValue::from_static("Basic"))
 }
 
-/// `Bearer …`, from the token server at `realm`.
+/// Asks the token server at `realm`.
 pub(super) async fn fetch(
     client: &Client,
     mut realm: Url,
-    service: Option<&str>,
-    scopes: &[String],
+    wanted: &Wanted<'_>,
     credentials: Option<&Credentials>,
-) -> Result<HeaderValue, Failure> {
+) -> Result<Token, Failure> {
     let host = host_of(&realm);
-    let parameters = service.map(|service| ("service", service));
+    let scopes = &wanted.scopes;
+    let parameters = wanted.service.map(|service| ("service", service));
     let refresh = credentials.filter(|credentials| !credentials.identity_token.is_empty());
     let request = if let Some(credentials) = refresh {
         // A refresh takes its scopes in one, separated by spaces.
@@ -53,6 +70,11 @@ pub(super) async fn fetch(
     } else {
         let scopes = scopes.iter().map(|scope| ("scope", scope.as_str()));
         realm.query_pairs_mut().extend_pairs(parameters.into_iter().chain(scopes));
+        if let Some(credentials) = credentials.filter(|_| wanted.offline) {
+            let more =
+                [("offline_token", "true"), ("client_id", "berth"), ("account", &credentials.username)];
+            realm.query_pairs_mut().extend_pairs(more);
+        }
         let request = client.get(realm);
         match credentials {
             Some(credentials) => request.header(AUTHORIZATION, basic(credentials)),
@@ -75,10 +97,11 @@ pub(super) async fn fetch(
     })
 }
 
-fn parse(body: &[u8]) -> Option<HeaderValue> {
+fn parse(body: &[u8]) -> Option<Token> {
     let answer: Answer = serde_json::from_slice(body).ok()?;
     let token = answer.token.or(answer.access_token).filter(|token| !token.is_empty())?;
-    secret(&format!("Bearer {token}"))
+    let authorization = secret(&format!("Bearer {token}"))?;
+    Some(Token { authorization, refresh: answer.refresh_token.filter(|token| !token.is_empty()) })
 }
 
 fn secret(text: &str) -> Option<HeaderValue> {
@@ -101,12 +124,13 @@ mod tests {
     #[test]
     fn answers_without_a_usable_token_are_none() {
         assert!(
-            parse(br#"{"token":"a.b-c"}"#)
-                .is_some_and(|value| value == "Bearer a.b-c" && value.is_sensitive())
+            parse(br#"{"token":"a.b-c"}"#).is_some_and(
+                |token| token.authorization == "Bearer a.b-c" && token.authorization.is_sensitive()
+            )
         );
         assert!(parse(br#"{"access_token":"x","expires_in":0}"#).is_some());
         for none in [&b""[..], b"{}", b"[]", br#"{"token":""}"#, br#"{"token":"a\nb"}"#, br#"{"token":1}"#] {
-            assert_eq!(parse(none), None);
+            assert!(parse(none).is_none());
         }
     }
 

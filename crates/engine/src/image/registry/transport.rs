@@ -20,7 +20,7 @@ use reqwest::{
 use super::{
     auth::{self, Challenge, Credentials, host_of},
     hosts::Endpoint,
-    token,
+    token::{self, Wanted},
 };
 use crate::error::{Error, Kind, Result};
 
@@ -77,12 +77,15 @@ pub(super) enum Access {
     Push {
         from: Vec<String>,
     },
+    /// No repository at all: whether the credentials are right.
+    Login,
 }
 
 impl Access {
     /// What a token server is asked for.
     fn scopes(&self, repository: &str) -> Vec<String> {
         match self {
+            Self::Login => Vec::new(),
             Self::Pull => vec![format!("repository:{repository}:pull")],
             Self::Push { from } => {
                 let others = from.iter().map(|other| format!("repository:{other}:pull"));
@@ -170,6 +173,8 @@ pub(super) struct Session {
     access: Access,
     credentials: Option<Credentials>,
     authorization: Mutex<Option<HeaderValue>>,
+    /// What a token server gave to be kept instead of a password.
+    refresh: Mutex<Option<String>>,
 }
 
 impl Session {
@@ -181,7 +186,15 @@ impl Session {
         credentials: Option<Credentials>,
     ) -> Self {
         let repository = repository.to_owned();
-        Self { endpoint, client, repository, access, credentials, authorization: Mutex::default() }
+        Self {
+            endpoint,
+            client,
+            repository,
+            access,
+            credentials,
+            authorization: Mutex::default(),
+            refresh: Mutex::default(),
+        }
     }
 
     /// `host[:port]`, for messages.
@@ -248,6 +261,11 @@ impl Session {
         })
     }
 
+    /// What to keep instead of the password.
+    pub(super) fn refresh_token(&self) -> Option<String> {
+        self.refresh.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     fn authorization(&self) -> Option<HeaderValue> {
         self.authorization.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -267,9 +285,21 @@ impl Session {
             Some(Challenge::Bearer { realm, service, .. }) => {
                 let url = auth::check_realm(&realm, &self.endpoint.url).map_err(Failure::Fatal)?;
                 let share = auth::may_share(&self.endpoint.url, &url);
+                let login = matches!(self.access, Access::Login);
+                if login && !share {
+                    let words = format!(
+                        "registry {} has credentials checked at {}, which isn't under its own domain: refused",
+                        self.host(),
+                        host_of(&url)
+                    );
+                    return Err(Failure::Fatal(Error::new(Kind::PermissionDenied, words)));
+                }
                 let credentials = self.credentials.as_ref().filter(|_| share);
                 let scopes = self.access.scopes(&self.repository);
-                token::fetch(&self.client, url, service.as_deref(), &scopes, credentials).await?
+                let wanted = Wanted { service: service.as_deref(), scopes, offline: login };
+                let token = token::fetch(&self.client, url, &wanted, credentials).await?;
+                *self.refresh.lock().unwrap_or_else(PoisonError::into_inner) = token.refresh;
+                token.authorization
             }
             None => return Err(refused_with(response).await),
         };

@@ -91,4 +91,13 @@ impl Images {
             slots: Arc::new(Semaphore::new(PARALLEL_LAYERS)),
         }))
     }
+
+    /// Checks somebody's credentials with a registry. Returns what to keep
+    /// instead of the password, where the registry gives such a thing.
+    ///
+    /// # Errors
+    /// `Unauthenticated`, `InvalidArgument`, `Unavailable`.
+    pub async fn login(&self, registry: &str, credentials: &Credentials) -> Result<Option<String>> {
+        self.registry.login(registry, credentials).await
+    }
 }
