@@ -91,7 +91,7 @@ impl Matches {
     }
 
     /// All values of a flag, in their order.
-    #[expect(dead_code, reason = "exec comes next")]
+    #[allow(dead_code, reason = "exec comes next")]
     pub(super) fn all(&self, name: &str) -> Result<Vec<&str>, Failure> {
         let given = self.flags.iter().filter(|(flag, _)| *flag == name);
         given.map(|(_, value)| text(name, value)).collect()
@@ -103,7 +103,6 @@ impl Matches {
     }
 
     /// The arguments from one on.
-    #[expect(dead_code, reason = "exec comes next")]
     pub(super) fn arguments(&self, from: usize) -> Result<Vec<String>, Failure> {
         self.arguments.iter().skip(from).map(|value| Ok(text("argument", value)?.to_owned())).collect()
     }

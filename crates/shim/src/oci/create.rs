@@ -31,7 +31,7 @@ use crate::{
 pub(super) const SPECIFICATION: &str = "1.3.0";
 
 /// The bundle's file.
-const CONFIG: &str = "config.json";
+pub(super) const CONFIG: &str = "config.json";
 
 pub(super) const BUNDLE: Flag =
     option("bundle", "b", "path to the root of the bundle directory, defaults to the current directory");

@@ -14,7 +14,7 @@ use super::{
     cli::{Matches, Verb, switch},
     store::{Known, NOT_THERE, Status},
 };
-use crate::kernel::process;
+use crate::{kernel::process, runtime};
 
 /// How long the first process may take to die: milliseconds.
 const DEAD_WITHIN: u16 = 10_000;
@@ -60,8 +60,12 @@ fn delete(context: &Context, matches: &Matches) -> Outcome {
 pub(super) fn remove(context: &Context, id: &str, known: &Known) -> Result<(), Failure> {
     // Read while they are there; a specification that is gone has none.
     let hooks = known.hooks(id);
+    let resctrl = known.spec().and_then(|spec| Ok(runtime::resctrl(&spec, id)?));
     kill(known)?;
     known.group()?.remove()?;
+    if let Ok(Some(resctrl)) = resctrl {
+        resctrl.remove()?;
+    }
     known.entry().remove()?;
     match hooks {
         Ok(hooks) => hooks.run_poststop().iter().for_each(|warning| context.log.warn(warning)),

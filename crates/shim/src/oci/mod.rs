@@ -5,17 +5,24 @@
 //! Every run is one process with one thread that ends: what a container is
 //! between two of them is in its directory ([`store`]) and in the kernel.
 
+mod checkpoint;
 mod cli;
 mod create;
 mod delete;
+mod events;
+mod features;
 mod foreground;
 mod kill;
 mod list;
 mod log;
+mod pause;
+mod ps;
 mod run;
+mod spec;
 mod start;
 mod state;
 mod store;
+mod update;
 
 use std::{
     ffi::OsString,
@@ -32,8 +39,24 @@ use self::{
 };
 use crate::{cgroup::Driver, runtime};
 
-const VERBS: &[&Verb] =
-    &[&create::VERB, &delete::VERB, &kill::VERB, &list::VERB, &run::VERB, &start::VERB, &state::VERB];
+const VERBS: &[&Verb] = &[
+    &checkpoint::CHECKPOINT,
+    &create::VERB,
+    &delete::VERB,
+    &events::VERB,
+    &features::VERB,
+    &kill::VERB,
+    &list::VERB,
+    &pause::PAUSE,
+    &ps::VERB,
+    &checkpoint::RESTORE,
+    &pause::RESUME,
+    &run::VERB,
+    &spec::VERB,
+    &start::VERB,
+    &state::VERB,
+    &update::VERB,
+];
 
 const FLAGS: &[Flag] = &[
     switch("debug", "", "enable debug logging"),
