@@ -34,7 +34,7 @@ pub(super) struct Program {
 /// Finds the program, and completes its environment.
 pub(super) fn prepare(plan: &Process, user: &User) -> Result<Program> {
     let Some(name) = plan.args.first() else {
-        return Err(Error::invalid("process.args: no command specified"));
+        return Ok(Program { path: CString::default(), args: Vec::new(), env: Vec::new() });
     };
     let name = OsStr::from_bytes(name.as_bytes());
     let path = find(name, variable(&plan.env, "PATH").unwrap_or(OsStr::new(DEFAULT_PATH)))?;
@@ -50,6 +50,9 @@ pub(super) fn prepare(plan: &Process, user: &User) -> Result<Program> {
 impl Program {
     /// Executes it; returns only when that failed.
     pub(super) fn execute(&self) -> Error {
+        if self.args.is_empty() {
+            return Error::invalid("process is not set: the container has nothing to start");
+        }
         let errno = process::execve(&self.path, &self.args, &self.env);
         let kind = if errno == Errno::ENOENT { Kind::ExecNotFound } else { Kind::ExecNotPermitted };
         Error::new(kind, format!("exec {}: {}", self.path.to_string_lossy(), words(errno)))

@@ -19,7 +19,7 @@ use super::{
     container::Container,
     error::{During as _, Error, Kind, Result},
     hooks::{Hooks, Moment},
-    net_devices,
+    host, net_devices,
     plan::{self, Namespaces, Plan},
 };
 use crate::{
@@ -40,6 +40,7 @@ const CREATED_WITHIN: Duration = Duration::from_secs(60);
 pub fn create(request: Create<'_>) -> Result<Container> {
     let plan = plan::plan(&request.spec, request.bundle, request.rootfs, request.user)?;
     check_stdio(&plan, &request.stdio)?;
+    host::check(&plan)?;
     let request = Create { stdio: with_console_size(request.stdio, plan.process.console_size), ..request };
     let hooks = Hooks::of(&request.spec, request.id, request.bundle)?;
     let mut warnings = Vec::new();

@@ -12,6 +12,7 @@ mod container;
 mod create;
 mod error;
 pub mod hooks;
+mod host;
 mod net_devices;
 mod plan;
 mod resources;

@@ -25,6 +25,12 @@ pub(crate) const ALL: &[(&str, fn())] = &[
     ("labels_need_their_module", labels_need_their_module),
     ("network_devices_move_in", network_devices_move_in),
     ("caches_need_their_file_system", caches_need_their_file_system),
+    ("the_hosts_namespaces_are_not_changed", the_hosts_namespaces_are_not_changed),
+    ("names_of_the_host", names_of_the_host),
+    (
+        "a_container_without_a_process_is_created_but_not_started",
+        a_container_without_a_process_is_created_but_not_started,
+    ),
     ("wrong_processes_are_refused_by_name", wrong_processes_are_refused_by_name),
 ];
 
@@ -244,6 +250,11 @@ fn labels_need_their_module() {
         );
         with(&format!("/process/{field}"), json!(""), &["true"]).output();
     }
+    if !std::path::Path::new("/sys/fs/selinux/enforce").exists() {
+        let e = with("/linux/mountLabel", json!("system_u:object_r:x:s0"), &["true"]).error();
+        assert_eq!(e.kind(), Kind::Unsupported, "{e}");
+        assert!(e.to_string().starts_with("linux.mountLabel: "), "{e}");
+    }
 }
 
 /// No machine that tests run on has it: see the unit tests for what is done.
@@ -317,4 +328,52 @@ fn network_devices_move_in() {
         let e = with("/linux/netDevices", json!({"br7": {"name": "lo"}}), &["true"]).error().to_string();
         assert_eq!(e, "linux.netDevices: br7: lo: the container has a network device of that name");
     });
+}
+
+/// A namespace that is joined may still be the host's.
+fn the_hosts_namespaces_are_not_changed() {
+    let joined = |index: usize, kind: &str, file: &str| {
+        let path = format!("/proc/self/ns/{file}");
+        with(&format!("/linux/namespaces/{index}"), json!({"type": kind, "path": path}), &["true"])
+    };
+    let host_name = nix::unistd::gethostname().unwrap();
+    for (bundle, expected) in [
+        (joined(2, "uts", "uts"), "hostname: /proc/self/ns/uts is the host's own namespace"),
+        (
+            joined(4, "network", "net").set("/linux/sysctl", json!({"net.ipv4.ip_default_ttl": "7"})),
+            "linux.sysctl: net/ipv4/ip_default_ttl: /proc/self/ns/net is the host's own namespace",
+        ),
+        (
+            joined(3, "ipc", "ipc").set("/linux/sysctl", json!({"kernel.msgmax": "7"})),
+            "linux.sysctl: kernel/msgmax: /proc/self/ns/ipc is the host's own namespace",
+        ),
+        (
+            joined(4, "network", "net").set("/linux/netDevices", json!({"lo": {"name": "lo2"}})),
+            "linux.netDevices: lo: /proc/self/ns/net is the host's own namespace",
+        ),
+    ] {
+        let e = bundle.error();
+        assert_eq!((e.kind(), e.to_string().as_str()), (Kind::InvalidSpec, expected));
+    }
+    assert_eq!(nix::unistd::gethostname().unwrap(), host_name);
+}
+
+fn names_of_the_host() {
+    let bundle = with(
+        "/domainname",
+        json!("inside.example"),
+        &["cat", "/proc/sys/kernel/hostname", "/proc/sys/kernel/domainname"],
+    );
+    assert_eq!(bundle.output(), "inside\ninside.example\n");
+}
+
+fn a_container_without_a_process_is_created_but_not_started() {
+    let mut bundle = Bundle::new(&["true"]);
+    bundle.spec.as_object_mut().unwrap().remove("process");
+    let (stdio, _streams) = pipes();
+    let mut container = bundle.create(stdio).unwrap();
+    let e = container.start().unwrap_err();
+    assert_eq!(e.to_string(), "process is not set: the container has nothing to start");
+    reap(&container);
+    container.cleanup().unwrap();
 }

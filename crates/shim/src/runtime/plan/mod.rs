@@ -8,6 +8,7 @@
 mod devices;
 mod execution;
 mod hooks;
+mod label;
 mod mounts;
 mod namespaces;
 mod net_devices;
@@ -18,6 +19,7 @@ mod sysctl;
 
 use std::path::{Path, PathBuf};
 
+use nix::sched::CloneFlags;
 use oci_spec::runtime::{Linux, Spec};
 
 pub use self::hooks::{Hook, Hooks, Moment, State};
@@ -37,6 +39,9 @@ use crate::{
     seccomp,
 };
 
+/// `__NEW_UTS_LEN` of linux/utsname.h.
+const MAX_HOST_NAME: usize = 64;
+
 /// Everything that is done for a container, in values.
 #[derive(Debug)]
 pub(crate) struct Plan {
@@ -52,6 +57,8 @@ pub(crate) struct Plan {
     pub(crate) mounts: Vec<Mount>,
     pub(crate) masked: Vec<PathBuf>,
     pub(crate) read_only: Vec<PathBuf>,
+    /// SELinux's, of all new file systems; they have it among their options.
+    pub(crate) mount_label: Option<String>,
     pub(crate) hostname: Option<String>,
     pub(crate) domainname: Option<String>,
     /// Paths below /proc/sys, and values.
@@ -63,6 +70,29 @@ pub(crate) struct Plan {
     pub(crate) seccomp: Option<seccomp::Program>,
     pub(crate) resources: Resources,
     pub(crate) devices: Policy,
+}
+
+impl Plan {
+    /// What is changed of namespaces, and the field that wants it: they must
+    /// not be the host's.
+    pub(crate) fn changes(&self) -> Vec<(CloneFlags, String)> {
+        let names = [(&self.hostname, "hostname"), (&self.domainname, "domainname")];
+        let names = names.into_iter().filter(|(name, _)| name.is_some());
+        let devices = self
+            .net_devices
+            .iter()
+            .map(|d| (CloneFlags::CLONE_NEWNET, format!("linux.netDevices: {}", d.name)));
+        let sysctls = self
+            .sysctls
+            .iter()
+            .map(|(path, _)| (sysctl::namespace(path), format!("linux.sysctl: {}", path.display())));
+        let sysctls = sysctls.filter_map(|(kind, field)| Some((kind?, field)));
+        names
+            .map(|(_, field)| (CloneFlags::CLONE_NEWUTS, field.to_owned()))
+            .chain(devices)
+            .chain(sysctls)
+            .collect()
+    }
 }
 
 /// Plans a container.
@@ -78,13 +108,14 @@ pub(crate) fn plan(
     let Some(linux) = spec.linux() else { return Err(Error::invalid("linux is missing")) };
     refuse_unsupported(linux)?;
     let namespaces = namespaces::plan(linux)?;
-    let (dev, mounts) = mounts::plan(spec.mounts().as_deref().unwrap_or_default())?;
+    let (dev, mut mounts) = mounts::plan(spec.mounts().as_deref().unwrap_or_default())?;
     let nodes = linux.devices().as_deref().unwrap_or_default();
-    let dev = devices::add(dev, nodes)?;
-    let rules = linux.resources().as_ref().and_then(|r| r.devices().as_deref()).unwrap_or_default();
-    if spec.hostname().as_ref().is_some_and(|name| !name.is_empty()) && !namespaces.has_private_uts() {
-        return Err(Error::invalid("hostname is set, but the container has the host's uts namespace"));
+    let mut dev = devices::add(dev, nodes)?;
+    let mount_label = label::plan(linux.mount_label().as_deref())?;
+    if let Some(label) = &mount_label {
+        label::apply(label, &mut dev, &mut mounts);
     }
+    let rules = linux.resources().as_ref().and_then(|r| r.devices().as_deref()).unwrap_or_default();
     Ok(Plan {
         rootfs: rootfs::plan(spec, bundle, rootfs)?,
         root_path: rootfs::path(spec, bundle),
@@ -94,8 +125,9 @@ pub(crate) fn plan(
         mounts,
         masked: paths(linux.masked_paths().as_deref(), "linux.maskedPaths")?,
         read_only: paths(linux.readonly_paths().as_deref(), "linux.readonlyPaths")?,
-        hostname: spec.hostname().clone().filter(|name| !name.is_empty()),
-        domainname: spec.domainname().clone().filter(|name| !name.is_empty()),
+        mount_label,
+        hostname: host_name(spec.hostname().as_deref(), "hostname", &namespaces)?,
+        domainname: host_name(spec.domainname().as_deref(), "domainname", &namespaces)?,
         sysctls: sysctl::plan(linux.sysctl().as_ref(), &namespaces)?,
         net_devices: net_devices::plan(linux.net_devices().as_ref(), &namespaces)?,
         process: process::plan(spec, user)?,
@@ -104,6 +136,20 @@ pub(crate) fn plan(
         devices: Policy::from_spec(rules, nodes)?,
         namespaces,
     })
+}
+
+/// sethostname(2) and setdomainname(2) take 64 bytes.
+fn host_name(name: Option<&str>, field: &str, namespaces: &Namespaces) -> Result<Option<String>> {
+    let Some(name) = name.filter(|name| !name.is_empty()) else { return Ok(None) };
+    if !namespaces.has_private_uts() {
+        return Err(Error::invalid(format!(
+            "{field} is set, but the container has the host's uts namespace"
+        )));
+    }
+    if name.len() > MAX_HOST_NAME || name.contains('\0') {
+        return Err(Error::invalid(format!("{field}: {name:?} is no name of at most {MAX_HOST_NAME} bytes")));
+    }
+    Ok(Some(name.to_owned()))
 }
 
 fn seccomp_program(linux: &Linux) -> Result<Option<seccomp::Program>> {
@@ -117,7 +163,6 @@ fn refuse_unsupported(linux: &Linux) -> Result<()> {
         ("linux.uidMappings", linux.uid_mappings().as_ref().is_some_and(|m| !m.is_empty())),
         ("linux.gidMappings", linux.gid_mappings().as_ref().is_some_and(|m| !m.is_empty())),
         ("linux.timeOffsets", linux.time_offsets().as_ref().is_some_and(|t| !t.is_empty())),
-        ("linux.mountLabel", linux.mount_label().as_ref().is_some_and(|l| !l.is_empty())),
     ];
     if let Some((field, _)) = unsupported.into_iter().find(|(_, asked)| *asked) {
         return Err(Error::unsupported(field));
@@ -157,14 +202,22 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_yet_is_refused_by_name() {
+    fn what_changes_a_namespace_says_so() {
         let mut spec = Spec::default();
+        spec.set_hostname(Some("h".to_owned())).set_domainname(None);
         let mut linux = spec.linux().clone().expect("linux");
-        linux.set_mount_label(Some("label".to_owned()));
+        let sysctls = [("net.ipv4.ip_forward", "1"), ("kernel.msgmax", "1")];
+        linux.set_sysctl(Some(sysctls.map(|(k, v)| (k.to_owned(), v.to_owned())).into()));
         spec.set_linux(Some(linux));
-        let e = plan_of(&spec).expect_err("mount label");
-        assert_eq!(e.kind(), Kind::Unsupported);
-        assert_eq!(e.to_string(), "linux.mountLabel is not supported yet");
+        let changes = plan_of(&spec).expect("plan").changes();
+        assert_eq!(
+            changes,
+            [
+                (CloneFlags::CLONE_NEWUTS, "hostname".to_owned()),
+                (CloneFlags::CLONE_NEWIPC, "linux.sysctl: kernel/msgmax".to_owned()),
+                (CloneFlags::CLONE_NEWNET, "linux.sysctl: net/ipv4/ip_forward".to_owned()),
+            ]
+        );
     }
 
     #[test]
@@ -184,13 +237,18 @@ mod tests {
     #[test]
     fn a_host_name_needs_a_namespace_for_it() {
         let mut spec = Spec::default();
-        spec.set_hostname(Some("x".to_owned()));
+        spec.set_hostname(Some("x".repeat(65)));
+        assert!(plan_of(&spec).expect_err("long").to_string().ends_with("is no name of at most 64 bytes"));
+        spec.set_hostname(None);
+        spec.set_domainname(Some("x".to_owned()));
+        plan_of(&spec).expect("plan");
         let mut linux = spec.linux().clone().expect("linux");
         let rest = linux.namespaces().clone().expect("namespaces").into_iter();
         linux.set_namespaces(Some(
             rest.filter(|n| n.typ() != oci_spec::runtime::LinuxNamespaceType::Uts).collect(),
         ));
         spec.set_linux(Some(linux));
-        assert_eq!(plan_of(&spec).expect_err("host's name").kind(), Kind::InvalidSpec);
+        let e = plan_of(&spec).expect_err("host's name");
+        assert_eq!(e.to_string(), "domainname is set, but the container has the host's uts namespace");
     }
 }

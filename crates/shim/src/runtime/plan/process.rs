@@ -63,7 +63,7 @@ const CAPABILITIES: [&str; 41] = [
 /// The first process.
 #[derive(Debug)]
 pub(crate) struct Process {
-    /// At least one.
+    /// None when there is nothing to start.
     pub(crate) args: Vec<CString>,
     pub(crate) env: Vec<CString>,
     /// Absolute.
@@ -109,11 +109,14 @@ pub(crate) struct Rlimit {
 }
 
 pub(super) fn plan(spec: &Spec, user: &str) -> Result<Process> {
-    let Some(process) = spec.process() else { return Err(Error::invalid("process is missing")) };
+    // A container without a process can be created, only not started.
+    let nothing = oci_spec::runtime::Process::default();
+    let process = spec.process().as_ref().unwrap_or(&nothing);
     // Of no use to the first process, but not to be found wrong by the first exec.
     execution::affinity(process.exec_cpu_affinity().as_ref())?;
-    let args = c_strings(process.args().as_deref().unwrap_or_default(), "process.args")?;
-    if args.first().is_none_or(|program| program.is_empty()) {
+    let args = spec.process().as_ref().and_then(|process| process.args().as_deref()).unwrap_or_default();
+    let args = c_strings(args, "process.args")?;
+    if spec.process().is_some() && args.first().is_none_or(|program| program.is_empty()) {
         return Err(Error::invalid("process.args: no command specified"));
     }
     if !process.cwd().is_absolute() {

@@ -3,7 +3,10 @@
 //! the container has that namespace for itself. Any other would change the
 //! host.
 
-use std::{collections::HashMap, path::PathBuf};
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+};
 
 use nix::sched::CloneFlags;
 
@@ -47,6 +50,12 @@ fn split(key: &str) -> Option<Vec<String>> {
             && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | ':' | '@'))
     };
     names.iter().all(plain).then_some(names)
+}
+
+/// The namespace that a planned parameter belongs to.
+pub(super) fn namespace(path: &Path) -> Option<CloneFlags> {
+    let names: Vec<_> = path.iter().map(|name| name.to_string_lossy().into_owned()).collect();
+    namespace_of(&names)
 }
 
 fn namespace_of(names: &[String]) -> Option<CloneFlags> {

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Looks whether a plan fits the host: what a specification alone doesn't
+//! tell. Before anything is made.
+
+use std::path::Path;
+
+use nix::{
+    fcntl::{AT_FDCWD, AtFlags, OFlag},
+    sched::CloneFlags,
+    unistd::{AccessFlags, faccessat},
+};
+
+use super::{
+    error::{Error, Kind, Result},
+    plan::Plan,
+};
+use crate::kernel::paths;
+
+/// There where SELinux is.
+const SELINUX: &str = "/sys/fs/selinux/enforce";
+
+/// # Errors
+/// `InvalidSpec` for a change of a namespace that is this process's own, and
+/// `Unsupported` for a label without SELinux.
+pub(super) fn check(plan: &Plan) -> Result<()> {
+    if let Some(label) = &plan.mount_label
+        && faccessat(AT_FDCWD, SELINUX, AccessFlags::F_OK, AtFlags::empty()).is_err()
+    {
+        let why = format!("linux.mountLabel: {label:?}: the host has no SELinux that could know it");
+        return Err(Error::new(Kind::Unsupported, why));
+    }
+    for (kind, field) in plan.changes() {
+        let joined = plan.namespaces.join.iter().find(|join| join.kind == kind);
+        if let Some(join) = joined.filter(|_| !plan.namespaces.new.contains(kind))
+            && is_own(kind, &join.path)?
+        {
+            let path = join.path.display();
+            return Err(Error::invalid(format!("{field}: {path} is the host's own namespace")));
+        }
+    }
+    Ok(())
+}
+
+/// Whether `path` is the namespace that this process is in.
+fn is_own(kind: CloneFlags, path: &Path) -> Result<bool> {
+    let own = match kind {
+        CloneFlags::CLONE_NEWNET => "/proc/self/ns/net",
+        CloneFlags::CLONE_NEWIPC => "/proc/self/ns/ipc",
+        _ => "/proc/self/ns/uts",
+    };
+    let identity = |path: &Path| -> Result<_> {
+        let stat = paths::stat(paths::open_host(path, OFlag::O_RDONLY)?)?;
+        Ok((stat.st_dev, stat.st_ino))
+    };
+    Ok(identity(Path::new(own))? == identity(path)?)
+}
