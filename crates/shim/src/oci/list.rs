@@ -27,6 +27,10 @@ pub(super) const VERB: Verb = Verb {
 };
 
 fn list(context: &Context, matches: &Matches) -> Outcome {
+    let format = matches.text("format")?.unwrap_or("table");
+    if !["table", "json"].contains(&format) {
+        return Err(Failure::new("invalid format option"));
+    }
     let mut all = Vec::new();
     for id in context.store.ids()? {
         match context.store.load(&id) {
@@ -42,12 +46,11 @@ fn list(context: &Context, matches: &Matches) -> Outcome {
             Err(failure) => eprintln!("status for {id}: {failure}"),
         }
     }
-    let text = match matches.text("format")?.unwrap_or("table") {
+    let text = match format {
         _ if matches.has("quiet") => rows.iter().map(|row| format!("{}\n", row.id)).collect(),
-        "table" => table(&rows),
         "json" if rows.is_empty() => "null\n".to_owned(),
         "json" => serde_json::to_string(&rows).map_err(|e| Failure::new(e.to_string()))? + "\n",
-        _ => return Err(Failure::new("invalid format option")),
+        _ => table(&rows),
     };
     print(&text)?;
     Ok(ExitCode::SUCCESS)
