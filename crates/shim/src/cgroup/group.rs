@@ -2,6 +2,7 @@
 //! The cgroups of one container, in whichever hierarchies the host has.
 
 use std::{
+    cell::RefCell,
     fs::File,
     os::fd::{AsFd as _, OwnedFd},
     path::{Path, PathBuf},
@@ -10,7 +11,13 @@ use std::{
 
 use nix::errno::Errno;
 
-use super::{Layout, Placement, Resources, devices::Policy, fs, v1, v2};
+use super::{
+    Layout, Placement, Resources,
+    devices::Policy,
+    fs,
+    systemd::{Keeper, Scope},
+    v1, v2,
+};
 use crate::{
     kernel::{SysError, process},
     runtime::{Error, Kind, Result},
@@ -41,6 +48,8 @@ pub struct Group {
     v1: Vec<v1::Member>,
     pub(super) layout: Layout,
     placement: Placement,
+    /// Holds a new unit's place until a process has entered.
+    keeper: RefCell<Option<Keeper>>,
 }
 
 impl Group {
@@ -63,6 +72,7 @@ impl Group {
         match group.fill(limits, warnings) {
             Ok(()) => Ok(group),
             Err(e) => {
+                drop(group);
                 // The first error is the one to report.
                 let _ = Self::find(layout, placement).remove();
                 Err(e)
@@ -87,12 +97,16 @@ impl Group {
     }
 
     fn fill(&mut self, limits: &Limits<'_>, warnings: &mut Vec<String>) -> Result<()> {
+        if let Some(scope) = self.placement.scope() {
+            self.keeper = RefCell::new(scope.start(&self.layout, limits.resources)?);
+        }
         let path = self.placement.path();
         match &self.layout {
             Layout::V2(root) => v2::make(root, path, limits, warnings),
             Layout::V1 { root, .. } => {
                 self.unified.as_deref().map(fs::make).transpose()?;
-                let wanted = v1::Wanted { limits, unified: self.unified.as_deref(), by_systemd: false };
+                let by_systemd = self.placement.scope().is_some();
+                let wanted = v1::Wanted { limits, unified: self.unified.as_deref(), by_systemd };
                 self.v1 = v1::make(root, path, &wanted, warnings)?;
                 Ok(())
             }
@@ -109,7 +123,7 @@ impl Group {
                 (unified.as_ref().map(|root| root.join(path)), v1::find(root, path))
             }
         };
-        Self { unified, v1, layout: layout.clone(), placement: placement.clone() }
+        Self { unified, v1, layout: layout.clone(), placement: placement.clone(), keeper: RefCell::default() }
     }
 
     /// The v2 directory, to clone a process into.
@@ -134,7 +148,9 @@ impl Group {
     pub fn attach(&self, pid: u32) -> Result<()> {
         let pid = pid.to_string();
         let entered = |member: &&v1::Member| !member.entered;
-        self.v1.iter().filter(entered).try_for_each(|member| fs::write(&member.dir, "cgroup.procs", &pid))
+        self.v1.iter().filter(entered).try_for_each(|member| fs::write(&member.dir, "cgroup.procs", &pid))?;
+        drop(self.keeper.take());
+        Ok(())
     }
 
     /// What a container sees below its /sys/fs/cgroup: a name, empty for v2
@@ -255,6 +271,9 @@ impl Group {
         warnings: &mut Vec<String>,
     ) -> Result<()> {
         let path = self.placement.path();
+        if let Some(scope) = self.placement.scope() {
+            scope.update(&self.layout, resources)?;
+        }
         match &self.layout {
             Layout::V2(root) => v2::update(root, path, resources, devices, warnings),
             Layout::V1 { root, .. } => {
@@ -287,7 +306,10 @@ impl Group {
     /// When a process doesn't die within ten seconds.
     pub fn remove(&self) -> Result<()> {
         let deadline = Instant::now() + EMPTY_WITHIN;
+        // A process of ours is for us to reap.
+        drop(self.keeper.take());
         self.empty(deadline)?;
+        self.placement.scope().map_or(Ok(()), Scope::stop)?;
         self.all().try_for_each(|dir| fs::remove(dir, deadline))
     }
 

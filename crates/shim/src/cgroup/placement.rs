@@ -73,6 +73,10 @@ impl Placement {
         Ok(Self { path: base.join(path), exclusive: false, scope: None })
     }
 
+    pub(super) fn scope(&self) -> Option<&systemd::Scope> {
+        self.scope.as_ref()
+    }
+
     pub(super) fn is_exclusive(&self) -> bool {
         self.exclusive
     }
@@ -85,7 +89,7 @@ impl Placement {
 }
 
 /// A path made relative; `None` when it has more than names.
-fn names(path: &Path) -> Option<PathBuf> {
+pub(super) fn names(path: &Path) -> Option<PathBuf> {
     if path.to_str()?.contains(['\n', '\0']) {
         return None;
     }

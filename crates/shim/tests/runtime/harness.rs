@@ -37,6 +37,8 @@ pub(crate) struct Bundle {
     /// One more layer, escaped.
     pub(crate) more_lower: Option<String>,
     pub(crate) cgroup_parent: String,
+    /// Elsewhere than below the parent.
+    pub(crate) placement: Option<Placement>,
     id: String,
 }
 
@@ -73,6 +75,7 @@ impl Bundle {
             overlay: false,
             more_lower: None,
             cgroup_parent: "/berth-runtime-test".to_owned(),
+            placement: None,
             id: own,
             dir,
         }
@@ -173,7 +176,8 @@ impl Bundle {
     }
 
     pub(crate) fn cgroups(&self) -> Placement {
-        Placement::below(&self.cgroup_parent, &self.id).unwrap()
+        let below = || Placement::below(&self.cgroup_parent, &self.id).unwrap();
+        self.placement.clone().unwrap_or_else(below)
     }
 
     pub(crate) fn id(&self) -> &str {

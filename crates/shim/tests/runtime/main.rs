@@ -11,6 +11,7 @@ mod cgroup_cases;
 mod harness;
 mod hooks_cases;
 mod process_cases;
+mod systemd_cases;
 
 use std::{path::Path, process::ExitCode};
 
@@ -44,7 +45,9 @@ fn main() -> ExitCode {
 
 /// The cases of all files.
 fn all() -> impl Iterator<Item = &'static (&'static str, fn())> {
-    [cases::ALL, cgroup_cases::ALL, hooks_cases::ALL, process_cases::ALL].into_iter().flatten()
+    [cases::ALL, cgroup_cases::ALL, hooks_cases::ALL, process_cases::ALL, systemd_cases::ALL]
+        .into_iter()
+        .flatten()
 }
 
 fn missing() -> Option<&'static str> {

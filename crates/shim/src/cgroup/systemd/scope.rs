@@ -16,8 +16,13 @@ const PREFIX: &str = "berth";
 pub(crate) enum Manager {
     /// The system's.
     System,
-    /// A user's, which has this cgroup: relative, from the root.
-    User(PathBuf),
+    /// A user's.
+    User {
+        /// The cgroup that it runs in: relative, from the root.
+        cgroup: PathBuf,
+        /// Where it listens.
+        socket: PathBuf,
+    },
 }
 
 /// A transient unit: a scope, or a slice when its name ends in `.slice`.
@@ -36,7 +41,7 @@ impl Scope {
     pub(crate) fn new(cgroups_path: &str, name: &str, manager: Manager) -> Result<Self> {
         let usual = match manager {
             Manager::System => "system.slice",
-            Manager::User(_) => "user.slice",
+            Manager::User { .. } => "user.slice",
         };
         let (slice, prefix, name) = if cgroups_path.is_empty() {
             ("", PREFIX, name)
@@ -66,7 +71,7 @@ impl Scope {
     pub(crate) fn path(&self) -> Result<PathBuf> {
         let mut path = match &self.manager {
             Manager::System => PathBuf::new(),
-            Manager::User(root) => root.clone(),
+            Manager::User { cgroup, .. } => cgroup.clone(),
         };
         path.push(expand(&self.slice)?);
         if self.is_slice() {
@@ -139,7 +144,10 @@ mod tests {
 
     #[test]
     fn a_users_units_are_below_its_manager() {
-        let manager = Manager::User("user.slice/user-1.slice/user@1.service".into());
+        let manager = Manager::User {
+            cgroup: "user.slice/user-1.slice/user@1.service".into(),
+            socket: "/run/user/1/systemd/private".into(),
+        };
         let path = Scope::new("", "x", manager).expect("scope").path().expect("path");
         let expected = "user.slice/user-1.slice/user@1.service/user.slice/berth-x.scope";
         assert_eq!(path, Path::new(expected));
