@@ -11,7 +11,10 @@ use berth::{
 use prost::Message as _;
 
 use super::{ADDRESS, Failure, SOCKETS, args::Args, bundle, print};
-use crate::runtime;
+use crate::{
+    io::diag,
+    runtime::{self, hooks::Hooks},
+};
 
 /// 128 + SIGKILL: the container dies with its shim.
 const KILLED: u8 = 137;
@@ -20,6 +23,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let dir = bundle(args)?;
     let cgroups = args.identity(dir.clone())?.cgroups();
     cgroups.and_then(|cgroups| runtime::cleanup_dead(&cgroups)).map_err(|e| Failure::io("clean up", e))?;
+    end(&dir, args.id()?.as_str());
     remove_socket(&dir);
     let record = record(&dir)?;
     let response = DeleteResponse {
@@ -28,6 +32,20 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         exited_at: Some(record.exited_at().into()),
     };
     print(&response.encode_to_vec())
+}
+
+/// What else a container's end brings, as its own shim would have done it.
+/// Without a specification there is nothing to do.
+fn end(dir: &Path, id: &str) {
+    let Ok(text) = fs::read(dir.join(bundle::CONFIG)) else { return };
+    let spec = runtime::spec::read(&text).map(|read| read.value);
+    let resctrl = spec.as_ref().map_err(Clone::clone).and_then(|spec| runtime::resctrl(spec, id));
+    if let Err(e) = resctrl.and_then(|resctrl| resctrl.map_or(Ok(()), |resctrl| resctrl.remove())) {
+        diag::warn(format_args!("clean up: {e}"));
+    }
+    if let Ok(hooks) = spec.and_then(|spec| Hooks::of(&spec, id, dir)) {
+        hooks.run_poststop().iter().for_each(|failure| diag::warn(format_args!("{failure}")));
+    }
 }
 
 /// What the shim has written, or what became of the process when it hasn't.

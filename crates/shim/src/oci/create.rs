@@ -24,11 +24,10 @@ use crate::{
     cgroup::{Layout, Placement},
     io::log::clock::Timestamp,
     kernel::{identity, process, socket},
-    runtime::{self, Container, Keyring, Lifetime, Stdio},
+    runtime::{self, Container, Keyring, Lifetime, Stdio, spec},
 };
 
-/// The version of the specification that this runtime follows.
-pub(super) const SPECIFICATION: &str = "1.3.0";
+pub(super) use crate::runtime::spec::VERSION as SPECIFICATION;
 
 /// The bundle's file.
 pub(super) const CONFIG: &str = "config.json";
@@ -101,6 +100,8 @@ pub(super) struct Request {
     bundle: PathBuf,
     text: Vec<u8>,
     spec: Spec,
+    /// What reading it has left out.
+    warnings: Vec<String>,
     console_socket: Option<PathBuf>,
     pidfd_socket: Option<PathBuf>,
     pid_file: Option<PathBuf>,
@@ -121,9 +122,7 @@ impl Request {
             }
             result => result.map_err(|e| Failure::io(bundle.join(CONFIG).display(), &e))?,
         };
-        let mut spec: Spec =
-            serde_json::from_slice(&text).map_err(|e| Failure::new(format!("{CONFIG}: {e}")))?;
-        check_version(spec.version())?;
+        let spec::Read { value: mut spec, warnings } = spec::read(&text)?;
         let keyring = if matches.has("no-new-keyring") { Keyring::Inherited } else { Keyring::New };
         let listening = listening();
         if listening > 0 {
@@ -134,6 +133,7 @@ impl Request {
             bundle,
             text,
             spec,
+            warnings,
             console_socket: matches.path("console-socket"),
             pidfd_socket: matches.path("pidfd-socket"),
             pid_file: matches.path("pid-file"),
@@ -215,18 +215,6 @@ fn hand_on(spec: &mut Spec, listening: u32) {
     process.set_env(Some(env));
 }
 
-/// Any 1.x: what a later one adds and we don't know is an error where it is
-/// used.
-fn check_version(version: &str) -> Result<(), Failure> {
-    let mut numbers = version.split(['.', '-', '+']);
-    let is_number = |text: Option<&str>| text.is_some_and(|t| t.parse::<u32>().is_ok());
-    if numbers.next() == Some("1") && is_number(numbers.next()) && is_number(numbers.next()) {
-        return Ok(());
-    }
-    let why = format!("ociVersion: \"{version}\" is not supported: versions 1.0.0 to {SPECIFICATION} are");
-    Err(Failure::new(why))
-}
-
 /// A container that has been made.
 #[derive(Debug)]
 pub(super) struct Made {
@@ -244,7 +232,7 @@ pub(super) fn make(context: &Context, request: &Request, start: Start) -> Result
     let record = request.record(cgroups);
     match make_in(&entry, request, &record, start) {
         Ok(container) => {
-            for warning in container.warnings() {
+            for warning in request.warnings.iter().chain(container.warnings()) {
                 context.log.warn(warning);
             }
             Ok(Made { entry, container, record })
@@ -346,17 +334,6 @@ pub(super) fn write_pid(path: &Path, pid: u32) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn versions_of_the_first_generation() {
-        for good in ["1.0.0", "1.0.2-dev", "1.2.1", "1.3.0", "1.99.0", "1.0.0-rc5+dev"] {
-            check_version(good).expect(good);
-        }
-        for bad in ["", "1", "1.0", "2.0.0", "0.9.0", "x.y.z", "1.a.0"] {
-            let e = check_version(bad).expect_err(bad).to_string();
-            assert!(e.starts_with(&format!("ociVersion: \"{bad}\" is not supported")), "{e}");
-        }
-    }
 
     #[test]
     fn a_pid_file_is_whole_or_not_there() {

@@ -253,7 +253,7 @@ impl Known {
     pub(super) fn spec(&self) -> Result<Spec, Failure> {
         let path = self.entry.path.join(CONFIG);
         let text = fs::read(&path).map_err(|e| Failure::io(format!("read {}", path.display()), &e))?;
-        serde_json::from_slice(&text).map_err(|e| Failure::new(format!("{}: {e}", path.display())))
+        Ok(runtime::spec::read(&text)?.value)
     }
 
     /// Its hooks.
