@@ -5,7 +5,7 @@ use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read as _, Seek as _, Write as _},
     os::{fd::AsFd as _, unix::fs::OpenOptionsExt as _},
-    path::{Path, PathBuf},
+    path::Path,
     time::{Duration, Instant},
 };
 
@@ -122,38 +122,20 @@ pub(super) fn make(dir: &Path) -> Result<()> {
     fs::create_dir_all(dir).map_err(|e| SysError::from_io(format!("mkdir({dir:?})"), &e).into())
 }
 
-/// Processes of a cgroup and of those that the container made below it.
-pub(super) fn processes(dir: &Path) -> Result<Vec<u32>> {
-    let mut pids = Vec::new();
-    for dir in tree(dir)? {
-        match fs::read_to_string(dir.join("cgroup.procs")) {
-            Ok(text) => pids.extend(text.lines().filter_map(|line| line.parse::<u32>().ok())),
-            Err(e) if is_gone(&e) => {}
-            Err(e) => {
-                return Err(SysError::from_io(format!("read({:?})", dir.join("cgroup.procs")), &e).into());
-            }
-        }
-    }
-    pids.sort_unstable();
-    pids.dedup();
-    Ok(pids)
+/// Whether the directory that `dir` is to be in is somebody else's.
+pub(super) fn is_forbidden(dir: &Path) -> bool {
+    let there = dir.ancestors().skip(1).find(|dir| dir.exists());
+    there.is_some_and(|dir| {
+        let access = nix::unistd::access(dir, nix::unistd::AccessFlags::W_OK);
+        matches!(access, Err(Errno::EACCES | Errno::EROFS | Errno::EPERM))
+    })
 }
 
-/// Removes a cgroup and those below it; `Ok` when there is none.
-pub(super) fn remove(dir: &Path, deadline: Instant) -> Result<()> {
-    for dir in tree(dir)?.iter().rev() {
-        loop {
-            match fs::remove_dir(dir) {
-                Ok(()) => break,
-                Err(e) if is_gone(&e) => break,
-                Err(e) if e.raw_os_error() == Some(libc::EBUSY) && Instant::now() < deadline => {
-                    pause();
-                }
-                Err(e) => return Err(SysError::from_io(format!("rmdir({dir:?})"), &e).into()),
-            }
-        }
-    }
-    Ok(())
+/// Whether this process is not root, or not the host's.
+pub(super) fn is_unprivileged() -> bool {
+    // The whole range of users maps to itself only in the first namespace.
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    !nix::unistd::geteuid().is_root() || !map.split_whitespace().eq(["0", "0", "4294967295"])
 }
 
 /// Waits a moment, for a caller with a deadline.
@@ -162,51 +144,9 @@ pub(super) fn pause() {
     std::thread::sleep(RETRY_EVERY);
 }
 
-/// `dir` and all directories below it, parents first.
-fn tree(dir: &Path) -> Result<Vec<PathBuf>> {
-    let mut all = vec![dir.to_owned()];
-    let mut next = 0;
-    while let Some(dir) = all.get(next).cloned() {
-        next += 1;
-        let entries = match fs::read_dir(&dir) {
-            Ok(entries) => entries,
-            Err(e) if is_gone(&e) => continue,
-            Err(e) => return Err(SysError::from_io(format!("open({dir:?}, O_DIRECTORY)"), &e).into()),
-        };
-        let is_dir = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
-        all.extend(entries.flatten().filter(is_dir).map(|entry| entry.path()));
-    }
-    Ok(all)
-}
-
-/// Whether a cgroup has been removed meanwhile.
-fn is_gone(e: &io::Error) -> bool {
-    e.kind() == io::ErrorKind::NotFound || e.raw_os_error() == Some(libc::ENODEV)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_tree_is_removed_from_the_bottom() {
-        let dir = tempfile::tempdir().expect("tempdir");
-        let top = dir.path().join("top");
-        fs::create_dir_all(top.join("a/b")).expect("mkdir");
-        fs::create_dir_all(top.join("c")).expect("mkdir");
-        remove(&top, Instant::now()).expect("remove");
-        assert!(!top.exists());
-        remove(&top, Instant::now()).expect("again");
-    }
-
-    #[test]
-    fn processes_of_the_whole_tree_are_found_once() {
-        let dir = tempfile::tempdir().expect("tempdir");
-        fs::create_dir(dir.path().join("a")).expect("mkdir");
-        fs::write(dir.path().join("cgroup.procs"), "3\n1\n").expect("write");
-        fs::write(dir.path().join("a/cgroup.procs"), "1\n2\n").expect("write");
-        assert_eq!(processes(dir.path()).expect("pids"), [1, 2, 3]);
-    }
 
     #[test]
     fn a_counter_is_found_by_its_whole_name() {

@@ -16,7 +16,7 @@ use super::{
     devices::Policy,
     fs,
     systemd::{Keeper, Scope},
-    v1, v2,
+    tree, v1, v2,
 };
 use crate::{
     kernel::{SysError, process},
@@ -102,9 +102,22 @@ impl Group {
         }
         let path = self.placement.path();
         match &self.layout {
-            Layout::V2(root) => v2::make(root, path, limits, warnings),
+            Layout::V2(root) => {
+                if !v2::make(root, path, limits, warnings)? {
+                    self.unified = None;
+                }
+                Ok(())
+            }
             Layout::V1 { root, .. } => {
-                self.unified.as_deref().map(fs::make).transpose()?;
+                if let Some(dir) = &self.unified
+                    && let Err(e) = fs::make(dir)
+                {
+                    if !fs::is_forbidden(dir) || !fs::is_unprivileged() {
+                        return Err(e);
+                    }
+                    warnings.push(format!("the container can't be watched by its cgroup: {e}"));
+                    self.unified = None;
+                }
                 let by_systemd = self.placement.scope().is_some();
                 let wanted = v1::Wanted { limits, unified: self.unified.as_deref(), by_systemd };
                 self.v1 = v1::make(root, path, &wanted, warnings)?;
@@ -170,7 +183,7 @@ impl Group {
     /// Those of the read.
     pub fn pids(&self) -> Result<Vec<u32>> {
         match self.all().next() {
-            Some(dir) => fs::processes(dir),
+            Some(dir) => tree::processes(dir),
             None => Ok(Vec::new()),
         }
     }
@@ -286,7 +299,7 @@ impl Group {
     /// Moves all processes into one more hierarchy, until none is new.
     fn enter(&self, dir: &Path) -> Result<()> {
         loop {
-            let inside = fs::processes(dir)?;
+            let inside = tree::processes(dir)?;
             let outside: Vec<_> = self.pids()?.into_iter().filter(|pid| !inside.contains(pid)).collect();
             if outside.is_empty() {
                 return Ok(());
@@ -310,7 +323,7 @@ impl Group {
         drop(self.keeper.take());
         self.empty(deadline)?;
         self.placement.scope().map_or(Ok(()), Scope::stop)?;
-        self.all().try_for_each(|dir| fs::remove(dir, deadline))
+        self.all().try_for_each(|dir| tree::remove(dir, deadline))
     }
 
     fn empty(&self, deadline: Instant) -> Result<()> {
@@ -318,7 +331,7 @@ impl Group {
         for dir in self.all() {
             let mut first = true;
             loop {
-                let pids = fs::processes(dir)?;
+                let pids = tree::processes(dir)?;
                 if pids.is_empty() {
                     break;
                 }
@@ -408,5 +421,53 @@ mod tests {
         let limits = Limits { resources: &Resources::default(), devices: &Policy::container() };
         Group::make(&layout, &at("x"), &limits, &mut Vec::new()).expect_err("no devices controller");
         assert!(!dir.path().join("unified/berth/x").exists());
+    }
+
+    /// A host without a v2 tree, played by one that has both.
+    fn pure_v1() -> Option<Layout> {
+        let root = PathBuf::from("/sys/fs/cgroup");
+        let usable = ["freezer", "cpuacct"].iter().all(|name| root.join(name).join("cgroup.procs").exists());
+        if !nix::unistd::geteuid().is_root() || !usable {
+            println!("skipped: needs root and v1's freezer");
+            return None;
+        }
+        Some(Layout::V1 { root, unified: None })
+    }
+
+    #[test]
+    fn without_a_v2_tree_the_freezer_stops_and_is_thawed_to_kill() {
+        let Some(layout) = pure_v1() else { return };
+        let placement =
+            Placement::below("", &format!("berth-freezer-test-{}", std::process::id())).expect("path");
+        let devices = Policy { allow: true, exceptions: Vec::new() };
+        let limits = Limits { resources: &Resources::default(), devices: &devices };
+        let group = Group::make(&layout, &placement, &limits, &mut Vec::new()).expect("make");
+        let spawn =
+            || std::process::Command::new("sh").args(["-c", "while :; do :; done"]).spawn().expect("sh");
+        let mut children = [spawn(), spawn()];
+        for child in &children {
+            group.attach(child.id()).expect("attach");
+        }
+        group.freeze(true).expect("freeze");
+        assert!(group.is_frozen());
+        let used = || group.stats().expect("stats").cpu.usage;
+        let before = used();
+        let begin = Instant::now();
+        while begin.elapsed() < Duration::from_millis(50) {
+            std::thread::yield_now();
+        }
+        assert_eq!(used(), before, "nothing runs");
+        // As a container with a v1 tree of its own may have done.
+        let below = group.v1_dir(v1::Controller::Freezer).expect("freezer").join("below");
+        std::fs::create_dir(&below).expect("mkdir");
+        fs::write(&below, "cgroup.procs", &children[1].id().to_string()).expect("move");
+        fs::write(&below, "freezer.state", "FROZEN").expect("freeze below");
+        group.freeze(false).expect("thaw");
+        assert!(!group.is_frozen());
+        group.freeze(true).expect("freeze again");
+        group.remove().expect("frozen processes are killed");
+        for child in &mut children {
+            assert!(!child.wait().expect("wait").success());
+        }
     }
 }

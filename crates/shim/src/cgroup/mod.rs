@@ -20,6 +20,7 @@ mod resctrl;
 mod resources;
 pub mod stats;
 mod systemd;
+mod tree;
 mod v1;
 mod v2;
 

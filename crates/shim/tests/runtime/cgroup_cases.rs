@@ -349,30 +349,28 @@ fn cgroups_made_inside_go_with_it() {
     if !is_v2() {
         tops.extend([dir(&bundle, "pids"), dir(&bundle, "unified")]);
     }
+    let mut children = Vec::new();
     for top in &tops {
         for n in 0..500 {
             fs::create_dir_all(top.join(format!("wide-{}/{n}", n % 10))).unwrap();
         }
         let deep = (0..30).fold(top.clone(), |dir, n| dir.join(format!("deep-{n}")));
         fs::create_dir_all(&deep).unwrap();
-        let child = sleep_in(&deep);
-        assert!(container.pids().is_ok());
-        std::mem::forget(child);
+        children.push(sleep_in(&deep));
     }
     container.kill(libc::SIGKILL, false).unwrap();
     assert_eq!(reap(&container), 137);
     container.cleanup().unwrap();
     assert!(tops.iter().all(|top| !top.exists()));
-    reap_children();
+    assert!(children.iter_mut().all(|child| !child.wait().unwrap().success()));
 }
 
 fn a_process_in_one_hierarchy_alone_ends_with_it() {
     let bundle = sleeping(json!({}));
-    while_it_runs(&bundle, |_| {
-        std::mem::forget(sleep_in(&dir(&bundle, "memory")));
-    });
+    let mut child = None;
+    while_it_runs(&bundle, |_| child = Some(sleep_in(&dir(&bundle, "memory"))));
     assert!(!dir(&bundle, "memory").exists());
-    reap_children();
+    child.unwrap().wait().unwrap();
 }
 
 /// A process of the host in a cgroup.
@@ -387,9 +385,4 @@ fn sleep_in(dir: &Path) -> Child {
     let mut said = [0; 3];
     child.stdout.take().unwrap().read_exact(&mut said).unwrap();
     child
-}
-
-/// They have been killed by the runtime, not by their `Child`.
-fn reap_children() {
-    while nix::sys::wait::wait().is_ok() {}
 }

@@ -8,7 +8,10 @@ use super::{
     Amount, BlockIo, Cpu, HugePages, Memory, MemoryEvents, PerCpu, Pids, Rdma, Stats, Version, parse,
 };
 use crate::{
-    cgroup::{fs, v1::Controller},
+    cgroup::{
+        fs,
+        v1::{Controller, oom_kills},
+    },
     runtime::Result,
 };
 
@@ -89,7 +92,7 @@ fn memory(dir: &Path, unified: Option<&Path>) -> Result<Memory> {
         kernel_tcp: amount("memory.kmem.tcp"),
         detail: parse::flat(&fs::read(dir, "memory.stat")?),
         events: MemoryEvents {
-            oom_kill: event("oom_kill"),
+            oom_kill: oom_kills(dir),
             under_oom: event("under_oom"),
             oom_kill_disable: event("oom_kill_disable"),
             ..MemoryEvents::default()

@@ -4,7 +4,10 @@
 use std::path::Path;
 
 use super::{Amount, BlockIo, Cpu, HugePages, Memory, MemoryEvents, Pids, Stats, Version, parse, v1::rdma};
-use crate::{cgroup::fs, runtime::Result};
+use crate::{
+    cgroup::{fs, tree},
+    runtime::Result,
+};
 
 pub(super) fn read(dir: &Path) -> Result<Stats> {
     Ok(Stats {
@@ -66,7 +69,7 @@ fn memory(dir: &Path) -> Memory {
 fn pids(dir: &Path) -> Pids {
     let limit = fs::number(dir, "pids.max").filter(|n| *n != u64::MAX);
     // Without the controller they are counted by hand.
-    let count = || fs::processes(dir).map_or(0, |pids| u64::try_from(pids.len()).unwrap_or(0));
+    let count = || tree::processes(dir).map_or(0, |pids| u64::try_from(pids.len()).unwrap_or(0));
     Pids { current: fs::number(dir, "pids.current").unwrap_or_else(count), limit: limit.unwrap_or(0) }
 }
 

@@ -4,7 +4,7 @@
 
 use std::{path::Path, time::Instant};
 
-use super::super::fs;
+use super::super::{fs, tree};
 use crate::runtime::{Error, Kind, Result};
 
 const STATE: &str = "freezer.state";
@@ -36,12 +36,12 @@ pub(in super::super) fn freeze(dir: &Path, deadline: Instant) -> Result<()> {
     }
 }
 
-/// Lets them go on.
+/// Lets them go on, also those that the container itself has frozen below.
 ///
 /// # Errors
 /// Those of the write.
 pub(in super::super) fn thaw(dir: &Path) -> Result<()> {
-    fs::write(dir, STATE, "THAWED")
+    tree::write(dir, STATE, "THAWED")
 }
 
 #[cfg(test)]

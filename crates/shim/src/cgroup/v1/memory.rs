@@ -5,7 +5,7 @@ use std::path::Path;
 
 use nix::errno::Errno;
 
-use super::super::{Limit, Memory, OutOfMemory, fs};
+use super::super::{Limit, Memory, OutOfMemory, fs, tree};
 use crate::runtime::{Error, Kind, Result};
 
 const LIMIT: &str = "memory.limit_in_bytes";
@@ -80,9 +80,10 @@ fn set_swap(dir: &Path, swap: Limit, warnings: &mut Vec<String>) -> Result<()> {
     }
 }
 
-/// How many processes of the cgroup the kernel has killed for want of memory.
+/// How many processes of the tree the kernel has killed for want of memory;
+/// each cgroup counts only its own.
 pub(in super::super) fn oom_kills(dir: &Path) -> u64 {
-    fs::counter(dir, "memory.oom_control", "oom_kill").unwrap_or(0)
+    tree::sum(dir, "memory.oom_control", "oom_kill").unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -16,8 +16,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use nix::errno::Errno;
-
 use super::{Limits, Resources, devices::Policy, fs, hugetlb, rdma};
 use crate::runtime::{Error, Kind, Result};
 
@@ -150,12 +148,9 @@ pub(super) fn make(
             continue;
         };
         let dir = hierarchy.join(path);
-        match fs::make(&dir) {
-            Err(e) if required.is_none() && is_forbidden(&dir) => {
-                warnings.push(format!("{} is not counted: {e}", controller.name()));
-                continue;
-            }
-            result => result?,
+        if let Err(e) = fs::make(&dir) {
+            without(controller, required, &dir, e, warnings)?;
+            continue;
         }
         if controller == Controller::CpuSet {
             cpuset::inherit(&hierarchy, path)?;
@@ -168,6 +163,29 @@ pub(super) fn make(
         identities.push(identity);
     }
     Ok(made)
+}
+
+/// What becomes of a container whose directory can't be made. An unprivileged
+/// user makes no device files, so that denying others changes nothing.
+fn without(
+    controller: Controller,
+    required: Option<&str>,
+    dir: &Path,
+    e: Error,
+    warnings: &mut Vec<String>,
+) -> Result<()> {
+    match required {
+        _ if !fs::is_forbidden(dir) => return Err(e),
+        None => warnings.push(format!("{} is not counted: {e}", controller.name())),
+        Some(field) if controller == Controller::Devices && fs::is_unprivileged() => {
+            warnings.push(format!("{field} is discarded: {e}"));
+        }
+        Some(field) => {
+            let why = format!("{field}: {e}: the cgroup is not delegated to this user");
+            return Err(Error::new(Kind::Unsupported, why));
+        }
+    }
+    Ok(())
 }
 
 /// Changes the limits of a container that runs; `joined` are the hierarchies
@@ -262,16 +280,6 @@ fn missing(controller: Controller, field: &str) -> Error {
 fn identity(hierarchy: &Path) -> Option<(u64, u64)> {
     let of = |meta: std::fs::Metadata| (meta.dev(), meta.ino());
     std::fs::metadata(hierarchy.join("cgroup.procs")).ok().map(of)
-}
-
-/// Whether somebody else decides about the directory that `dir` is to be in.
-fn is_forbidden(dir: &Path) -> bool {
-    let mut above = dir.ancestors().skip(1);
-    let there = above.find(|dir| dir.exists());
-    there.is_some_and(|dir| {
-        let access = nix::unistd::access(dir, nix::unistd::AccessFlags::W_OK);
-        matches!(access, Err(Errno::EACCES | Errno::EROFS | Errno::EPERM))
-    })
 }
 
 pub(super) use freezer::{freeze, thaw};

@@ -66,7 +66,7 @@ fn attach(dir: &Path, policy: &Policy, instead_of: Option<&OwnedFd>) -> crate::k
 /// ones that a container of his has are the host's, with the host's rights.
 fn forgive(result: crate::kernel::Result<()>, warnings: &mut Vec<String>) -> Result<()> {
     match result {
-        Err(e) if e.errno() == Errno::EPERM && !nix::unistd::geteuid().is_root() => {
+        Err(e) if e.errno() == Errno::EPERM && fs::is_unprivileged() => {
             warnings.push(format!("linux.resources.devices is discarded: {e}"));
             Ok(())
         }
@@ -235,7 +235,11 @@ mod tests {
         let updated = update(&group, &only, &mut warnings).map(|()| ask());
         let all = Policy { allow: true, exceptions: Vec::new() };
         let opened = update(&group, &all, &mut warnings).map(|()| ask());
-        fs::remove(&group, std::time::Instant::now() + std::time::Duration::from_secs(5)).expect("rmdir");
+        super::super::super::tree::remove(
+            &group,
+            std::time::Instant::now() + std::time::Duration::from_secs(5),
+        )
+        .expect("rmdir");
         assert_eq!(applied.expect("apply"), "may not\nmay\n");
         assert_eq!(updated.expect("update"), "may\nmay not\n");
         assert_eq!(opened.expect("update"), "may\nmay\n");

@@ -17,13 +17,32 @@ use nix::errno::Errno;
 use super::{Limits, Resources, devices::Policy, fs, hugetlb, rdma};
 use crate::runtime::{Error, Kind, Result};
 
-/// Makes the directory of a container below `root`, with limits.
-pub(super) fn make(root: &Path, path: &Path, limits: &Limits<'_>, warnings: &mut Vec<String>) -> Result<()> {
+/// Makes the directory of a container below `root`, with limits. False is a
+/// container of a user who may make none; when nothing is asked for, it can be
+/// without.
+pub(super) fn make(
+    root: &Path,
+    path: &Path,
+    limits: &Limits<'_>,
+    warnings: &mut Vec<String>,
+) -> Result<bool> {
     let dir = root.join(path);
-    fs::make(&dir)?;
+    if let Err(e) = fs::make(&dir) {
+        if !fs::is_forbidden(&dir) || !fs::is_unprivileged() {
+            return Err(e);
+        }
+        let fields: Vec<_> = required(limits.resources).into_iter().map(|(_, field)| field).collect();
+        if !fields.is_empty() {
+            let why = format!("{}: {e}: the cgroup is not delegated to this user", fields.join(", "));
+            return Err(Error::new(Kind::Unsupported, why));
+        }
+        warnings.push(format!("the container has no cgroup of its own: {e}"));
+        return Ok(false);
+    }
     enable(root, path, limits.resources, warnings)?;
     apply(&dir, limits.resources, warnings)?;
-    devices::apply(&dir, limits.devices, warnings)
+    devices::apply(&dir, limits.devices, warnings)?;
+    Ok(true)
 }
 
 /// Changes the limits of a container that runs.
