@@ -139,6 +139,18 @@ impl Group {
         Self { unified, v1, layout: layout.clone(), placement: placement.clone(), keeper: RefCell::default() }
     }
 
+    pub(super) fn unified_dir(&self) -> Option<&Path> {
+        self.unified.as_deref()
+    }
+
+    /// The root of the v2 tree, where there is one.
+    pub(super) fn unified_root(&self) -> PathBuf {
+        match &self.layout {
+            Layout::V2(root) => root.clone(),
+            Layout::V1 { root, unified } => unified.clone().unwrap_or_else(|| root.clone()),
+        }
+    }
+
     /// The v2 directory, to clone a process into.
     ///
     /// # Errors

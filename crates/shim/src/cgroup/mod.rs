@@ -14,6 +14,7 @@ mod fs;
 mod group;
 mod hugetlb;
 mod layout;
+mod leaf;
 mod placement;
 mod rdma;
 mod resctrl;
@@ -26,6 +27,7 @@ mod v2;
 
 pub use group::{Group, Limits};
 pub use layout::Layout;
+pub use leaf::{kill_leaf, remove_leaf};
 pub use placement::{Driver, Placement};
 pub use resctrl::Resctrl;
 pub use resources::{

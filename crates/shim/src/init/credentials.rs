@@ -48,7 +48,8 @@ fn granted(wanted: Capabilities, own: u64) -> (Capabilities, u64) {
     };
     let ambient = wanted.ambient & sets.permitted & sets.inheritable;
     let asked = wanted.bounding | wanted.sets.effective | wanted.sets.permitted | wanted.sets.inheritable;
-    let ignored = asked & !own | wanted.sets.effective & !sets.effective | wanted.ambient & !ambient;
+    // Ambient without inheritable is in runc's own example: nothing to warn of.
+    let ignored = asked & !own | wanted.sets.effective & !sets.effective;
     (Capabilities { bounding: wanted.bounding, sets, ambient }, ignored)
 }
 
@@ -116,7 +117,7 @@ mod tests {
         let (granted, ignored) = granted(wanted, 0b0_1111);
         assert_eq!(granted.sets, CapSets { effective: 0b0011, permitted: 0b0011, inheritable: 0b0101 });
         // 1 is not inheritable, 2 not permitted; 4 and 5 are nobody's.
-        assert_eq!((granted.ambient, ignored), (0b0001, 0b11_0110));
+        assert_eq!((granted.ambient, ignored), (0b0001, 0b11_0100));
         assert_eq!(granted.bounding, wanted.bounding);
         assert_eq!(capability_names(1 << 5 | 1 << 63), ["CAP_KILL", "63"]);
     }

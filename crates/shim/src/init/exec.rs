@@ -95,7 +95,18 @@ fn executable(path: &Path) -> std::result::Result<(), Errno> {
     if paths::kind(&stat(path)?) != SFlag::S_IFREG {
         return Err(Errno::EACCES);
     }
-    faccessat(AT_FDCWD, path, AccessFlags::X_OK, AtFlags::AT_EACCESS)
+    match faccessat(AT_FDCWD, path, AccessFlags::X_OK, AtFlags::AT_EACCESS) {
+        // A filter that doesn't know faccessat2(2): the older call is for the
+        // real ids, which are the same. One that denies that as well leaves it
+        // to execve to say.
+        Err(Errno::EPERM | Errno::ENOSYS) => {
+            match faccessat(AT_FDCWD, path, AccessFlags::X_OK, AtFlags::empty()) {
+                Err(Errno::EPERM | Errno::ENOSYS) => Ok(()),
+                result => result,
+            }
+        }
+        result => result,
+    }
 }
 
 /// An errno in the words that Docker's users know.

@@ -12,6 +12,7 @@ mod dev;
 mod exec;
 mod execution;
 mod identity;
+pub(crate) mod join;
 mod limits;
 mod mask;
 mod mounts;
@@ -22,7 +23,7 @@ mod sysctl;
 
 use std::{
     convert::Infallible,
-    os::fd::{AsFd as _, OwnedFd},
+    os::fd::{AsFd, OwnedFd},
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
 };
@@ -68,16 +69,21 @@ pub(crate) struct Setup<'a> {
     pub(crate) hooks: &'a Hooks,
 }
 
-/// Init: sets the process up and executes the program. Never returns, and
-/// drops nothing of what the shim's memory holds a copy of.
+/// Init: sets the process up and executes the program. Never returns.
 pub(crate) fn run(setup: Setup<'_>) -> Infallible {
-    let result = catch_unwind(AssertUnwindSafe(|| {
-        let settled = or_tell(&setup.socket, settle(&setup))?;
+    leave(|| {
+        let Setup { socket, lifetime, stdio, preserved, .. } = &setup;
+        let settled = or_tell(socket, settle(socket, lifetime.listener(), stdio, *preserved))?;
         let program = or_tell(&settled.socket, follow(&settled, &setup))?;
         let starter = start_of(settled)?;
         or_tell(&starter, execute(&program, &setup))
-    }));
-    let status = match result {
+    })
+}
+
+/// Does `work`, which only returns when it failed, and ends the process: of
+/// what the parent's memory holds a copy of nothing is dropped.
+fn leave(work: impl FnOnce() -> Result<Infallible>) -> Infallible {
+    let status = match catch_unwind(AssertUnwindSafe(work)) {
         Ok(Ok(never)) => match never {},
         Ok(Err(e)) if e.kind() == Kind::ExecNotFound => 127,
         Ok(Err(e)) if e.kind() == Kind::ExecNotPermitted => 126,
@@ -99,24 +105,30 @@ fn or_tell<T>(socket: &OwnedFd, result: Result<T>) -> Result<T> {
 struct Settled {
     /// To whoever has made the container.
     socket: OwnedFd,
-    /// Where it waits for its start, unless that comes through `socket`.
-    listener: Option<OwnedFd>,
+    /// For the first process: where it waits for its start, unless that comes
+    /// through `socket`. For one that joins: the container.
+    second: Option<OwnedFd>,
     /// The size of the terminal, where there is one.
     terminal: Option<Size>,
 }
 
 /// Leaves the shim behind: its death is ours, its descriptors are closed, and
 /// the streams are where they belong.
-fn settle(setup: &Setup<'_>) -> Result<Settled> {
+fn settle(
+    socket: &OwnedFd,
+    second: Option<impl AsFd>,
+    stdio: &Stdio,
+    preserved: u32,
+) -> Result<Settled> {
     // Nothing of the container may look into this process (D7).
     sys(prctl::set_dumpable(false), || "prctl(PR_SET_DUMPABLE, 0)".to_owned())?;
     die_with_the_shim(Some(Signal::SIGKILL))?;
-    let first = FIRST + setup.preserved;
-    let kept = [Some(setup.socket.as_fd()), setup.lifetime.listener()];
+    let first = FIRST + preserved;
+    let kept = [Some(socket.as_fd()), second.as_ref().map(AsFd::as_fd)];
     // Above all that is about to be placed.
     let copy = |from| process::duplicate_above(from, (first + 7).cast_signed());
     let kept: Vec<OwnedFd> = kept.into_iter().flatten().map(copy).collect::<crate::kernel::Result<_>>()?;
-    let terminal = match &setup.stdio {
+    let terminal = match stdio {
         Stdio::Terminal { rows, columns } => Some(Size { rows: *rows, columns: *columns }),
         Stdio::Pipes { stdin, stdout, stderr } => {
             process::place_streams([stdin.as_fd(), stdout.as_fd(), stderr.as_fd()])?;
@@ -132,14 +144,14 @@ fn settle(setup: &Setup<'_>) -> Result<Settled> {
     // What is closed here is owned by values that this process never drops.
     std::mem::forget(kept);
     process::close_from(first + 2 - u32::from(placed.len() == 1), CloseRange::Now)?;
-    let listener = if placed.len() == 2 { placed.pop() } else { None };
+    let second = if placed.len() == 2 { placed.pop() } else { None };
     let socket = placed.pop().ok_or_else(|| Error::new(Kind::Os, "init has no socket"))?;
-    Ok(Settled { socket, listener, terminal })
+    Ok(Settled { socket, second, terminal })
 }
 
 /// Waits until somebody starts the container: who has to hear how that went.
 fn start_of(settled: Settled) -> Result<OwnedFd> {
-    match settled.listener {
+    match settled.second {
         Some(listener) => await_start(&listener),
         None => {
             wait_for(&settled.socket, ToInit::Start)?;
@@ -208,6 +220,9 @@ fn follow(settled: &Settled, setup: &Setup<'_>) -> Result<Program> {
     stdio::give(user.uid)?;
     enter_directory(&root, &plan.process.cwd)?;
     drop((root, dev));
+    // All that is open is ours and closes itself; said again before a filter
+    // that may not know the call is in force (D6).
+    process::close_from(FIRST + setup.preserved, CloseRange::AtExec)?;
     // Without no_new_privs a filter takes a capability that is about to go.
     if !plan.process.no_new_privileges {
         filter_calls(plan)?;
@@ -226,7 +241,6 @@ fn execute(program: &Program, setup: &Setup<'_>) -> Result<Infallible> {
     let Setup { plan, hooks, .. } = setup;
     hooks.run_here(Moment::StartContainer, std::process::id(), &plan.process.env)?;
     process::reset_signals()?;
-    process::close_from(FIRST + setup.preserved, CloseRange::AtExec)?;
     if plan.process.no_new_privileges {
         filter_calls(plan)?;
     }

@@ -7,6 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use nix::errno::Errno;
+
 use crate::{
     kernel::{
         mount::{self, Attributes, FileSystem, Reach, attr},
@@ -22,7 +24,7 @@ pub(super) fn mount(root: &Root, plan: &Mount, cgroups: &[(String, PathBuf)]) ->
             propagate(&mount, plan)?;
             let target = match kind.as_str() {
                 // D8: what is written to these is trusted to arrive there.
-                "proc" | "sysfs" => root.real_directory(&plan.destination)?,
+                "proc" | "sysfs" => ordinary(root, plan, kind)?,
                 _ => target(root, plan, Make::Directory)?,
             };
             Ok(mount::attach(mount, target)?)
@@ -52,11 +54,21 @@ fn bind(root: &Root, plan: &Mount, source: &Path, recursive: bool) -> Result<()>
     let make = if paths::is_directory(&mount)? { Make::Directory } else { Make::File };
     // Without links, as for sysfs: a directory of the host stands in for it.
     let target = if plan.destination == Path::new("/sys") {
-        root.real_directory(&plan.destination)?
+        ordinary(root, plan, "sysfs")?
     } else {
         target(root, plan, make)?
     };
     Ok(mount::attach(mount, target)?)
+}
+
+/// The target of a file system that no link may stand in for.
+fn ordinary(root: &Root, plan: &Mount, kind: &str) -> Result<OwnedFd> {
+    match root.real_directory(&plan.destination) {
+        Err(e) if matches!(e.errno(), Errno::ELOOP | Errno::ENOTDIR) => {
+            Err(Error::invalid(format!("filesystem \"{kind}\" must be mounted on ordinary directory: {e}")))
+        }
+        result => Ok(result?),
+    }
 }
 
 /// The target of a mount, made if it is missing. The plan has judged its name

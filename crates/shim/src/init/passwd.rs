@@ -67,16 +67,22 @@ pub fn look_up(user: &str, additional: &[u32], passwd: &[u8], group: &[u8]) -> R
     Ok(user_of(uid, gid, member_of.iter().chain(additional), home))
 }
 
-/// A user by numbers; passwd only says where its home is.
+/// A user by numbers, in these groups and no other; passwd only says where
+/// its home is.
 pub fn by_number(uid: u32, gid: u32, additional: &[u32], passwd: &[u8]) -> User {
     let home = accounts(passwd).find(|account| account.uid == uid).map_or("", |account| account.home);
-    user_of(uid, gid, additional.iter(), home)
+    User { groups: sorted(additional.iter().copied()), ..user_of(uid, gid, [].iter(), home) }
+}
+
+fn sorted(groups: impl Iterator<Item = u32>) -> Vec<u32> {
+    let mut groups: Vec<_> = groups.collect();
+    groups.sort_unstable();
+    groups.dedup();
+    groups
 }
 
 fn user_of<'a>(uid: u32, gid: u32, groups: impl Iterator<Item = &'a u32>, home: &str) -> User {
-    let mut groups: Vec<_> = groups.copied().chain([gid]).collect();
-    groups.sort_unstable();
-    groups.dedup();
+    let groups = sorted(groups.copied().chain([gid]));
     let home = if home.starts_with('/') { home } else { "/" };
     User { uid, gid, groups, home: home.to_owned() }
 }

@@ -183,7 +183,7 @@ impl Request {
 
 /// The number of descriptors to hand on, each of which has to be there: looked
 /// at before this process opens any of its own.
-fn preserved(matches: &Matches) -> Result<u32, Failure> {
+pub(super) fn preserved(matches: &Matches) -> Result<u32, Failure> {
     let number: u32 = matches.number("preserve-fds")?.unwrap_or(0);
     let first = 3 + listening();
     for descriptor in first..first.saturating_add(number) {
@@ -307,7 +307,7 @@ impl Made {
 }
 
 /// Sends a descriptor with a few words to a socket of the caller's.
-fn send(path: &Path, words: &[u8], descriptor: &OwnedFd) -> Result<(), Failure> {
+pub(super) fn send(path: &Path, words: &[u8], descriptor: &OwnedFd) -> Result<(), Failure> {
     let sent = socket::connect_stream(path).and_then(|s| socket::send(&s, words, Some(descriptor)));
     Ok(sent?)
 }

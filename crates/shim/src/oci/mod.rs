@@ -10,6 +10,7 @@ mod cli;
 mod create;
 mod delete;
 mod events;
+mod exec;
 mod features;
 mod foreground;
 mod kill;
@@ -44,6 +45,7 @@ const VERBS: &[&Verb] = &[
     &create::VERB,
     &delete::VERB,
     &events::VERB,
+    &exec::VERB,
     &features::VERB,
     &kill::VERB,
     &list::VERB,
@@ -101,6 +103,12 @@ impl Failure {
     /// `what` is a verb and its object.
     fn io(what: impl fmt::Display, e: &io::Error) -> Self {
         Self::new(format!("{what}: {e}"))
+    }
+
+    /// Ends with another exit status.
+    fn with_status(mut self, status: u8) -> Self {
+        self.status = status;
+        self
     }
 
     /// Puts what was being done in front.

@@ -83,7 +83,8 @@ fn wait(made: &Made, signals: &Signals, front: Option<(Front, OwnedFd)>) -> Resu
     reap(to.pidfd)
 }
 
-fn reap(pidfd: BorrowedFd<'_>) -> Result<u8, Failure> {
+/// The exit status: 128+n for a signal n.
+pub(super) fn reap(pidfd: BorrowedFd<'_>) -> Result<u8, Failure> {
     let status = waitid(Id::PIDFd(pidfd), WaitPidFlag::WEXITED)
         .map_err(|e| Failure::io("wait for the container", &e.into()))?;
     Ok(match status {

@@ -39,7 +39,7 @@ const CREATED_WITHIN: Duration = Duration::from_secs(60);
 /// Of every kind; nothing is left of the container then.
 pub fn create(request: Create<'_>) -> Result<Container> {
     let plan = plan::plan(&request.spec, request.bundle, request.rootfs, request.user)?;
-    check_stdio(&plan, &request.stdio)?;
+    check_stdio(plan.process.terminal, &request.stdio)?;
     host::check(&plan)?;
     let request = Create { stdio: with_console_size(request.stdio, plan.process.console_size), ..request };
     let hooks = Hooks::of(&request.spec, request.id, request.bundle)?;
@@ -73,8 +73,8 @@ pub fn resctrl(spec: &oci_spec::runtime::Spec, id: &str) -> Result<Option<Resctr
     wanted.map(|wanted| Resctrl::of_host(wanted, id)).transpose()
 }
 
-fn check_stdio(plan: &Plan, stdio: &Stdio) -> Result<()> {
-    match (plan.process.terminal, stdio) {
+pub(super) fn check_stdio(terminal: bool, stdio: &Stdio) -> Result<()> {
+    match (terminal, stdio) {
         (true, Stdio::Pipes { .. } | Stdio::Inherited) => {
             Err(Error::invalid("process.terminal is set, but there are pipes"))
         }
@@ -84,7 +84,7 @@ fn check_stdio(plan: &Plan, stdio: &Stdio) -> Result<()> {
 }
 
 /// A terminal whose size its owner doesn't say has that of the specification.
-fn with_console_size(stdio: Stdio, size: Option<(u16, u16)>) -> Stdio {
+pub(super) fn with_console_size(stdio: Stdio, size: Option<(u16, u16)>) -> Stdio {
     match (stdio, size) {
         (Stdio::Terminal { rows: 0, columns: 0 }, Some((rows, columns))) => Stdio::Terminal { rows, columns },
         (stdio, _) => stdio,
@@ -141,8 +141,10 @@ impl Drop for JoinedPid {
 
 /// Does what only the shim can do for init, and waits until it is ready.
 fn follow(container: &mut Container, plan: &Plan, resctrl: Option<Resctrl>) -> Result<()> {
-    if let Some(score) = plan.process.oom_score_adj {
-        set_oom_score(container, score)?;
+    if let Some(score) = plan.process.oom_score_adj
+        && let Some(warning) = set_oom_score(container.pid(), score)?
+    {
+        container.warn(warning);
     }
     if let Some(resctrl) = resctrl {
         resctrl.make()?;
@@ -176,15 +178,14 @@ fn follow(container: &mut Container, plan: &Plan, resctrl: Option<Resctrl>) -> R
 }
 
 /// How likely the kernel kills it first. Lowering needs CAP_SYS_RESOURCE:
-/// without it the container keeps the shim's.
-fn set_oom_score(container: &mut Container, score: i32) -> Result<()> {
-    let path = format!("{}/oom_score_adj", container.pid());
+/// without it the process keeps the runtime's, which is worth a warning.
+pub(super) fn set_oom_score(pid: u32, score: i32) -> Result<Option<String>> {
+    let path = format!("{pid}/oom_score_adj");
     match paths::write_proc(paths::host_proc()?, Path::new(&path), score.to_string().as_bytes()) {
         Err(e) if matches!(e.errno(), Errno::EPERM | Errno::EACCES) => {
-            container.warn(format!("oom_score_adj stays as it is: {e}"));
-            Ok(())
+            Ok(Some(format!("oom_score_adj stays as it is: {e}")))
         }
-        result => Ok(result?),
+        result => Ok(result.map(|()| None)?),
     }
 }
 

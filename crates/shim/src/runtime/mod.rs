@@ -11,6 +11,7 @@ mod channel;
 mod container;
 mod create;
 mod error;
+mod exec;
 pub mod hooks;
 mod host;
 mod net_devices;
@@ -27,7 +28,7 @@ pub(crate) use self::{
     channel::{ToInit, ToShim, await_start, tell_shim, wait_for},
     error::During,
     plan::{
-        Capabilities, Dev, Execution, Identity, Mount, Node, Plan, Process, Propagation, Rlimit, Rootfs,
+        Capabilities, Dev, Execution, Identity, Joining, Mount, Node, Plan, Process, Propagation, Rlimit, Rootfs,
         Source, capability_names,
     },
 };
@@ -36,6 +37,7 @@ pub use self::{
     container::Container,
     create::{create, resctrl},
     error::{Error, Kind, Result},
+    exec::{Bound, Exec, Joined, Target, exec},
     resources::update,
 };
 /// What a container's cgroups count.

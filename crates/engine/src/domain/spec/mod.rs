@@ -145,12 +145,22 @@ impl Security {
     }
 }
 
+/// Root without a name is nobody's to look up: its groups are said here, the
+/// primary one among them.
+fn user(name: &str) -> User {
+    let mut user = User::default();
+    if name.is_empty() {
+        user.set_additional_gids(Some(vec![0]));
+    }
+    user
+}
+
 fn process(document: &Document, facts: &Facts, security: &Security) -> Result<Process> {
     let (config, effective) = (&document.config, &document.effective);
     let mut process = Process::default();
     process
         .set_terminal(Some(config.tty))
-        .set_user(User::default())
+        .set_user(user(&effective.user))
         .set_args(Some(effective.args.clone()))
         .set_env(Some(effective.env.clone()))
         .set_cwd(PathBuf::from(&effective.working_dir))

@@ -8,6 +8,7 @@
 mod devices;
 mod execution;
 mod hooks;
+pub(crate) mod joining;
 mod label;
 mod mounts;
 mod namespaces;
@@ -26,6 +27,7 @@ pub use self::hooks::{Hook, Hooks, Moment, State};
 pub(crate) use self::{
     devices::Node,
     execution::Execution,
+    joining::Joining,
     mounts::{Dev, Mount, Propagation, Source},
     namespaces::Namespaces,
     net_devices::NetDevice,
@@ -123,8 +125,8 @@ pub(crate) fn plan(
         propagation: rootfs::propagation(linux)?,
         dev,
         mounts,
-        masked: paths(linux.masked_paths().as_deref(), "linux.maskedPaths")?,
-        read_only: paths(linux.readonly_paths().as_deref(), "linux.readonlyPaths")?,
+        masked: paths(linux.masked_paths().as_deref()),
+        read_only: paths(linux.readonly_paths().as_deref()),
         mount_label,
         hostname: host_name(spec.hostname().as_deref(), "hostname", &namespaces)?,
         domainname: host_name(spec.domainname().as_deref(), "domainname", &namespaces)?,
@@ -170,16 +172,11 @@ fn refuse_unsupported(linux: &Linux) -> Result<()> {
     Ok(())
 }
 
-/// The paths of a list, each absolute.
-fn paths(list: Option<&[String]>, field: &str) -> Result<Vec<PathBuf>> {
-    let check = |path: &String| {
-        if path.starts_with('/') {
-            Ok(mounts::normalize(Path::new(path)))
-        } else {
-            Err(Error::invalid(format!("{field}: {path:?} is not absolute")))
-        }
-    };
-    list.unwrap_or_default().iter().map(check).collect()
+/// The paths of a list. The specification wants them absolute; what isn't is
+/// taken from the container's root, as runc does.
+fn paths(list: Option<&[String]>) -> Vec<PathBuf> {
+    let paths = list.unwrap_or_default().iter();
+    paths.map(|path| mounts::normalize(&Path::new("/").join(path))).collect()
 }
 
 #[cfg(test)]

@@ -61,7 +61,7 @@ pub(super) fn plan(linux: &Linux) -> Result<Namespaces> {
     Ok(plan)
 }
 
-fn flag(kind: LinuxNamespaceType) -> Result<CloneFlags> {
+pub(super) fn flag(kind: LinuxNamespaceType) -> Result<CloneFlags> {
     Ok(match kind {
         LinuxNamespaceType::Mount => CloneFlags::CLONE_NEWNS,
         LinuxNamespaceType::Cgroup => CloneFlags::CLONE_NEWCGROUP,
