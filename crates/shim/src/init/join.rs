@@ -17,8 +17,8 @@ use nix::{
 };
 
 use super::{
-    Settled, credentials, die_with_the_shim, enter_directory, exec, execution, identity, leave, limits, or_tell, settle,
-    stdio,
+    Settled, credentials, die_with_the_shim, enter_directory, exec, execution, identity, leave, limits,
+    or_tell, settle, stdio,
 };
 use crate::{
     kernel::{

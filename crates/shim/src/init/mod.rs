@@ -114,12 +114,7 @@ struct Settled {
 
 /// Leaves the shim behind: its death is ours, its descriptors are closed, and
 /// the streams are where they belong.
-fn settle(
-    socket: &OwnedFd,
-    second: Option<impl AsFd>,
-    stdio: &Stdio,
-    preserved: u32,
-) -> Result<Settled> {
+fn settle(socket: &OwnedFd, second: Option<impl AsFd>, stdio: &Stdio, preserved: u32) -> Result<Settled> {
     // Nothing of the container may look into this process (D7).
     sys(prctl::set_dumpable(false), || "prctl(PR_SET_DUMPABLE, 0)".to_owned())?;
     die_with_the_shim(Some(Signal::SIGKILL))?;

@@ -130,8 +130,7 @@ fn launch(
 fn process(matches: &Matches, spec: &Spec) -> Result<Process, Failure> {
     if let Some(path) = matches.path("process") {
         let text = fs::read(&path).map_err(|e| Failure::io(format!("open {}", path.display()), &e))?;
-        return serde_json::from_slice(&text)
-            .map_err(|e| Failure::new(format!("{}: {e}", path.display())));
+        return serde_json::from_slice(&text).map_err(|e| Failure::new(format!("{}: {e}", path.display())));
     }
     let arguments = matches.arguments(1)?;
     if arguments.is_empty() {
@@ -174,7 +173,8 @@ fn add_capabilities(process: &mut Process, names: &[&str]) -> Result<(), Failure
         let all = set.iter().flatten().chain(&added).copied().collect::<HashSet<_>>();
         Some(all)
     };
-    let (bounding, effective, permitted) = (with(sets.bounding()), with(sets.effective()), with(sets.permitted()));
+    let (bounding, effective, permitted) =
+        (with(sets.bounding()), with(sets.effective()), with(sets.permitted()));
     sets.set_bounding(bounding).set_effective(effective).set_permitted(permitted);
     process.set_capabilities(Some(sets));
     Ok(())
@@ -183,9 +183,10 @@ fn add_capabilities(process: &mut Process, names: &[&str]) -> Result<(), Failure
 fn set_user(process: &mut Process, matches: &Matches) -> Result<(), Failure> {
     let number = |text: &str, what: &str| {
         let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-        text.parse::<u32>().ok().filter(|_| digits).ok_or_else(|| {
-            Failure::new(format!("parsing {text} as int for {what} failed: invalid syntax"))
-        })
+        text.parse::<u32>()
+            .ok()
+            .filter(|_| digits)
+            .ok_or_else(|| Failure::new(format!("parsing {text} as int for {what} failed: invalid syntax")))
     };
     let mut user = process.user().clone();
     if let Some(text) = matches.text("user")? {

@@ -103,7 +103,8 @@ pub fn exec(request: Exec<'_>) -> Result<Joined> {
     let leaf = leaf.map(|name| group.make_leaf(name)).transpose()?.flatten();
     let (ours, theirs) = socket::pair()?;
     let container = target.pidfd.try_clone_to_owned().map_err(|e| SysError::from_io("dup(pidfd)", &e))?;
-    let setup = Setup { plan: &plan, socket: theirs, stdio, bound, preserved: preserve_fds, keyring, container };
+    let setup =
+        Setup { plan: &plan, socket: theirs, stdio, bound, preserved: preserve_fds, keyring, container };
     let child = {
         let _processors = Processors::begin_on(&plan)?;
         let _pid_namespace = JoinedPid::enter(&plan, target.pidfd)?;
@@ -215,10 +216,9 @@ impl Joined {
     /// Ends it; there is nobody else to reap it.
     fn abandon(&mut self) {
         let _gone_already = process::pidfd_send_signal(self.pidfd(), libc::SIGKILL);
-        while let Err(Errno::EINTR) = nix::sys::wait::waitpid(
-            Pid::from_raw(self.child.pid.cast_signed()),
-            None,
-        ) {}
+        while let Err(Errno::EINTR) =
+            nix::sys::wait::waitpid(Pid::from_raw(self.child.pid.cast_signed()), None)
+        {}
         self.cleanup();
     }
 }

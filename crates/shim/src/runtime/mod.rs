@@ -28,8 +28,8 @@ pub(crate) use self::{
     channel::{ToInit, ToShim, await_start, tell_shim, wait_for},
     error::During,
     plan::{
-        Capabilities, Dev, Execution, Identity, Joining, Mount, Node, Plan, Process, Propagation, Rlimit, Rootfs,
-        Source, capability_names,
+        Capabilities, Dev, Execution, Identity, Joining, Mount, Node, Plan, Process, Propagation, Rlimit,
+        Rootfs, Source, capability_names,
     },
 };
 pub use self::{
