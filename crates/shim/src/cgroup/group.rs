@@ -333,6 +333,10 @@ impl Group {
         let deadline = Instant::now() + EMPTY_WITHIN;
         // A process of ours is for us to reap.
         drop(self.keeper.take());
+        // Nearly always: the kernel says itself that nothing is in them.
+        if self.placement.scope().is_none() && self.all().all(|dir| std::fs::remove_dir(dir).is_ok()) {
+            return Ok(());
+        }
         self.empty(deadline)?;
         self.placement.scope().map_or(Ok(()), Scope::stop)?;
         self.all().try_for_each(|dir| tree::remove(dir, deadline))
@@ -480,6 +484,54 @@ mod tests {
         group.remove().expect("frozen processes are killed");
         for child in &mut children {
             assert!(!child.wait().expect("wait").success());
+        }
+    }
+
+    const UNPRIVILEGED: &str = "BERTH_TEST_UNPRIVILEGED";
+
+    /// Runs as another user, started by the test below.
+    #[test]
+    fn unprivileged() {
+        if std::env::var_os(UNPRIVILEGED).is_none() {
+            return;
+        }
+        let layout = Layout::of_host().expect("layout");
+        let placement = Placement::below("", "berth-unprivileged-test").expect("path");
+        let devices = Policy::container();
+        let mut warnings = Vec::new();
+        let limits = Limits { resources: &Resources::default(), devices: &devices };
+        let group = Group::make(&layout, &placement, &limits, &mut warnings).expect("no limit is asked for");
+        assert!(!warnings.is_empty() && group.view().is_empty(), "{warnings:?} {group:?}");
+        assert!(group.pids().expect("pids").is_empty());
+        group.attach(std::process::id()).expect("nothing to enter");
+        assert_eq!(group.freeze(true).expect_err("nothing to freeze").kind(), Kind::Unsupported);
+        group.remove().expect("nothing to remove");
+        let resources = Resources { pids: Some(super::super::Limit::At(1)), ..Resources::default() };
+        let limits = Limits { resources: &resources, devices: &devices };
+        let e = Group::make(&layout, &placement, &limits, &mut warnings).expect_err("a limit is");
+        assert_eq!(e.kind(), Kind::Unsupported);
+        assert!(e.to_string().starts_with("linux.resources.pids: "), "{e}");
+    }
+
+    #[test]
+    fn a_user_without_delegation_gets_a_container_without_limits() {
+        use std::os::unix::process::CommandExt as _;
+        let program = std::env::current_exe().expect("this test");
+        let readable = nix::unistd::geteuid().is_root() && Layout::of_host().is_ok();
+        let mut command = std::process::Command::new(program);
+        command.args(["--exact", "cgroup::group::tests::unprivileged"]).env(UNPRIVILEGED, "1");
+        command.uid(65_534).gid(65_534).current_dir("/");
+        if !readable {
+            return println!("skipped: needs root, and cgroups");
+        }
+        match command.output() {
+            Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => {
+                println!("skipped: other users can't execute this test");
+            }
+            output => {
+                let output = output.expect("run");
+                assert!(output.status.success(), "{output:?}");
+            }
         }
     }
 }

@@ -21,6 +21,7 @@ use crate::harness::{Bundle, pipes, reap, wait_until};
 
 pub(crate) const ALL: &[(&str, fn())] = &[
     ("every_limit_reaches_the_kernel", every_limit_reaches_the_kernel),
+    ("what_only_v1_has_is_a_warning_on_v2", what_only_v1_has_is_a_warning_on_v2),
     ("block_devices_are_limited", block_devices_are_limited),
     ("processes_unset_none_and_zero_differ", processes_unset_none_and_zero_differ),
     ("what_the_host_has_not_is_named", what_the_host_has_not_is_named),
@@ -109,6 +110,29 @@ fn every_limit_reaches_the_kernel() {
         for controller in ["memory", "cpu", "cpuset", "pids", "devices"] {
             let procs = fs::read_to_string(dir(&bundle, controller).join("cgroup.procs")).unwrap();
             assert_eq!(procs.trim(), pid, "{controller}");
+        }
+    });
+}
+
+fn what_only_v1_has_is_a_warning_on_v2() {
+    let bundle = sleeping(
+        json!({"memory": {"limit": 33_554_432, "swappiness": 7, "disableOOMKiller": true, "kernel": 1_048_576}}),
+    );
+    while_it_runs(&bundle, |container| {
+        let warned = |field: &str| {
+            container
+                .warnings()
+                .iter()
+                .any(|w| w.contains(&format!("linux.resources.memory.{field} is discarded")))
+        };
+        // The kernel has limited itself on v1 until 5.4, and nowhere since.
+        assert!(warned("kernel"), "{:?}", container.warnings());
+        assert_eq!((warned("swappiness"), warned("disableOOMKiller")), (is_v2(), is_v2()));
+        if !is_v2() {
+            assert_eq!(value(&bundle, "memory/memory.swappiness", ""), "7");
+            assert!(value(&bundle, "memory/memory.oom_control", "").starts_with("oom_kill_disable 1"));
+            update(container, json!({"memory": {"disableOOMKiller": false}})).unwrap();
+            assert!(value(&bundle, "memory/memory.oom_control", "").starts_with("oom_kill_disable 0"));
         }
     });
 }

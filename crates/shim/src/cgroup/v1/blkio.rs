@@ -9,6 +9,9 @@ use crate::runtime::Result;
 const FIELD: &str = "linux.resources.blockIO";
 
 pub(super) fn apply(dir: &Path, block_io: &BlockIo) -> Result<()> {
+    if !block_io.is_set() {
+        return Ok(());
+    }
     // BFQ's file is there from Linux 5.0 on, CFQ's up to then.
     let bfq = !fs::has(dir, "blkio.weight");
     let (weight, weight_device) = if bfq {
