@@ -3,12 +3,8 @@
 //! that has done everything but execve.
 
 use std::{
-    fs,
-    io::{self, Write as _},
-    os::{
-        fd::{AsFd as _, OwnedFd},
-        unix::fs::OpenOptionsExt as _,
-    },
+    fs, io,
+    os::fd::AsFd as _,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -18,12 +14,14 @@ use oci_spec::runtime::Spec;
 use super::{
     Context, Failure, Outcome, absolute,
     cli::{Flag, Matches, Verb, option, switch},
+    foreground::NO_SIZE,
+    handover::Handover,
     store::{Entry, Record},
 };
 use crate::{
     cgroup::{Layout, Placement},
     io::log::clock::Timestamp,
-    kernel::{identity, process, socket},
+    kernel::{identity, tty::Size},
     runtime::{self, Container, Keyring, Lifetime, Stdio, spec},
 };
 
@@ -68,7 +66,7 @@ pub(super) const VERB: Verb = Verb {
 
 fn create(context: &Context, matches: &Matches) -> Outcome {
     let request = Request::of(matches, After::Detached)?;
-    let mut made = make(context, &request, Start::ByAnother)?;
+    let mut made = make(context, &request, Start::ByAnother, NO_SIZE)?;
     match made.settle(&request) {
         Ok(()) => Ok(ExitCode::SUCCESS),
         Err(failure) => Err(made.undo(failure)),
@@ -102,9 +100,7 @@ pub(super) struct Request {
     spec: Spec,
     /// What reading it has left out.
     warnings: Vec<String>,
-    console_socket: Option<PathBuf>,
-    pidfd_socket: Option<PathBuf>,
-    pid_file: Option<PathBuf>,
+    handover: Handover,
     keyring: Keyring,
     preserve_fds: u32,
 }
@@ -134,29 +130,12 @@ impl Request {
             text,
             spec,
             warnings,
-            console_socket: matches.path("console-socket"),
-            pidfd_socket: matches.path("pidfd-socket"),
-            pid_file: matches.path("pid-file"),
+            handover: Handover::of(matches),
             keyring,
             preserve_fds: preserve_fds + listening,
         };
-        request.check_terminal(after)?;
+        request.handover.check(request.has_terminal(), after == After::Detached)?;
         Ok(request)
-    }
-
-    fn check_terminal(&self, after: After) -> Result<(), Failure> {
-        let to_socket = after == After::Detached && self.has_terminal();
-        match &self.console_socket {
-            None if to_socket => {
-                let why = "cannot allocate tty if runc will detach without setting console socket";
-                Err(Failure::new(why))
-            }
-            Some(_) if !to_socket => {
-                let why = "cannot use console socket if runc will not detach or allocate tty";
-                Err(Failure::new(why))
-            }
-            _ => Ok(()),
-        }
     }
 
     pub(super) fn has_terminal(&self) -> bool {
@@ -224,13 +203,13 @@ pub(super) struct Made {
 }
 
 /// Makes a container. When it fails nothing is left.
-pub(super) fn make(context: &Context, request: &Request, start: Start) -> Result<Made, Failure> {
+pub(super) fn make(context: &Context, request: &Request, start: Start, size: Size) -> Result<Made, Failure> {
     let path = request.spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_deref());
     let path = path.and_then(Path::to_str).unwrap_or("");
     let cgroups = Placement::of_spec(&Layout::of_host()?, context.driver, path, &request.id)?;
     let entry = context.store.create(&request.id)?;
     let record = request.record(cgroups);
-    match make_in(&entry, request, &record, start) {
+    match make_in(&entry, request, &record, start, size) {
         Ok(container) => {
             for warning in request.warnings.iter().chain(container.warnings()) {
                 context.log.warn(warning);
@@ -244,7 +223,13 @@ pub(super) fn make(context: &Context, request: &Request, start: Start) -> Result
     }
 }
 
-fn make_in(entry: &Entry, request: &Request, record: &Record, start: Start) -> Result<Container, Failure> {
+fn make_in(
+    entry: &Entry,
+    request: &Request,
+    record: &Record,
+    start: Start,
+    size: Size,
+) -> Result<Container, Failure> {
     // Before the cgroups and the process that they stand for.
     entry.save_config(&request.text)?;
     entry.save(record)?;
@@ -252,8 +237,8 @@ fn make_in(entry: &Entry, request: &Request, record: &Record, start: Start) -> R
         Start::ByUs => Lifetime::Free,
         Start::ByAnother => Lifetime::Waiting(runtime::listen(entry.dir().as_fd())?),
     };
-    let stdio =
-        if request.has_terminal() { Stdio::Terminal { rows: 0, columns: 0 } } else { Stdio::Inherited };
+    let Size { rows, columns } = size;
+    let stdio = if request.has_terminal() { Stdio::Terminal { rows, columns } } else { Stdio::Inherited };
     let made = runtime::create(runtime::Create {
         id: &request.id,
         bundle: &request.bundle,
@@ -278,19 +263,8 @@ impl Made {
             .map_err(|e| Failure::io("identify the container's process", &e))?;
         self.record.init = Some(identity);
         self.entry.save(&self.record)?;
-        if let Some(path) = &request.console_socket {
-            let master = self.container.take_console();
-            let master = master.ok_or_else(|| Failure::new("the container has opened no terminal"))?;
-            send(path, b"/dev/ptmx", &master)?;
-        }
-        if let Some(path) = &request.pidfd_socket {
-            let pidfd = process::duplicate_above(self.container.pidfd(), 3)?;
-            send(path, b"pidfd", &pidfd)?;
-        }
-        match &request.pid_file {
-            Some(path) => write_pid(path, pid),
-            None => Ok(()),
-        }
+        let console = request.handover.wants_console().then(|| self.container.take_console()).flatten();
+        request.handover.give(pid, self.container.pidfd(), console)
     }
 
     /// Ends a container that nobody will hear of, and returns the first error.
@@ -303,47 +277,5 @@ impl Made {
             message: format!("{} (and then: {next})", first.message),
             ..first
         })
-    }
-}
-
-/// Sends a descriptor with a few words to a socket of the caller's.
-pub(super) fn send(path: &Path, words: &[u8], descriptor: &OwnedFd) -> Result<(), Failure> {
-    let sent = socket::connect_stream(path).and_then(|s| socket::send(&s, words, Some(descriptor)));
-    Ok(sent?)
-}
-
-/// Writes a pid, atomically: who sees the file sees all of it.
-pub(super) fn write_pid(path: &Path, pid: u32) -> Result<(), Failure> {
-    let failed = |e: &io::Error| Failure::io(format!("write {}", path.display()), e);
-    let Some(name) = path.file_name() else {
-        return Err(Failure::new(format!("{} is no path of a file", path.display())));
-    };
-    let mut hidden = std::ffi::OsString::from(".");
-    hidden.push(name);
-    let temporary = path.with_file_name(hidden);
-    let mut file = fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o666)
-        .open(&temporary)
-        .map_err(|e| failed(&e))?;
-    let written = write!(file, "{pid}").and_then(|()| fs::rename(&temporary, path));
-    written.map_err(|e| failed(&e))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_pid_file_is_whole_or_not_there() {
-        let dir = tempfile::tempdir().expect("tempdir");
-        let path = dir.path().join("pid");
-        write_pid(&path, 42).expect("write");
-        assert_eq!(fs::read_to_string(&path).expect("read"), "42");
-        write_pid(&path, 43).expect("again");
-        assert_eq!(fs::read_to_string(&path).expect("read"), "43");
-        assert_eq!(fs::read_dir(dir.path()).expect("list").count(), 1);
-        assert!(write_pid(Path::new("/"), 1).is_err());
     }
 }

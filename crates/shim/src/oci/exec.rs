@@ -9,12 +9,15 @@ use super::{
     Context, Failure, Outcome,
     cli::{Matches, Verb, option, switch},
     create::{self, NO_NEW_KEYRING, PRESERVE_FDS},
-    foreground::{Front, Signals, Waited},
+    foreground::{Front, NO_SIZE, Signals, Waited},
+    handover::Handover,
     kill::NOT_RUNNING,
-    run::reap,
     store::{Known, Status},
 };
-use crate::runtime::{self, Bound, Exec, Joined, Keyring, Stdio, Target};
+use crate::{
+    kernel::process,
+    runtime::{self, Bound, Exec, Joined, Keyring, Stdio, Target},
+};
 
 pub(super) const VERB: Verb = Verb {
     name: "exec",
@@ -61,15 +64,11 @@ fn exec(context: &Context, matches: &Matches) -> Outcome {
         Status::Creating | Status::Stopped => return Err(Failure::new(NOT_RUNNING)),
     }
     let spec = known.spec()?;
-    let process = process(matches, &spec)?;
+    let process = process_of(matches, &spec)?;
     let terminal = process.terminal().unwrap_or(false);
-    let (detach, socket) = (matches.has("detach"), matches.path("console-socket"));
-    if detach && terminal && socket.is_none() {
-        return Err(Failure::new("cannot allocate tty if runc will detach without setting console socket"));
-    }
-    if socket.is_some() && !(detach && terminal) {
-        return Err(Failure::new("cannot use console socket if runc will not detach or allocate tty"));
-    }
+    let detach = matches.has("detach");
+    let handover = Handover::of(matches);
+    handover.check(terminal, detach)?;
     if !detach && !matches.has("no-subreaper") {
         // Without it orphans of the process are somebody else's.
         let _ = nix::sys::prctl::set_child_subreaper(true);
@@ -77,26 +76,23 @@ fn exec(context: &Context, matches: &Matches) -> Outcome {
     // From now on: one that comes during the start is for the process.
     let signals = if detach { None } else { Some(Signals::take()?) };
     let front = if terminal && !detach { Some(Front::find()?) } else { None };
-    let mut joined = launch(&known, &spec, process, matches, preserve_fds)?;
+    let size = front.as_ref().map_or(NO_SIZE, Front::size);
+    let stdio = match terminal {
+        true => Stdio::Terminal { rows: size.rows, columns: size.columns },
+        false => Stdio::Inherited,
+    };
+    let mut joined = launch(&known, &spec, process, matches, stdio, preserve_fds)?;
     joined.warnings().iter().for_each(|warning| context.log.warn(warning));
-    if let Some(path) = &socket {
-        let master = joined.take_console();
-        create::send(path, b"/dev/ptmx", &master.ok_or_else(|| Failure::new("no terminal was opened"))?)?;
-    }
-    if let Some(path) = &matches.path("pidfd-socket") {
-        create::send(path, b"pidfd", &crate::kernel::process::duplicate_above(joined.pidfd(), 3)?)?;
-    }
-    if let Some(path) = &matches.path("pid-file") {
-        create::write_pid(path, joined.pid())?;
+    let master = joined.take_console();
+    let (to_caller, carried) = if handover.wants_console() { (master, None) } else { (None, master) };
+    if let Err(failure) = handover.give(joined.pid(), joined.pidfd(), to_caller) {
+        // The caller would never find it.
+        process::pidfd_send_signal(joined.pidfd(), libc::SIGKILL)?;
+        return Err(failure);
     }
     let Some(signals) = signals else { return Ok(ExitCode::SUCCESS) };
-    let front = front.zip(joined.take_console());
     let to = Waited { pid: joined.pid(), pidfd: joined.pidfd() };
-    match front {
-        Some((front, master)) => front.run(master, to, &signals)?,
-        None => signals.forward(to)?,
-    }
-    Ok(reap(joined.pidfd())?.into())
+    Ok(to.wait(&signals, front.zip(carried))?.into())
 }
 
 fn launch(
@@ -104,19 +100,19 @@ fn launch(
     spec: &Spec,
     process: Process,
     matches: &Matches,
+    stdio: Stdio,
     preserve_fds: u32,
 ) -> Result<Joined, Failure> {
     let (Some(init), Some(identity)) = (known.init()?, &known.record.init) else {
         return Err(Failure::new(NOT_RUNNING));
     };
-    let terminal = process.terminal().unwrap_or(false);
     let keyring = if matches.has("no-new-keyring") { Keyring::Inherited } else { Keyring::New };
     let target = Target { pid: identity.pid, pidfd: init.as_fd(), spec, cgroups: &known.record.cgroups };
     let joined = runtime::exec(Exec {
         target,
         process,
         user: "",
-        stdio: if terminal { Stdio::Terminal { rows: 0, columns: 0 } } else { Stdio::Inherited },
+        stdio,
         bound: Bound::Free,
         preserve_fds,
         keyring,
@@ -127,7 +123,7 @@ fn launch(
 
 /// What is to run: a file says, or the container's process with what the
 /// flags change of it.
-fn process(matches: &Matches, spec: &Spec) -> Result<Process, Failure> {
+fn process_of(matches: &Matches, spec: &Spec) -> Result<Process, Failure> {
     if let Some(path) = matches.path("process") {
         let text = fs::read(&path).map_err(|e| Failure::io(format!("open {}", path.display()), &e))?;
         return serde_json::from_slice(&text).map_err(|e| Failure::new(format!("{}: {e}", path.display())));

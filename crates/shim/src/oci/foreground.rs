@@ -25,7 +25,13 @@ use nix::{
 };
 
 use super::Failure;
-use crate::kernel::{SysError, process, tty};
+use crate::kernel::{
+    SysError, process,
+    tty::{self, Size},
+};
+
+/// What a terminal has that nobody has given one.
+pub(super) const NO_SIZE: Size = Size { rows: 0, columns: 0 };
 
 /// Bytes that are moved at once.
 const CHUNK: usize = 16 * 1024;
@@ -35,6 +41,24 @@ const CHUNK: usize = 16 * 1024;
 pub(super) struct Waited<'a> {
     pub(super) pid: u32,
     pub(super) pidfd: BorrowedFd<'a>,
+}
+
+impl Waited<'_> {
+    /// Forwards signals and, with a terminal, every byte, until the process
+    /// ends: its exit status, 128+n for a signal n.
+    pub(super) fn wait(self, signals: &Signals, front: Option<(Front, OwnedFd)>) -> Result<u8, Failure> {
+        match front {
+            Some((front, master)) => front.run(master, self, signals)?,
+            None => signals.forward(self)?,
+        }
+        let status = waitid(Id::PIDFd(self.pidfd), WaitPidFlag::WEXITED)
+            .map_err(|e| Failure::io("wait for the process", &e.into()))?;
+        Ok(match status {
+            WaitStatus::Exited(_, code) => u8::try_from(code & 0xff).unwrap_or(u8::MAX),
+            WaitStatus::Signaled(_, signal, _) => u8::try_from(128 + signal as i32).unwrap_or(u8::MAX),
+            _ => 0,
+        })
+    }
 }
 
 /// All signals of this process, blocked and read from a descriptor.
@@ -52,7 +76,7 @@ impl Signals {
     }
 
     /// Passes signals on until the process has ended.
-    pub(super) fn forward(&self, to: Waited<'_>) -> Result<(), Failure> {
+    fn forward(&self, to: Waited<'_>) -> Result<(), Failure> {
         loop {
             let mut set = [readable(self.0.as_fd()), readable(to.pidfd)];
             wait(&mut set)?;
@@ -137,8 +161,13 @@ impl Front {
         Ok(Self { terminal: terminal.into(), before })
     }
 
+    /// Its size, so that the container's begins with it.
+    pub(super) fn size(&self) -> Size {
+        tty::size(&self.terminal).unwrap_or(NO_SIZE)
+    }
+
     /// Carries bytes both ways until the process has ended.
-    pub(super) fn run(&self, master: OwnedFd, to: Waited<'_>, signals: &Signals) -> Result<(), Failure> {
+    fn run(&self, master: OwnedFd, to: Waited<'_>, signals: &Signals) -> Result<(), Failure> {
         self.resize(&master);
         let mut raw = self.before.clone();
         cfmakeraw(&mut raw);

@@ -13,6 +13,7 @@ mod events;
 mod exec;
 mod features;
 mod foreground;
+mod handover;
 mod kill;
 mod list;
 mod log;

@@ -1,19 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `run`: create and start in one, and wait for the end unless detached.
 
-use std::{
-    os::fd::{BorrowedFd, OwnedFd},
-    process::ExitCode,
-};
-
-use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use std::process::ExitCode;
 
 use super::{
     Context, Failure, Outcome,
     cli::{Matches, Verb, switch},
     create::{self, After, Made, Request, Start},
-    foreground::{Front, Signals, Waited},
+    foreground::{Front, NO_SIZE, Signals, Waited},
 };
+use crate::kernel::tty::Size;
 
 pub(super) const VERB: Verb = Verb {
     name: "run",
@@ -40,7 +36,7 @@ fn run(context: &Context, matches: &Matches) -> Outcome {
     let after = if matches.has("detach") { After::Detached } else { After::Foreground };
     let request = Request::of(matches, after)?;
     if after == After::Detached {
-        launch(context, &request)?;
+        launch(context, &request, NO_SIZE)?;
         return Ok(ExitCode::SUCCESS);
     }
     if !matches.has("no-subreaper") {
@@ -50,9 +46,11 @@ fn run(context: &Context, matches: &Matches) -> Outcome {
     // From now on: one that comes during the creation is for the container.
     let signals = Signals::take()?;
     let front = if request.has_terminal() { Some(Front::find()?) } else { None };
-    let mut made = launch(context, &request)?;
+    let size = front.as_ref().map_or(NO_SIZE, Front::size);
+    let mut made = launch(context, &request, size)?;
     let front = front.zip(made.container.take_console());
-    let result = wait(&made, &signals, front);
+    let to = Waited { pid: made.container.pid(), pidfd: made.container.pidfd() };
+    let result = to.wait(&signals, front);
     let keep = matches.has("keep");
     let ended = finish(context, made, keep);
     let status = result?;
@@ -61,8 +59,8 @@ fn run(context: &Context, matches: &Matches) -> Outcome {
 }
 
 /// Makes the container and starts it.
-fn launch(context: &Context, request: &Request) -> Result<Made, Failure> {
-    let mut made = create::make(context, request, Start::ByUs)?;
+fn launch(context: &Context, request: &Request, size: Size) -> Result<Made, Failure> {
+    let mut made = create::make(context, request, Start::ByUs, size)?;
     let started = made.settle(request).and_then(|()| {
         made.container.start().map_err(|e| Failure::from(e).during("unable to start container process"))
     });
@@ -70,28 +68,6 @@ fn launch(context: &Context, request: &Request) -> Result<Made, Failure> {
         Ok(()) => Ok(made),
         Err(failure) => Err(made.undo(failure)),
     }
-}
-
-/// Forwards signals and, with a terminal, every byte, until the container
-/// ends: its exit status, 128+n for a signal n.
-fn wait(made: &Made, signals: &Signals, front: Option<(Front, OwnedFd)>) -> Result<u8, Failure> {
-    let to = Waited { pid: made.container.pid(), pidfd: made.container.pidfd() };
-    match front {
-        Some((front, master)) => front.run(master, to, signals)?,
-        None => signals.forward(to)?,
-    }
-    reap(to.pidfd)
-}
-
-/// The exit status: 128+n for a signal n.
-pub(super) fn reap(pidfd: BorrowedFd<'_>) -> Result<u8, Failure> {
-    let status = waitid(Id::PIDFd(pidfd), WaitPidFlag::WEXITED)
-        .map_err(|e| Failure::io("wait for the container", &e.into()))?;
-    Ok(match status {
-        WaitStatus::Exited(_, code) => u8::try_from(code & 0xff).unwrap_or(u8::MAX),
-        WaitStatus::Signaled(_, signal, _) => u8::try_from(128 + signal as i32).unwrap_or(u8::MAX),
-        _ => 0,
-    })
 }
 
 /// The container has ended: everything of it goes, unless it is kept.

@@ -91,7 +91,11 @@ impl Host {
     /// Writes the specification, and names the program with its root.
     pub(crate) fn command(&self) -> Command {
         let text = serde_json::to_vec(&self.spec).unwrap();
-        fs::write(self.path("bundle/config.json"), text).unwrap();
+        let path = self.path("bundle/config.json");
+        // Left alone when nothing has changed: another run may be reading it.
+        if fs::read(&path).unwrap() != text {
+            fs::write(path, text).unwrap();
+        }
         let mut command = Command::new(PROGRAM);
         command.arg("--root").arg(self.path("root")).stdin(Stdio::null());
         command
