@@ -39,17 +39,20 @@ pub(super) fn become_user(user: &User, plan: &Process, warn: impl Fn(String) -> 
 
 /// What of the wanted capabilities a process that has `own` can have, and
 /// which it can't: the specification wants those logged, and no failure. What
-/// is effective must be permitted, what is ambient inheritable as well.
+/// is effective must be permitted, what is inheritable in the bounding set,
+/// and what is ambient permitted and inheritable.
 fn granted(wanted: Capabilities, own: u64) -> (Capabilities, u64) {
     let sets = CapSets {
         effective: wanted.sets.effective & wanted.sets.permitted & own,
         permitted: wanted.sets.permitted & own,
-        inheritable: wanted.sets.inheritable & own,
+        inheritable: wanted.sets.inheritable & wanted.bounding & own,
     };
     let ambient = wanted.ambient & sets.permitted & sets.inheritable;
     let asked = wanted.bounding | wanted.sets.effective | wanted.sets.permitted | wanted.sets.inheritable;
     // Ambient without inheritable is in runc's own example: nothing to warn of.
-    let ignored = asked & !own | wanted.sets.effective & !sets.effective;
+    let ignored = asked & !own
+        | wanted.sets.effective & !sets.effective
+        | wanted.sets.inheritable & !sets.inheritable;
     (Capabilities { bounding: wanted.bounding, sets, ambient }, ignored)
 }
 
@@ -110,14 +113,15 @@ mod tests {
     #[test]
     fn what_cannot_be_granted_is_left_out_and_named() {
         let wanted = Capabilities {
-            bounding: 0b11_0001,
-            sets: CapSets { effective: 0b1_0111, permitted: 0b1_0011, inheritable: 0b0101 },
+            bounding: 0b11_0101,
+            sets: CapSets { effective: 0b1_0111, permitted: 0b1_0011, inheritable: 0b1101 },
             ambient: 0b0111,
         };
         let (granted, ignored) = granted(wanted, 0b0_1111);
         assert_eq!(granted.sets, CapSets { effective: 0b0011, permitted: 0b0011, inheritable: 0b0101 });
-        // 1 is not inheritable, 2 not permitted; 4 and 5 are nobody's.
-        assert_eq!((granted.ambient, ignored), (0b0001, 0b11_0100));
+        // 1 is not inheritable, 2 not permitted, 3 not in the bounding set; 4
+        // and 5 are nobody's.
+        assert_eq!((granted.ambient, ignored), (0b0001, 0b11_1100));
         assert_eq!(granted.bounding, wanted.bounding);
         assert_eq!(capability_names(1 << 5 | 1 << 63), ["CAP_KILL", "63"]);
     }

@@ -190,12 +190,14 @@ fn follow(settled: &Settled, setup: &Setup<'_>) -> Result<Program> {
     }
     root.make(&plan.process.cwd, Make::Directory)
         .during(|| format!("make {}", plan.process.cwd.display()))?;
+    // They may mount, write into the root, and add the network device that a
+    // parameter is for.
+    let in_cgroups = run_hooks(hooks, socket, &root, umask)?;
     sysctl::write(&proc, &plan.sysctls)?;
     mask::read_only(&root, &plan.read_only)?;
     mask::hide(&root, &plan.masked, null)?;
     let user = identity::resolve(&root, &plan.process.identity)?;
     rootfs::finish(&root, plan)?;
-    let in_cgroups = run_hooks(hooks, socket, &root, umask)?;
     rootfs::pivot(&root, plan.propagation).during(|| "enter the root file system".to_owned())?;
     rootfs::propagate(&root, plan.propagation)?;
     if !in_cgroups {

@@ -182,7 +182,7 @@ fn a_hook_mounts_for_the_container() {
         }
         let (files, root) = (files.display().to_string(), bundle.rootfs().display().to_string());
         let inside = format!(
-            "test -e {root}/proc/self && mount --bind {files}/hooked {root}/etc/hooked && \
+            "test -e {root}/proc/self && touch {root}/tmp/written && mount --bind {files}/hooked {root}/etc/hooked && \
              mount --bind {files}/here etc/here"
         );
         let entering = format!(
@@ -191,6 +191,7 @@ fn a_hook_mounts_for_the_container() {
         );
         let bundle = bundle
             .set("/linux/rootfsPropagation", json!(propagation))
+            .set("/root/readonly", json!(true))
             .set("/hooks", json!({"createRuntime": [shell(&entering)], "createContainer": [shell(&inside)]}));
         assert_eq!(bundle.output(), "hooked\nhere\nentered\n", "{propagation}");
         assert_eq!(fs::read_to_string(bundle.rootfs().join("etc/hooked")).unwrap(), "", "{propagation}");
