@@ -50,9 +50,8 @@ fn granted(wanted: Capabilities, own: u64) -> (Capabilities, u64) {
     let ambient = wanted.ambient & sets.permitted & sets.inheritable;
     let asked = wanted.bounding | wanted.sets.effective | wanted.sets.permitted | wanted.sets.inheritable;
     // Ambient without inheritable is in runc's own example: nothing to warn of.
-    let ignored = asked & !own
-        | wanted.sets.effective & !sets.effective
-        | wanted.sets.inheritable & !sets.inheritable;
+    let ignored =
+        asked & !own | wanted.sets.effective & !sets.effective | wanted.sets.inheritable & !sets.inheritable;
     (Capabilities { bounding: wanted.bounding, sets, ambient }, ignored)
 }
 
