@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! How the kernel runs a process: scheduler, I/O priority, processors, memory
-//! nodes and execution domain. All calls are for the calling thread.
+//! How the kernel runs a process: scheduler, I/O priority, memory nodes and
+//! execution domain. All calls are for the calling thread.
 #![allow(unsafe_code, reason = "system calls without a wrapper in nix or libc")]
 
 use std::ffi::{c_int, c_long, c_ulong};
@@ -84,17 +84,6 @@ pub fn set_memory_policy(mode: c_int, nodes: &[u64]) -> Result<()> {
     // SAFETY: `mask` is null, or as long as `bits` says and outlives the call.
     let result = unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, mask, bits) };
     check(result, || format!("set_mempolicy({mode:#x}, {nodes:x?})"))
-}
-
-/// sched_setaffinity(2). Bit n of `processors` is processor n.
-///
-/// # Errors
-/// EINVAL when none of them is there, or the cpuset allows none.
-pub fn set_affinity(processors: &[u64]) -> Result<()> {
-    let size = size_of_val(processors);
-    // SAFETY: pointer and size describe `processors`.
-    let result = unsafe { libc::syscall(libc::SYS_sched_setaffinity, 0, size, processors.as_ptr()) };
-    check(result, || format!("sched_setaffinity(0, {processors:x?})"))
 }
 
 fn check(result: c_long, call: impl FnOnce() -> String) -> Result<()> {

@@ -76,7 +76,7 @@ pub(super) fn remove(context: &Context, id: &str, known: &Known) -> Result<(), F
 
 /// Kills the first process, and waits until it has ended. It is not ours to
 /// reap.
-fn kill(known: &Known) -> Result<(), Failure> {
+pub(super) fn kill(known: &Known) -> Result<(), Failure> {
     let Some(init) = known.init()? else { return Ok(()) };
     match process::pidfd_send_signal(init.as_fd(), libc::SIGKILL) {
         Err(e) if e.errno() == Errno::ESRCH => return Ok(()),

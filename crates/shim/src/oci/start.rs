@@ -6,6 +6,7 @@ use std::{os::fd::AsFd as _, process::ExitCode};
 use super::{
     Context, Failure, Outcome,
     cli::{Matches, Verb},
+    delete,
     store::{Known, Status},
 };
 use crate::runtime::{self, hooks::Moment};
@@ -31,19 +32,28 @@ fn start(context: &Context, matches: &Matches) -> Outcome {
         }
     }
     let hooks = known.hooks(matches.id()?)?;
-    runtime::start(known.entry().dir().as_fd(), &hooks)
-        .map_err(|e| Failure::from(e).during("unable to start container process"))?;
     let pid = known.record.init.as_ref().map(|init| init.pid);
-    if let Err(e) = hooks.run(Moment::Poststart, pid) {
-        return Err(kill_all(&known, e.into()));
+    let started = runtime::start(known.entry().dir().as_fd(), &hooks)
+        .map_err(|e| Failure::from(e).during("unable to start container process"));
+    let hooked = match &started {
+        // runc's start is over before these hooks have run, and goes on to
+        // those of poststart: what they do is undone by those of poststop,
+        // which run in any case.
+        Err(_) if !hooks.is_empty(Moment::StartContainer) => hooks.run(Moment::Poststart, pid),
+        Err(_) => Ok(()),
+        Ok(()) => hooks.run(Moment::Poststart, pid),
+    };
+    match started.and(hooked.map_err(Failure::from)) {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(failure) => Err(end(&known, failure)),
     }
-    Ok(ExitCode::SUCCESS)
 }
 
-/// A hook of the start has failed, and the container with it.
-fn kill_all(known: &Known, failure: Failure) -> Failure {
+/// The start has failed, and the container with it: whoever hears of it may
+/// delete it.
+fn end(known: &Known, failure: Failure) -> Failure {
     let killed = known.group().and_then(|group| Ok(group.signal(libc::SIGKILL)?));
-    match killed {
+    match killed.and_then(|()| delete::kill(known)) {
         Ok(()) => failure,
         Err(second) => Failure::new(format!("{failure} (and then: {second})")),
     }

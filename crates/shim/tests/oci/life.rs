@@ -153,6 +153,41 @@ fn hooks_run_at_their_verbs() {
     assert_eq!(lines(), expected);
 }
 
+/// The program never runs, and the container can be deleted without force as
+/// soon as its start has failed.
+#[test]
+fn a_start_whose_hook_fails_ends_the_container() {
+    for moment in ["startContainer", "poststart"] {
+        let mut host = Host::sleeper();
+        let log = host.path("hooks");
+        let fails = json!([{"path": "/bin/sh", "args": ["sh", "-c", "echo why >&2; exit 3"]}]);
+        let says = |name: &str| json!([{"path": "/bin/sh", "args": ["sh", "-c", format!("echo {name} >>{}", log.display())]}]);
+        host.spec["hooks"] = json!({"poststart": says("poststart"), "poststop": says("poststop")});
+        host.spec["hooks"][moment] = fails;
+        host.run("create --bundle BUNDLE ID").ok();
+        let message = host.run("start ID").error_message();
+        let expected =
+            format!("error running {moment} hook #0 (/bin/sh): exit status 3, stdout: , stderr: why");
+        assert!(message.ends_with(&expected), "{message}");
+        host.run("delete ID").ok();
+        let said = fs::read_to_string(&log).unwrap();
+        assert!(said.ends_with("poststop\n"), "{said}");
+    }
+}
+
+/// What oci-spec doesn't know is left out with a warning.
+#[test]
+fn an_unknown_capability_is_warned_of() {
+    let mut host = Host::new(&["true"]);
+    host.spec["process"]["capabilities"] = json!({"bounding": ["CAP_CHOWN", "CAP_NO_SUCH"]});
+    let ran = host.run("run --bundle BUNDLE ID");
+    assert!(
+        ran.stderr.contains("ignoring unknown or unavailable capabilities: [CAP_NO_SUCH]"),
+        "{}",
+        ran.stderr
+    );
+}
+
 #[test]
 fn a_pid_that_another_process_has_is_not_the_containers() {
     let host = Host::sleeper();

@@ -140,14 +140,20 @@ impl Hooks {
         self.lists.iter().find(|(m, _)| *m == moment).map_or(&[], |(_, hooks)| hooks)
     }
 
+    /// Whether a moment has none.
+    #[must_use]
+    pub fn is_empty(&self, moment: Moment) -> bool {
+        self.at(moment).is_empty()
+    }
+
     /// Whether the runtime has something to do while init waits.
     pub(crate) fn any_before_the_root(&self) -> bool {
-        !self.at(Moment::Prestart).is_empty() || !self.at(Moment::CreateRuntime).is_empty()
+        !self.is_empty(Moment::Prestart) || !self.is_empty(Moment::CreateRuntime)
     }
 
     /// Whether hooks may look for the container's root.
     pub(crate) fn any_in_creation(&self) -> bool {
-        self.any_before_the_root() || !self.at(Moment::CreateContainer).is_empty()
+        self.any_before_the_root() || !self.is_empty(Moment::CreateContainer)
     }
 
     /// How long the hooks of a moment may take.
