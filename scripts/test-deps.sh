@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # Installs what the tests need and this machine lacks: a registry to pull
-# from, a static busybox to make images of, and gRPC for the Python example.
+# from, a static busybox to make images of, gRPC for the Python example, and
+# the engines that run containers by berth-oci.
 # Does nothing, in milliseconds, when all of it is there.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -14,6 +15,10 @@ needs=(
     cc:gcc
     setpriv:util-linux
     python3:python3
+    dockerd:docker.io
+    containerd:containerd
+    podman:podman
+    runc:runc
 )
 missing=()
 for need in "${needs[@]}"; do
