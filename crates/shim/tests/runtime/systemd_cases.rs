@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Containers in units of a real systemd: a user's manager, which needs no
-//! booted system, only a cgroup and a mount namespace of its own.
+//! Containers in units of a real systemd: the host's, where it runs; else a
+//! user's manager of our own, which needs no booted system, only a cgroup and
+//! a mount namespace.
 
 use std::{
     fs,
@@ -10,7 +11,10 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use berth_shim::{cgroup::Placement, runtime};
+use berth_shim::{
+    cgroup::{Driver, Layout, Placement},
+    runtime,
+};
 use serde_json::json;
 
 use crate::harness::{Bundle, pipes, reap, wait_until};
@@ -25,20 +29,25 @@ pub(crate) const ALL: &[(&str, fn())] = &[
 
 const PROGRAM: &str = "/lib/systemd/systemd";
 
-/// A systemd of our own, and where it is.
+/// A systemd, and the cgroup that its units are in.
 struct Systemd {
+    own: Option<Own>,
+    cgroup: String,
+}
+
+/// A process of ours.
+struct Own {
     process: Child,
     dir: tempfile::TempDir,
-    cgroup: String,
 }
 
 impl Systemd {
     fn start() -> Option<Self> {
-        let booted = Path::new("/run/systemd/system").exists();
-        let Some(tree) =
-            tracking_trees().into_iter().next().filter(|_| Path::new(PROGRAM).exists() && !booted)
-        else {
-            println!("skipped: needs systemd, installed and not running, and a cgroup tree for it");
+        if Path::new("/run/systemd/system").exists() {
+            return Some(Self { own: None, cgroup: String::new() });
+        }
+        let Some(tree) = tracking_trees().into_iter().next().filter(|_| Path::new(PROGRAM).exists()) else {
+            println!("skipped: needs systemd, and a cgroup tree for it");
             return None;
         };
         let dir = tempfile::tempdir().unwrap();
@@ -66,26 +75,35 @@ impl Systemd {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let systemd = Self { process, dir, cgroup };
-        wait_until("systemd", || systemd.show("", "ControlGroup") == format!("/{}", systemd.cgroup));
+        let systemd = Self { own: Some(Own { process, dir }), cgroup: format!("/{cgroup}") };
+        wait_until("systemd", || systemd.show("", "ControlGroup") == systemd.cgroup);
         Some(systemd)
     }
 
     /// A property of a unit, or of systemd itself.
     fn show(&self, unit: &str, property: &str) -> String {
         let mut show = Command::new("systemctl");
-        show.args(["--user", "show", "--value", "-p", property]).env("XDG_RUNTIME_DIR", self.dir.path());
+        if let Some(own) = &self.own {
+            show.arg("--user").env("XDG_RUNTIME_DIR", own.dir.path());
+        }
+        show.args(["show", "--value", "-p", property]);
         if !unit.is_empty() {
             show.arg(unit);
         }
         String::from_utf8(show.stderr(Stdio::null()).output().unwrap().stdout).unwrap().trim().to_owned()
     }
 
-    /// As `linux.cgroupsPath` = `slice:prefix:name` gives it to this user.
-    fn placement(&self, slice: &str, path: &str, unit: &str) -> Placement {
-        let manager = json!({"cgroup": self.cgroup, "socket": self.dir.path().join("systemd/private")});
+    /// As `linux.cgroupsPath` places a container; of a user's manager only
+    /// its user could ask.
+    fn placement(&self, slice: &str, path: &str, prefix: &str, name: &str) -> Placement {
+        let Some(own) = &self.own else {
+            let path = format!("{slice}:{prefix}:{name}");
+            return Placement::of_spec(&Layout::of_host().unwrap(), Driver::Systemd, &path, "").unwrap();
+        };
+        let unit = format!("{prefix}-{name}.scope");
+        let manager = json!({"cgroup": self.cgroup[1..], "socket": own.dir.path().join("systemd/private")});
         serde_json::from_value(json!({
-            "path": format!("{}/{path}/{unit}", self.cgroup),
+            "path": format!("{}/{path}/{unit}", &self.cgroup[1..]),
             "scope": {"unit": unit, "slice": slice, "manager": {"user": manager}},
         }))
         .unwrap()
@@ -94,10 +112,11 @@ impl Systemd {
 
 impl Drop for Systemd {
     fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        let Some(own) = &mut self.own else { return };
+        let _ = own.process.kill();
+        let _ = own.process.wait();
         for tree in fs::read_dir("/sys/fs/cgroup").unwrap().flatten() {
-            let top = tree.path().join(&self.cgroup);
+            let top = tree.path().join(&self.cgroup[1..]);
             if let Ok(mut kill) = fs::OpenOptions::new().write(true).open(top.join("cgroup.kill")) {
                 let _ = kill.write_all(b"1");
             }
@@ -129,17 +148,23 @@ fn a_unit_of_systemd_holds_the_container() {
         .set("/linux/resources/memory", json!({"limit": 33_554_432}))
         .set("/linux/resources/pids", json!({"limit": 17}))
         .set("/linux/resources/cpu", json!({"quota": 12_345, "period": 100_000, "cpus": "0"}));
-    bundle.placement = Some(systemd.placement(slice, path, unit));
+    bundle.placement = Some(systemd.placement(slice, path, "docker", "1"));
     let (stdio, _streams) = pipes();
     let mut container = bundle.create(stdio).unwrap();
     container.start().unwrap();
-    let expected = format!("/{}/{path}/{unit}", systemd.cgroup);
+    let expected = format!("{}/{path}/{unit}", systemd.cgroup);
     // In systemd's tree, and in those of the limits.
     let cgroups = fs::read_to_string(format!("/proc/{}/cgroup", container.pid())).unwrap();
-    for tree in ["0::", ":name=systemd:", ":memory:", ":pids:", ":cpu:"] {
+    let v2 = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
+    let trees: &[_] = if v2 { &["0::"] } else { &["0::", ":name=systemd:", ":memory:", ":pids:", ":cpu:"] };
+    for tree in trees {
         assert!(cgroups.contains(&format!("{tree}{expected}\n")), "{tree} in {cgroups}");
     }
-    let limit = format!("/sys/fs/cgroup/memory{expected}/memory.limit_in_bytes");
+    let (limit, property) = if v2 {
+        (format!("/sys/fs/cgroup{expected}/memory.max"), "MemoryMax")
+    } else {
+        (format!("/sys/fs/cgroup/memory{expected}/memory.limit_in_bytes"), "MemoryLimit")
+    };
     assert_eq!(fs::read_to_string(&limit).unwrap().trim(), "33554432");
     // Nobody but the container is in it.
     assert_eq!(container.pids().unwrap(), [container.pid()]);
@@ -148,7 +173,7 @@ fn a_unit_of_systemd_holds_the_container() {
         ("ControlGroup", expected.as_str()),
         ("Slice", slice),
         ("Delegate", "yes"),
-        ("MemoryLimit", "33554432"),
+        (property, "33554432"),
         ("TasksMax", "17"),
         ("CPUQuotaPerSecUSec", "130ms"),
         ("AllowedCPUs", "0"),
@@ -157,7 +182,7 @@ fn a_unit_of_systemd_holds_the_container() {
     }
     let resources = serde_json::from_value(json!({"memory": {"limit": 67_108_864}, "pids": {"limit": -1}}));
     container.update(&resources.unwrap()).unwrap();
-    assert_eq!(systemd.show(unit, "MemoryLimit"), "67108864");
+    assert_eq!(systemd.show(unit, property), "67108864");
     assert_eq!(systemd.show(unit, "TasksMax"), "infinity");
     assert_eq!(fs::read_to_string(&limit).unwrap().trim(), "67108864");
     container.kill(libc::SIGKILL, false).unwrap();
@@ -172,10 +197,11 @@ fn a_unit_of_systemd_holds_the_container() {
 fn a_unit_goes_with_a_container_that_could_not_be_made() {
     let Some(systemd) = Systemd::start() else { return };
     let unit = "berth-x.scope";
-    let placement = systemd.placement("user.slice", "user.slice", unit);
-    let mut refused = Bundle::new(&["true"]).set("/linux/resources/unified", json!({"memory.high": "1"}));
+    let placement = systemd.placement("user.slice", "user.slice", "berth", "x");
+    let mut refused = Bundle::new(&["true"]).set("/linux/resources/unified", json!({"memory.hihg": "1"}));
     refused.placement = Some(placement.clone());
-    assert!(refused.error().to_string().contains("linux.resources.unified"), "v1");
+    let e = refused.error().to_string();
+    assert!(e.contains("linux.resources.unified"), "{e}");
     assert_eq!(systemd.show(unit, "LoadState"), "not-found");
     // Of two containers in one place the second is refused, the first lives.
     let bundle = || {
