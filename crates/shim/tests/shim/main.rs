@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod harness;
+mod hooks;
 mod lifecycle;
 mod resources;
 mod streams;
