@@ -33,9 +33,17 @@ const LINKS: [(&str, &str); 6] = [
     ("pts/ptmx", "ptmx"),
 ];
 
+/// How many of the plan's mounts come before `/dev`.
+pub(super) fn position(dev: &Dev) -> usize {
+    match dev {
+        Dev::Fresh { after, .. } => *after,
+        Dev::Bound => 0,
+    }
+}
+
 /// Mounts `/dev`, and returns it; `None` when a mount of the plan does.
 pub(super) fn mount(root: &Root, dev: &Dev) -> Result<Option<Root>> {
-    let Dev::Fresh { options, attributes, nodes } = dev else { return Ok(None) };
+    let Dev::Fresh { options, attributes, nodes, .. } = dev else { return Ok(None) };
     let file_system = FileSystem::open("tmpfs")?;
     file_system.string("source", "tmpfs")?;
     for (key, value) in options {

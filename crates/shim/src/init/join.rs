@@ -43,6 +43,8 @@ pub(crate) struct Setup<'a> {
     pub(crate) keyring: Keyring,
     /// A pidfd of the container's first process.
     pub(crate) container: OwnedFd,
+    /// Its pid.
+    pub(crate) pid: u32,
 }
 
 /// Joins the container and executes the program. Never returns.
@@ -64,8 +66,13 @@ fn follow(settled: &Settled, setup: &Setup<'_>) -> Result<Infallible> {
     let proc = paths::host_proc()?;
     // No code of the container runs in here before its limits are ours.
     wait_for(socket, ToInit::CgroupReady)?;
+    // Should the pid be another's by now, joining fails: the pidfd is not.
+    let path = format!("/proc/{}/root", setup.pid);
+    let root = Root::new(paths::open_host(Path::new(&path), OFlag::O_PATH | OFlag::O_DIRECTORY)?);
     join(settled, plan.namespaces)?;
-    let root = Root::new(paths::open_host(Path::new("/"), OFlag::O_PATH | OFlag::O_DIRECTORY)?);
+    // The root of the namespace, unless the container has no mounts of its own.
+    sys(nix::unistd::fchdir(&root), || "fchdir(root)".to_owned())?;
+    sys(nix::unistd::chroot("."), || "chroot(\".\")".to_owned())?;
     if let Some(size) = settled.terminal {
         let master = stdio::open_terminal(&root, None, size).during(|| "open the terminal".to_owned())?;
         tell_shim(socket, &ToShim::Console(master))?;

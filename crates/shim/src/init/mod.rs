@@ -44,7 +44,7 @@ use crate::{
         tty::Size,
     },
     runtime::{
-        During as _, Error, Keyring, Kind, Lifetime, Plan, Result, Stdio, ToInit, ToShim, await_start,
+        During as _, Error, Keyring, Kind, Lifetime, Mount, Plan, Result, Stdio, ToInit, ToShim, await_start,
         hooks::{Hooks, Moment},
         tell_shim, wait_for,
     },
@@ -179,10 +179,15 @@ fn follow(settled: &Settled, setup: &Setup<'_>) -> Result<Program> {
     let null = mask::host_null()?;
     let root = rootfs::attach(plan, hooks.any_in_creation().then_some(&plan.root_path))
         .during(|| "mount the root file system".to_owned())?;
+    let mount_all = |mounts: &[Mount]| {
+        mounts.iter().try_for_each(|mount| {
+            mounts::mount(&root, mount, cgroups).during(|| format!("mount {}", mount.destination.display()))
+        })
+    };
+    let (before, after) = plan.mounts.split_at(dev::position(&plan.dev));
+    mount_all(before)?;
     let dev = dev::mount(&root, &plan.dev).during(|| "make /dev".to_owned())?;
-    for mount in &plan.mounts {
-        mounts::mount(&root, mount, cgroups).during(|| format!("mount {}", mount.destination.display()))?;
-    }
+    mount_all(after)?;
     if let Some(size) = terminal {
         let master =
             stdio::open_terminal(&root, dev.as_ref(), *size).during(|| "open the terminal".to_owned())?;
@@ -198,8 +203,7 @@ fn follow(settled: &Settled, setup: &Setup<'_>) -> Result<Program> {
     mask::hide(&root, &plan.masked, null)?;
     let user = identity::resolve(&root, &plan.process.identity)?;
     rootfs::finish(&root, plan)?;
-    rootfs::pivot(&root, plan.propagation).during(|| "enter the root file system".to_owned())?;
-    rootfs::propagate(&root, plan.propagation)?;
+    rootfs::enter(&root, plan).during(|| "enter the root file system".to_owned())?;
     if !in_cgroups {
         // The shim has been attaching this process all the while.
         wait_for(socket, ToInit::CgroupReady)?;

@@ -19,8 +19,8 @@ use crate::{
 
 pub(super) fn mount(root: &Root, plan: &Mount, cgroups: &[(String, PathBuf)]) -> Result<()> {
     match &plan.source {
-        Source::FileSystem { kind, options } => {
-            let mount = file_system(kind, options, plan.attributes.set)?;
+        Source::FileSystem { kind, name, options } => {
+            let mount = file_system(kind, name, options, plan.attributes.set)?;
             propagate(&mount, plan)?;
             let target = match kind.as_str() {
                 // D8: what is written to these is trusted to arrive there.
@@ -34,9 +34,14 @@ pub(super) fn mount(root: &Root, plan: &Mount, cgroups: &[(String, PathBuf)]) ->
     }
 }
 
-fn file_system(kind: &str, options: &[(String, Option<String>)], attributes: u64) -> Result<OwnedFd> {
+fn file_system(
+    kind: &str,
+    name: &str,
+    options: &[(String, Option<String>)],
+    attributes: u64,
+) -> Result<OwnedFd> {
     let file_system = FileSystem::open(kind)?;
-    file_system.string("source", kind)?;
+    file_system.string("source", name)?;
     for (key, value) in options {
         match value {
             Some(value) => file_system.string(key, value)?,
@@ -105,7 +110,7 @@ fn cgroup(root: &Root, plan: &Mount, cgroups: &[(String, PathBuf)]) -> Result<()
         return Ok(mount::attach(own(directory)?, target)?);
     }
     let options = [("mode".to_owned(), Some("755".to_owned()))];
-    let hierarchies = file_system("tmpfs", &options, plan.attributes.set & !attr::RDONLY)?;
+    let hierarchies = file_system("tmpfs", "tmpfs", &options, plan.attributes.set & !attr::RDONLY)?;
     mount::attach(&hierarchies, target)?;
     let inside = Root::new(hierarchies);
     for (name, directory) in cgroups {

@@ -35,7 +35,9 @@ pub(super) fn attach(plan: &Plan, shown: Option<&Path>) -> Result<Root> {
         Some(Ok(directory)) => directory,
         _ => host.try_clone().map_err(|e| SysError::from_io("dup(/)", &e))?,
     };
-    isolate(&host, &target, plan.propagation)?;
+    if plan.namespaces.has_private_mounts() {
+        isolate(&host, &target, plan.propagation)?;
+    }
     let tree = match &plan.rootfs {
         Rootfs::Overlay { lower, writable, options, .. } => {
             let directories = writable.as_ref().map(|w| (w.upper.as_path(), w.work.as_path()));
@@ -48,12 +50,17 @@ pub(super) fn attach(plan: &Plan, shown: Option<&Path>) -> Result<Root> {
     if !paths::is_directory(&tree)? {
         return Err(Error::invalid("the root file system is no directory"));
     }
-    if plan.propagation.kind == MsFlags::MS_SHARED {
+    let private = plan.namespaces.has_private_mounts();
+    if plan.propagation.kind == MsFlags::MS_SHARED || !private {
         // A copy of a shared mount is its peer: what is mounted in it below
         // would be mounted on the host.
         mount::set_attributes(&tree, Reach::Tree, Attributes::propagation(MsFlags::MS_PRIVATE.bits()))?;
     }
-    mount::attach(&tree, &target)?;
+    // In the host's mount namespace it stays on its own: its mounts are to be
+    // seen from inside only.
+    if private {
+        mount::attach(&tree, &target)?;
+    }
     Ok(Root::new(tree))
 }
 
@@ -137,8 +144,19 @@ pub(super) fn finish(root: &Root, plan: &Plan) -> Result<()> {
     Ok(())
 }
 
+/// Enters the new root; mounts that are the host's stay out of it.
+pub(super) fn enter(root: &Root, plan: &Plan) -> Result<()> {
+    if plan.namespaces.has_private_mounts() {
+        pivot(root, plan.propagation)?;
+        return propagate(root, plan.propagation);
+    }
+    sys(nix::unistd::fchdir(root), || format!("fchdir({})", fd(root)))?;
+    sys(nix::unistd::chroot("."), || "chroot(\".\")".to_owned())?;
+    Ok(sys(nix::unistd::chdir("/"), || "chdir(\"/\")".to_owned())?)
+}
+
 /// Says of the entered root what pivot_root(2) refuses of one to enter.
-pub(super) fn propagate(root: &Root, propagation: Propagation) -> Result<()> {
+fn propagate(root: &Root, propagation: Propagation) -> Result<()> {
     if propagation.kind == MsFlags::MS_SHARED || propagation.kind == MsFlags::MS_UNBINDABLE {
         let reach = if propagation.recursive { Reach::Tree } else { Reach::Mount };
         mount::set_attributes(root, reach, Attributes::propagation(propagation.bits()))?;
@@ -147,7 +165,7 @@ pub(super) fn propagate(root: &Root, propagation: Propagation) -> Result<()> {
 }
 
 /// Makes `root` the root of this process, and lets go of the host's mounts.
-pub(super) fn pivot(root: &Root, propagation: Propagation) -> Result<()> {
+fn pivot(root: &Root, propagation: Propagation) -> Result<()> {
     let old = paths::open_host(Path::new("/"), OFlag::O_PATH | OFlag::O_DIRECTORY)?;
     sys(nix::unistd::fchdir(root), || format!("fchdir({})", fd(root)))?;
     // The old root ends up on top of the new one, where "." still leads to it.

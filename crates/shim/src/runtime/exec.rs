@@ -103,8 +103,16 @@ pub fn exec(request: Exec<'_>) -> Result<Joined> {
     let leaf = leaf.map(|name| group.make_leaf(name)).transpose()?.flatten();
     let (ours, theirs) = socket::pair()?;
     let container = target.pidfd.try_clone_to_owned().map_err(|e| SysError::from_io("dup(pidfd)", &e))?;
-    let setup =
-        Setup { plan: &plan, socket: theirs, stdio, bound, preserved: preserve_fds, keyring, container };
+    let setup = Setup {
+        plan: &plan,
+        socket: theirs,
+        stdio,
+        bound,
+        preserved: preserve_fds,
+        keyring,
+        container,
+        pid: target.pid,
+    };
     let child = {
         let _processors = Processors::begin_on(&plan)?;
         let _pid_namespace = JoinedPid::enter(&plan, target.pidfd)?;

@@ -34,7 +34,7 @@ const RESERVED: [&str; 10] =
 
 /// Adds the nodes to a fresh /dev.
 pub(super) fn add(dev: Dev, devices: &[LinuxDevice]) -> Result<Dev> {
-    let Dev::Fresh { options, attributes, .. } = dev else {
+    let Dev::Fresh { options, attributes, after, .. } = dev else {
         return match devices {
             [] => Ok(Dev::Bound),
             _ => Err(Error::invalid("linux.devices: /dev is the host's")),
@@ -47,7 +47,7 @@ pub(super) fn add(dev: Dev, devices: &[LinuxDevice]) -> Result<Dev> {
         nodes.retain(|known| known.path != node.path);
         nodes.push(node);
     }
-    Ok(Dev::Fresh { options, attributes, nodes })
+    Ok(Dev::Fresh { options, attributes, nodes, after })
 }
 
 fn character(name: &str, major: u32, minor: u32) -> Node {
@@ -91,7 +91,7 @@ mod tests {
     }
 
     fn fresh() -> Dev {
-        Dev::Fresh { options: Vec::new(), attributes: 0, nodes: Vec::new() }
+        Dev::Fresh { options: Vec::new(), attributes: 0, nodes: Vec::new(), after: 0 }
     }
 
     #[test]

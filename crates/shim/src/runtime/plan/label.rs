@@ -26,7 +26,7 @@ pub(super) fn apply(label: &str, dev: &mut Dev, mounts: &mut [Mount]) {
     }
     for mount in mounts {
         match &mut mount.source {
-            Source::FileSystem { kind, options } if !OWN_LABELS.contains(&kind.as_str()) => {
+            Source::FileSystem { kind, options, .. } if !OWN_LABELS.contains(&kind.as_str()) => {
                 options.push(context.clone());
             }
             _ => {}

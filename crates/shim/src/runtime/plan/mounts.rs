@@ -43,8 +43,8 @@ pub(crate) struct Mount {
 /// What is mounted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Source {
-    /// A new file system.
-    FileSystem { kind: String, options: Vec<(String, Option<String>)> },
+    /// A new file system; its name is what mountinfo shows as its source.
+    FileSystem { kind: String, name: String, options: Vec<(String, Option<String>)> },
     /// A file or directory of the host.
     Bind { path: PathBuf, recursive: bool },
     /// The container's own directories of the cgroup hierarchies.
@@ -106,7 +106,13 @@ impl Propagation {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Dev {
     /// A tmpfs with these options and attributes, and these nodes in it.
-    Fresh { options: Vec<(String, Option<String>)>, attributes: u64, nodes: Vec<Node> },
+    Fresh {
+        options: Vec<(String, Option<String>)>,
+        attributes: u64,
+        nodes: Vec<Node>,
+        /// So many of the other mounts come before it.
+        after: usize,
+    },
     /// One of the mounts binds a directory there.
     Bound,
 }
@@ -121,9 +127,9 @@ pub(super) fn plan(mounts: &[oci_spec::runtime::Mount]) -> Result<(Dev, Vec<Moun
             continue;
         }
         dev = Some(match mount.source {
-            Source::FileSystem { ref kind, ref options } if kind == "tmpfs" => {
-                let attributes = mount.attributes.set;
-                Dev::Fresh { options: options.clone(), attributes, nodes: Vec::new() }
+            Source::FileSystem { ref kind, ref options, .. } if kind == "tmpfs" => {
+                let (attributes, after) = (mount.attributes.set, planned.len());
+                Dev::Fresh { options: options.clone(), attributes, nodes: Vec::new(), after }
             }
             Source::Bind { .. } => {
                 planned.push(mount);
@@ -141,6 +147,7 @@ fn default_dev() -> Dev {
         options: vec![option("mode", "755"), option("size", "65536k")],
         attributes: attr::NOSUID | attr::STRICTATIME,
         nodes: Vec::new(),
+        after: 0,
     }
 }
 
@@ -225,15 +232,18 @@ fn source(
                 mount.destination()
             )));
         };
-        if let Some((key, _)) = data.first() {
-            return Err(Error::invalid(format!("mounts: {path:?}: a bind has no option {key:?}")));
-        }
+        // mount(2) says of a bind that it ignores options for the file system,
+        // and specifications in the wild rely on it.
         return Ok(Source::Bind { path, recursive });
     }
     match kind {
         "" => Err(Error::invalid(format!("mounts: {:?} has no type", mount.destination()))),
         "cgroup" | "cgroup2" => Ok(Source::Cgroup),
-        _ => Ok(Source::FileSystem { kind: kind.to_owned(), options: data }),
+        _ => {
+            let name = mount.source().as_ref().map(|source| source.to_string_lossy().into_owned());
+            let name = name.filter(|name| !name.is_empty()).unwrap_or_else(|| kind.to_owned());
+            Ok(Source::FileSystem { kind: kind.to_owned(), name, options: data })
+        }
     }
 }
 
@@ -308,7 +318,10 @@ mod tests {
         let planned = one(&mount("/x", "tmpfs", &["ro", "rw", "dev", "nodev", "size=1k"])).expect("plan");
         assert_eq!(planned.attributes, Attributes { set: attr::NODEV, clear: attr::RDONLY });
         let options = vec![("size".to_owned(), Some("1k".to_owned()))];
-        assert_eq!(planned.source, Source::FileSystem { kind: "tmpfs".to_owned(), options });
+        assert_eq!(
+            planned.source,
+            Source::FileSystem { kind: "tmpfs".to_owned(), name: "/src".to_owned(), options }
+        );
     }
 
     #[test]
@@ -337,7 +350,7 @@ mod tests {
         assert_eq!((dev, rest.len()), (Dev::Bound, 1));
         let (dev, rest) = plan(&[mount("/dev", "tmpfs", &["nosuid", "mode=700"])]).expect("plan");
         let options = vec![("mode".to_owned(), Some("700".to_owned()))];
-        assert_eq!(dev, Dev::Fresh { options, attributes: attr::NOSUID, nodes: Vec::new() });
+        assert_eq!(dev, Dev::Fresh { options, attributes: attr::NOSUID, nodes: Vec::new(), after: 0 });
         assert!(rest.is_empty());
         assert!(plan(&[mount("/dev", "ext4", &[])]).is_err());
     }

@@ -31,6 +31,11 @@ impl Namespaces {
         self.new.contains(kind) || self.join.iter().any(|join| join.kind == kind)
     }
 
+    /// Whether its mounts aren't the host's.
+    pub(crate) fn has_private_mounts(&self) -> bool {
+        self.is_private(CloneFlags::CLONE_NEWNS)
+    }
+
     /// Whether it has a host name of its own.
     pub(crate) fn has_private_uts(&self) -> bool {
         self.is_private(CloneFlags::CLONE_NEWUTS)
@@ -47,17 +52,14 @@ pub(super) fn plan(linux: &Linux) -> Result<Namespaces> {
         }
         seen |= kind;
         match namespace.path().as_ref().filter(|path| !path.as_os_str().is_empty()) {
-            Some(_) if kind == CloneFlags::CLONE_NEWNS => {
-                return Err(Error::unsupported("linux.namespaces[mount].path"));
-            }
             Some(path) => plan.join.push(Join { kind, path: path.clone() }),
             None if kind == CloneFlags::CLONE_NEWCGROUP => plan.new_cgroup = true,
             None => plan.new |= kind,
         }
     }
-    if !plan.new.contains(CloneFlags::CLONE_NEWNS) {
-        return Err(Error::invalid("linux.namespaces: a container needs a mount namespace"));
-    }
+    // The mounts of a namespace that is joined are its own business from then
+    // on: paths of the host are looked up before.
+    plan.join.sort_by_key(|join| join.kind == CloneFlags::CLONE_NEWNS);
     Ok(plan)
 }
 
@@ -102,10 +104,16 @@ mod tests {
     }
 
     #[test]
-    fn a_container_without_mounts_of_its_own_is_refused() {
-        for list in [&[(LinuxNamespaceType::Pid, "")][..], &[]] {
-            assert_eq!(plan(&linux(list)).expect_err("no mount namespace").kind(), Kind::InvalidSpec);
-        }
+    fn mounts_are_new_joined_or_the_hosts() {
+        use LinuxNamespaceType::{Mount, Network, Pid};
+        assert!(!plan(&linux(&[(Pid, "")])).expect("plan").has_private_mounts());
+        let plan = plan(&linux(&[(Mount, "/m"), (Network, "/n")])).expect("plan");
+        assert!(plan.has_private_mounts());
+        assert_eq!(plan.join.last().map(|join| join.kind), Some(CloneFlags::CLONE_NEWNS));
+    }
+
+    #[test]
+    fn no_namespace_is_listed_twice() {
         use LinuxNamespaceType::{Mount, User};
         assert_eq!(plan(&linux(&[(Mount, ""), (User, "")])).expect_err("user").kind(), Kind::Unsupported);
         assert_eq!(plan(&linux(&[(Mount, ""), (Mount, "")])).expect_err("twice").kind(), Kind::InvalidSpec);
