@@ -16,6 +16,7 @@ mod hugetlb;
 mod layout;
 mod leaf;
 mod placement;
+mod prime;
 mod rdma;
 mod resctrl;
 mod resources;
@@ -29,6 +30,7 @@ pub use group::{Group, Limits};
 pub use layout::Layout;
 pub use leaf::{kill_leaf, remove_leaf};
 pub use placement::{Driver, Placement};
+pub use prime::{Primed, prime};
 pub use resctrl::Resctrl;
 pub use resources::{
     BlockIo, Cpu, CpuSet, Device, DeviceWeight, HugePages, Limit, Memory, Network, OutOfMemory, Rdma,

@@ -19,7 +19,7 @@ use super::{
     store::{Entry, Record},
 };
 use crate::{
-    cgroup::{Layout, Placement},
+    cgroup::{Layout, Placement, prime},
     io::log::clock::Timestamp,
     kernel::{identity, tty::Size},
     runtime::{self, Container, Keyring, Lifetime, Stdio, spec},
@@ -65,7 +65,9 @@ pub(super) const VERB: Verb = Verb {
 };
 
 fn create(context: &Context, matches: &Matches) -> Outcome {
-    let request = Request::of(matches, After::Detached)?;
+    let preserve_fds = preserved(matches)?;
+    let _primed = prime();
+    let request = Request::of(matches, After::Detached, preserve_fds)?;
     let mut made = make(context, &request, Start::ByAnother, NO_SIZE)?;
     match made.settle(&request) {
         Ok(()) => Ok(ExitCode::SUCCESS),
@@ -108,8 +110,7 @@ pub(super) struct Request {
 impl Request {
     /// Reads the bundle, and checks what can be checked before anything is
     /// made.
-    pub(super) fn of(matches: &Matches, after: After) -> Result<Self, Failure> {
-        let preserve_fds = preserved(matches)?;
+    pub(super) fn of(matches: &Matches, after: After, preserve_fds: u32) -> Result<Self, Failure> {
         let bundle = absolute(&matches.path("bundle").unwrap_or_else(|| PathBuf::from(".")))?;
         let bundle = fs::canonicalize(&bundle).map_err(|e| Failure::io(bundle.display(), &e))?;
         let text = match fs::read(bundle.join(CONFIG)) {

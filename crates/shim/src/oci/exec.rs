@@ -15,6 +15,7 @@ use super::{
     store::{Known, Status},
 };
 use crate::{
+    cgroup::prime,
     kernel::process,
     runtime::{self, Bound, Exec, Joined, Keyring, Stdio, Target},
 };
@@ -55,6 +56,7 @@ fn exec(context: &Context, matches: &Matches) -> Outcome {
         return Err(Failure::new("--cgroup is not supported: the process runs in the container's cgroup"));
     }
     let preserve_fds = create::preserved(matches)?;
+    let primed = prime();
     let known = context.store.load(matches.id()?)?;
     match known.status()? {
         Status::Paused if !matches.has("ignore-paused") => {
@@ -82,6 +84,7 @@ fn exec(context: &Context, matches: &Matches) -> Outcome {
         false => Stdio::Inherited,
     };
     let mut joined = launch(&known, &spec, process, matches, stdio, preserve_fds)?;
+    drop(primed);
     joined.warnings().iter().for_each(|warning| context.log.warn(warning));
     let master = joined.take_console();
     let (to_caller, carried) = if handover.wants_console() { (master, None) } else { (None, master) };

@@ -9,7 +9,7 @@ use super::{
     create::{self, After, Made, Request, Start},
     foreground::{Front, NO_SIZE, Signals, Waited},
 };
-use crate::kernel::tty::Size;
+use crate::{cgroup::prime, kernel::tty::Size};
 
 pub(super) const VERB: Verb = Verb {
     name: "run",
@@ -34,7 +34,9 @@ pub(super) const VERB: Verb = Verb {
 
 fn run(context: &Context, matches: &Matches) -> Outcome {
     let after = if matches.has("detach") { After::Detached } else { After::Foreground };
-    let request = Request::of(matches, after)?;
+    let preserve_fds = create::preserved(matches)?;
+    let primed = prime();
+    let request = Request::of(matches, after, preserve_fds)?;
     if after == After::Detached {
         launch(context, &request, NO_SIZE)?;
         return Ok(ExitCode::SUCCESS);
@@ -48,6 +50,7 @@ fn run(context: &Context, matches: &Matches) -> Outcome {
     let front = if request.has_terminal() { Some(Front::find()?) } else { None };
     let size = front.as_ref().map_or(NO_SIZE, Front::size);
     let mut made = launch(context, &request, size)?;
+    drop(primed);
     let front = front.zip(made.container.take_console());
     let to = Waited { pid: made.container.pid(), pidfd: made.container.pidfd() };
     let result = to.wait(&signals, front);
