@@ -16,6 +16,7 @@ use super::{
     cli::{Flag, Matches, Verb, option, switch},
     foreground::NO_SIZE,
     handover::Handover,
+    sealed,
     store::{Entry, Record},
 };
 use crate::{
@@ -66,6 +67,7 @@ pub(super) const VERB: Verb = Verb {
 
 fn create(context: &Context, matches: &Matches) -> Outcome {
     let preserve_fds = preserved(matches)?;
+    sealed::ensure()?;
     let _primed = prime();
     let request = Request::of(matches, After::Detached, preserve_fds)?;
     let mut made = make(context, &request, Start::ByAnother, NO_SIZE)?;

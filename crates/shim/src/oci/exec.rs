@@ -12,6 +12,7 @@ use super::{
     foreground::{Front, NO_SIZE, Signals, Waited},
     handover::Handover,
     kill::NOT_RUNNING,
+    sealed,
     store::{Known, Status},
 };
 use crate::{
@@ -56,6 +57,7 @@ fn exec(context: &Context, matches: &Matches) -> Outcome {
         return Err(Failure::new("--cgroup is not supported: the process runs in the container's cgroup"));
     }
     let preserve_fds = create::preserved(matches)?;
+    sealed::ensure()?;
     let primed = prime();
     let known = context.store.load(matches.id()?)?;
     match known.status()? {

@@ -20,6 +20,7 @@ mod log;
 mod pause;
 mod ps;
 mod run;
+mod sealed;
 mod spec;
 mod start;
 mod state;

@@ -8,6 +8,7 @@ use super::{
     cli::{Matches, Verb, switch},
     create::{self, After, Made, Request, Start},
     foreground::{Front, NO_SIZE, Signals, Waited},
+    sealed,
 };
 use crate::{cgroup::prime, kernel::tty::Size};
 
@@ -35,6 +36,7 @@ pub(super) const VERB: Verb = Verb {
 fn run(context: &Context, matches: &Matches) -> Outcome {
     let after = if matches.has("detach") { After::Detached } else { After::Foreground };
     let preserve_fds = create::preserved(matches)?;
+    sealed::ensure()?;
     let primed = prime();
     let request = Request::of(matches, after, preserve_fds)?;
     if after == After::Detached {

@@ -80,7 +80,7 @@ fn a_detached_one_goes_on_by_itself() {
     host.run("exec --detach --pid-file DIR/pid ID sleep 66").ok();
     let pid = fs::read_to_string(host.path("pid")).unwrap();
     wait_until("the program", || {
-        fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap() == "sleep\066\0"
+        fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap() == "sleep\x0066\0"
     });
     assert!(host.run("ps ID").ok().contains("sleep 66"));
 }

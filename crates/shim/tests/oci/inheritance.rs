@@ -52,3 +52,25 @@ fn sockets_of_systemd_come_first() {
     let output = from_shell(&host, &setup, "run --preserve-fds 1 --bundle BUNDLE ID");
     assert_eq!(output, "LISTEN_FDS=1\nLISTEN_PID=1\nthree\nfour\n");
 }
+
+#[test]
+fn the_runtimes_own_file_cannot_be_written_to() {
+    // The kernel executes what this process was executed from: the runtime,
+    // within the container, whose version it prints.
+    let host = Host::new(&["/bin/evil", "--version"]);
+    let evil = host.path("bundle/rootfs/bin/evil");
+    std::os::unix::fs::symlink("/proc/self/exe", &evil).unwrap();
+    let output = from_shell(&host, "true", "run --bundle BUNDLE ID");
+    // Linked to libraries that the image lacks, it may not start at all.
+    assert!(!output.contains("Text file busy"), "{output}");
+    // A process that waits in the container's place is looked at.
+    host.run("create --bundle BUNDLE ID").ok();
+    let pid = host.state()["pid"].as_u64().unwrap();
+    let file = std::fs::File::open(format!("/proc/{pid}/exe")).unwrap();
+    let flags = nix::sys::statvfs::fstatvfs(&file).unwrap().flags();
+    assert!(flags.contains(nix::sys::statvfs::FsFlags::ST_RDONLY), "{flags:?}");
+    let error = std::fs::OpenOptions::new().write(true).open(format!("/proc/{pid}/exe")).unwrap_err();
+    // The first as long as anybody executes it, the second ever after.
+    let kinds = [std::io::ErrorKind::ExecutableFileBusy, std::io::ErrorKind::ReadOnlyFilesystem];
+    assert!(kinds.contains(&error.kind()), "{error}");
+}
