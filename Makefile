@@ -37,7 +37,7 @@ bench: release ## side by side with docker, podman, ctr, crun, runc (those insta
 
 install: release ## install programs, systemd unit, man pages, completions (PREFIX, DESTDIR)
 	install -d $(bindir) $(unitdir) $(mandir)
-	install -m 0755 $(TARGET)/release/berthd $(TARGET)/release/berth-shim $(TARGET)/release/berth $(bindir)
+	install -m 0755 $(TARGET)/release/berthd $(TARGET)/release/berth-shim $(TARGET)/release/berth-oci $(TARGET)/release/berth $(bindir)
 	sed 's|/usr/local/bin/berthd|$(PREFIX)/bin/berthd|' contrib/systemd/berth.service >$(unitdir)/berth.service
 	chmod 0644 $(unitdir)/berth.service
 	$(TARGET)/release/berth man $(mandir)
@@ -47,7 +47,7 @@ install: release ## install programs, systemd unit, man pages, completions (PREF
 	$(TARGET)/release/berth completion fish >$(sharedir)/fish/vendor_completions.d/berth.fish
 
 uninstall: ## remove what install put there
-	rm -f $(bindir)/berthd $(bindir)/berth-shim $(bindir)/berth $(unitdir)/berth.service
+	rm -f $(bindir)/berthd $(bindir)/berth-shim $(bindir)/berth-oci $(bindir)/berth $(unitdir)/berth.service
 	rm -f $(mandir)/berth.1 $(mandir)/berth-*.1
 	rm -f $(sharedir)/bash-completion/completions/berth $(sharedir)/zsh/site-functions/_berth
 	rm -f $(sharedir)/fish/vendor_completions.d/berth.fish

@@ -45,8 +45,7 @@ pub(super) const PIDFD_SOCKET: Flag = option(
     "path to an AF_UNIX socket which will receive a file descriptor referencing the init process",
 );
 pub(super) const PID_FILE: Flag = option("pid-file", "", "specify the file to write the process id to");
-pub(super) const NO_PIVOT: Flag =
-    switch("no-pivot", "", "do not use pivot root to jail process inside rootfs");
+pub(super) const NO_PIVOT: Flag = switch("no-pivot", "", "(not supported)");
 pub(super) const NO_NEW_KEYRING: Flag =
     switch("no-new-keyring", "", "do not create a new session keyring for the container");
 pub(super) const PRESERVE_FDS: Flag = option(
@@ -122,6 +121,10 @@ impl Request {
             result => result.map_err(|e| Failure::io(bundle.join(CONFIG).display(), &e))?,
         };
         let spec::Read { value: mut spec, warnings } = spec::read(&text)?;
+        if matches.has("no-pivot") {
+            let why = "--no-pivot is not supported: the root would not be locked in";
+            return Err(Failure::new(why));
+        }
         let keyring = if matches.has("no-new-keyring") { Keyring::Inherited } else { Keyring::New };
         let listening = listening();
         if listening > 0 {
