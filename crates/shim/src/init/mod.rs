@@ -20,6 +20,7 @@ pub mod passwd;
 mod rootfs;
 mod stdio;
 mod sysctl;
+mod users;
 
 use std::{
     convert::Infallible,
@@ -169,6 +170,10 @@ fn follow(settled: &Settled, setup: &Setup<'_>) -> Result<Program> {
     // Modes are as the plan says; the container's own mask comes last.
     let umask = nix::sys::stat::umask(Mode::empty());
     sys(nix::unistd::setsid(), || "setsid()".to_owned())?;
+    if plan.namespaces.has_new_users() {
+        wait_for(socket, ToInit::Mapped)?;
+        users::become_root()?;
+    }
     join_namespaces(plan)?;
     name_host(plan)?;
     if plan.namespaces.new.contains(CloneFlags::CLONE_NEWNET) {
@@ -176,6 +181,9 @@ fn follow(settled: &Settled, setup: &Setup<'_>) -> Result<Program> {
     }
     // Taken while the host's files are all there is to see.
     let proc = paths::host_proc()?;
+    if plan.namespaces.new_time {
+        users::enter_time(&proc, &plan.time_offsets)?;
+    }
     let null = mask::host_null()?;
     let root = rootfs::attach(plan, hooks.any_in_creation().then_some(&plan.root_path))
         .during(|| "mount the root file system".to_owned())?;

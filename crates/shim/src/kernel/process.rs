@@ -341,6 +341,16 @@ pub fn new_session_keyring() -> Result<()> {
     }
 }
 
+/// unshare(2): children of this process get a time namespace of their own.
+///
+/// # Errors
+/// EINVAL where the kernel has none (before Linux 5.6).
+pub fn unshare_time() -> Result<()> {
+    // SAFETY: only integers are passed.
+    let result = unsafe { libc::unshare(libc::CLONE_NEWTIME) };
+    check(result.into(), || "unshare(CLONE_NEWTIME)".to_owned())
+}
+
 /// setdomainname(2).
 ///
 /// # Errors

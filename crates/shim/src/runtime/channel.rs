@@ -5,6 +5,7 @@
 //! ```text
 //! shim                          init
 //!                 ←  Warning(text)      any number
+//! Mapped          →                     only with a new user namespace
 //! CgroupReady     →                     it is in all its cgroups
 //!                 ←  HooksDue           only where there are hooks
 //! HooksDone       →                     those that the runtime runs
@@ -42,6 +43,7 @@ const MAX_TEXT: usize = 4096;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum ToInit {
+    Mapped = b'm',
     CgroupReady = b'g',
     HooksDone = b'h',
     Start = b's',

@@ -21,6 +21,7 @@ use super::{
     hooks::{Hooks, Moment},
     host, net_devices,
     plan::{self, Namespaces, Plan},
+    users,
 };
 use crate::{
     cgroup::{Group, Layout, Limits, Resctrl},
@@ -141,6 +142,11 @@ impl Drop for JoinedPid {
 
 /// Does what only the shim can do for init, and waits until it is ready.
 fn follow(container: &mut Container, plan: &Plan, resctrl: Option<Resctrl>) -> Result<()> {
+    if let Some(maps) = &plan.id_maps {
+        users::map(maps, container.pid())?;
+        // As below.
+        let _ = channel::tell_init(container.socket()?, ToInit::Mapped);
+    }
     if let Some(score) = plan.process.oom_score_adj
         && let Some(warning) = set_oom_score(container.pid(), score)?
     {

@@ -18,6 +18,7 @@ mod net_devices;
 mod plan;
 mod resources;
 pub mod spec;
+mod users;
 
 use std::{
     os::fd::{AsFd as _, BorrowedFd, OwnedFd},

@@ -29,9 +29,7 @@ pub(crate) struct Joining {
 pub(crate) fn plan(spec: &Spec, process: OciProcess, user: &str) -> Result<Joining> {
     let Some(linux) = spec.linux() else { return Err(Error::invalid("linux is missing")) };
     let listed = linux.namespaces().as_deref().unwrap_or_default().iter();
-    let flags = listed
-        .map(|n| namespaces::flag(n.typ()))
-        .try_fold(CloneFlags::empty(), |all, flag| flag.map(|flag| all | flag))?;
+    let flags = listed.fold(CloneFlags::empty(), |all, n| all | namespaces::flag(n.typ()));
     let mut spec = spec.clone();
     let process = complete(process, spec.process().as_ref());
     let affinity = execution::affinity(process.exec_cpu_affinity().as_ref())?;

@@ -17,6 +17,7 @@ mod process;
 mod resources;
 mod rootfs;
 mod sysctl;
+mod users;
 
 use std::path::{Path, PathBuf};
 
@@ -34,6 +35,7 @@ pub(crate) use self::{
     process::{Capabilities, Identity, Process, Rlimit, names as capability_names},
     resources::plan as resources,
     rootfs::Rootfs,
+    users::{IdMaps, Range},
 };
 use super::error::{Error, Result};
 use crate::{
@@ -48,6 +50,10 @@ const MAX_HOST_NAME: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) namespaces: Namespaces,
+    /// Of a new user namespace.
+    pub(crate) id_maps: Option<IdMaps>,
+    /// Lines for the clocks of a new time namespace.
+    pub(crate) time_offsets: Vec<String>,
     pub(crate) rootfs: Rootfs,
     /// Where hooks look for it: the directory that the specification names.
     pub(crate) root_path: PathBuf,
@@ -108,7 +114,6 @@ pub(crate) fn plan(
     user: &str,
 ) -> Result<Plan> {
     let Some(linux) = spec.linux() else { return Err(Error::invalid("linux is missing")) };
-    refuse_unsupported(linux)?;
     let namespaces = namespaces::plan(linux)?;
     let (dev, mut mounts) = mounts::plan(spec.mounts().as_deref().unwrap_or_default())?;
     let nodes = linux.devices().as_deref().unwrap_or_default();
@@ -119,6 +124,8 @@ pub(crate) fn plan(
     }
     let rules = linux.resources().as_ref().and_then(|r| r.devices().as_deref()).unwrap_or_default();
     Ok(Plan {
+        id_maps: users::maps(linux, &namespaces)?,
+        time_offsets: users::time_offsets(linux, &namespaces)?,
         rootfs: rootfs::plan(spec, bundle, rootfs)?,
         root_path: rootfs::path(spec, bundle),
         read_only_root: spec.root().as_ref().and_then(|root| root.readonly()).unwrap_or(false),
@@ -157,19 +164,6 @@ fn host_name(name: Option<&str>, field: &str, namespaces: &Namespaces) -> Result
 fn seccomp_program(linux: &Linux) -> Result<Option<seccomp::Program>> {
     let Some(profile) = linux.seccomp() else { return Ok(None) };
     seccomp::compile(profile).map(Some).map_err(|e| Error::invalid(format!("linux.seccomp: {e}")))
-}
-
-/// What is asked for and comes with a later version.
-fn refuse_unsupported(linux: &Linux) -> Result<()> {
-    let unsupported = [
-        ("linux.uidMappings", linux.uid_mappings().as_ref().is_some_and(|m| !m.is_empty())),
-        ("linux.gidMappings", linux.gid_mappings().as_ref().is_some_and(|m| !m.is_empty())),
-        ("linux.timeOffsets", linux.time_offsets().as_ref().is_some_and(|t| !t.is_empty())),
-    ];
-    if let Some((field, _)) = unsupported.into_iter().find(|(_, asked)| *asked) {
-        return Err(Error::unsupported(field));
-    }
-    Ok(())
 }
 
 /// The paths of a list. The specification wants them absolute; what isn't is

@@ -8,6 +8,9 @@ use oci_spec::runtime::{Linux, LinuxNamespaceType};
 
 use super::super::error::{Error, Result};
 
+/// nix has no name for it.
+const NEW_TIME: CloneFlags = CloneFlags::from_bits_retain(libc::CLONE_NEWTIME);
+
 /// A namespace that another process has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Join {
@@ -23,12 +26,19 @@ pub(crate) struct Namespaces {
     pub(crate) join: Vec<Join>,
     /// Made by init itself, once it is in its cgroups.
     pub(crate) new_cgroup: bool,
+    /// Made by init itself: nobody may be in it before its clocks are set.
+    pub(crate) new_time: bool,
 }
 
 impl Namespaces {
     /// Whether the container doesn't share this kind with the host.
     pub(crate) fn is_private(&self, kind: CloneFlags) -> bool {
         self.new.contains(kind) || self.join.iter().any(|join| join.kind == kind)
+    }
+
+    /// Whether it gets users of its own.
+    pub(crate) fn has_new_users(&self) -> bool {
+        self.new.contains(CloneFlags::CLONE_NEWUSER)
     }
 
     /// Whether its mounts aren't the host's.
@@ -43,17 +53,22 @@ impl Namespaces {
 }
 
 pub(super) fn plan(linux: &Linux) -> Result<Namespaces> {
-    let mut plan = Namespaces { new: CloneFlags::empty(), join: Vec::new(), new_cgroup: false };
+    let mut plan =
+        Namespaces { new: CloneFlags::empty(), join: Vec::new(), new_cgroup: false, new_time: false };
     let mut seen = CloneFlags::empty();
     for namespace in linux.namespaces().as_deref().unwrap_or_default() {
-        let kind = flag(namespace.typ())?;
+        let kind = flag(namespace.typ());
         if seen.contains(kind) {
             return Err(Error::invalid(format!("linux.namespaces: {} is listed twice", namespace.typ())));
         }
         seen |= kind;
         match namespace.path().as_ref().filter(|path| !path.as_os_str().is_empty()) {
+            Some(_) if kind == CloneFlags::CLONE_NEWUSER => {
+                return Err(Error::unsupported("linux.namespaces[user].path"));
+            }
             Some(path) => plan.join.push(Join { kind, path: path.clone() }),
             None if kind == CloneFlags::CLONE_NEWCGROUP => plan.new_cgroup = true,
+            None if kind == NEW_TIME => plan.new_time = true,
             None => plan.new |= kind,
         }
     }
@@ -63,17 +78,17 @@ pub(super) fn plan(linux: &Linux) -> Result<Namespaces> {
     Ok(plan)
 }
 
-pub(super) fn flag(kind: LinuxNamespaceType) -> Result<CloneFlags> {
-    Ok(match kind {
+pub(super) fn flag(kind: LinuxNamespaceType) -> CloneFlags {
+    match kind {
         LinuxNamespaceType::Mount => CloneFlags::CLONE_NEWNS,
         LinuxNamespaceType::Cgroup => CloneFlags::CLONE_NEWCGROUP,
         LinuxNamespaceType::Uts => CloneFlags::CLONE_NEWUTS,
         LinuxNamespaceType::Ipc => CloneFlags::CLONE_NEWIPC,
         LinuxNamespaceType::Pid => CloneFlags::CLONE_NEWPID,
         LinuxNamespaceType::Network => CloneFlags::CLONE_NEWNET,
-        LinuxNamespaceType::User => return Err(Error::unsupported("linux.namespaces[user]")),
-        LinuxNamespaceType::Time => return Err(Error::unsupported("linux.namespaces[time]")),
-    })
+        LinuxNamespaceType::User => CloneFlags::CLONE_NEWUSER,
+        LinuxNamespaceType::Time => NEW_TIME,
+    }
 }
 
 #[cfg(test)]
@@ -115,7 +130,7 @@ mod tests {
     #[test]
     fn no_namespace_is_listed_twice() {
         use LinuxNamespaceType::{Mount, User};
-        assert_eq!(plan(&linux(&[(Mount, ""), (User, "")])).expect_err("user").kind(), Kind::Unsupported);
+        assert_eq!(plan(&linux(&[(Mount, ""), (User, "/u")])).expect_err("user").kind(), Kind::Unsupported);
         assert_eq!(plan(&linux(&[(Mount, ""), (Mount, "")])).expect_err("twice").kind(), Kind::InvalidSpec);
     }
 }
