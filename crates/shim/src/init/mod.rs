@@ -174,15 +174,15 @@ fn follow(settled: &Settled, setup: &Setup<'_>) -> Result<Program> {
         wait_for(socket, ToInit::Mapped)?;
         users::become_root()?;
     }
-    join_namespaces(plan)?;
-    name_host(plan)?;
-    if plan.namespaces.new.contains(CloneFlags::CLONE_NEWNET) {
-        net::loopback_up().during(|| "bring the loopback interface up".to_owned())?;
-    }
     // Taken while the host's files are all there is to see.
     let proc = paths::host_proc()?;
     if plan.namespaces.new_time {
         users::enter_time(&proc, &plan.time_offsets)?;
+    }
+    join_namespaces(plan)?;
+    name_host(plan)?;
+    if plan.namespaces.new.contains(CloneFlags::CLONE_NEWNET) {
+        net::loopback_up().during(|| "bring the loopback interface up".to_owned())?;
     }
     let null = mask::host_null()?;
     let root = rootfs::attach(plan, hooks.any_in_creation().then_some(&plan.root_path))

@@ -11,6 +11,7 @@ use nix::errno::Errno;
 
 use crate::{
     kernel::{
+        self,
         mount::{self, Attributes, FileSystem, Reach, attr},
         paths::{self, Make, Root},
     },
@@ -98,7 +99,7 @@ fn propagate(mount: &OwnedFd, plan: &Mount) -> Result<()> {
 /// each hierarchy that it is in. The kernel shows each as the root of its
 /// hierarchy once the cgroup namespace is entered.
 fn cgroup(root: &Root, plan: &Mount, cgroups: &[(String, PathBuf)]) -> Result<()> {
-    let own = |directory: &Path| -> Result<OwnedFd> {
+    let own = |directory: &Path| -> kernel::Result<OwnedFd> {
         let mount = mount::clone_mount(root, directory, Reach::Mount)?;
         mount::set_attributes(&mount, Reach::Mount, plan.attributes.change())?;
         Ok(mount)
@@ -111,11 +112,26 @@ fn cgroup(root: &Root, plan: &Mount, cgroups: &[(String, PathBuf)]) -> Result<()
     }
     let options = [("mode".to_owned(), Some("755".to_owned()))];
     let hierarchies = file_system("tmpfs", "tmpfs", &options, plan.attributes.set & !attr::RDONLY)?;
-    mount::attach(&hierarchies, target)?;
     let inside = Root::new(hierarchies);
-    for (name, directory) in cgroups {
-        let target = inside.make(Path::new(name), Make::Directory)?;
-        mount::attach(own(directory)?, target)?;
+    let fill = || -> kernel::Result<()> {
+        cgroups.iter().try_for_each(|(name, directory)| {
+            let target = inside.make(Path::new(name), Make::Directory)?;
+            mount::attach(own(directory)?, target)
+        })
+    };
+    let protect = || mount::set_attributes(&inside, Reach::Mount, plan.attributes.change());
+    match fill() {
+        // Nothing can be mounted in what isn't mounted itself before Linux 6.15.
+        Err(e) if e.errno() == Errno::EINVAL => {
+            mount::attach(&inside, target)?;
+            fill()?;
+            Ok(protect()?)
+        }
+        result => {
+            result?;
+            // And what is mounted in such a thing can't be changed any more.
+            protect()?;
+            Ok(mount::attach(&inside, target)?)
+        }
     }
-    Ok(mount::set_attributes(&inside, Reach::Mount, plan.attributes.change())?)
 }

@@ -21,18 +21,26 @@ pub(super) fn become_root() -> Result<()> {
     sys(setresgid(gid, gid, gid), || "setresgid(0)".to_owned())?;
     sys(setresuid(uid, uid, uid), || "setresuid(0)".to_owned())?;
     // Changing ids has set it anew.
-    sys(nix::sys::prctl::set_dumpable(false), || "prctl(PR_SET_DUMPABLE, 0)".to_owned())?;
-    Ok(())
+    dumpable(false)
+}
+
+fn dumpable(may: bool) -> Result<()> {
+    Ok(sys(nix::sys::prctl::set_dumpable(may), || format!("prctl(PR_SET_DUMPABLE, {may})"))?)
 }
 
 /// Makes a time namespace, sets its clocks, which can only be done while
 /// nobody is in it, and enters.
 pub(super) fn enter_time(proc: &OwnedFd, offsets: &[String]) -> Result<()> {
     process::unshare_time()?;
-    for line in offsets {
+    // The files of a process that isn't dumpable are the host root's. Nobody
+    // but the host sees this one yet: no namespace is joined.
+    dumpable(true)?;
+    let set = offsets.iter().try_for_each(|line| {
         paths::write_proc(proc, Path::new("self/timens_offsets"), line.as_bytes())
-            .during(|| format!("linux.timeOffsets: {:?}", line.trim_end()))?;
-    }
+            .during(|| format!("linux.timeOffsets: {:?}", line.trim_end()))
+    });
+    dumpable(false)?;
+    set?;
     let made = paths::open_host(Path::new("/proc/self/ns/time_for_children"), OFlag::O_RDONLY)?;
     Ok(sys(setns(made, CloneFlags::from_bits_retain(libc::CLONE_NEWTIME)), || {
         "setns(time_for_children, CLONE_NEWTIME)".to_owned()

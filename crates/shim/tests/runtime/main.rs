@@ -10,6 +10,7 @@ mod cases;
 mod cgroup_cases;
 mod harness;
 mod hooks_cases;
+mod join_cases;
 mod process_cases;
 mod systemd_cases;
 
@@ -45,7 +46,7 @@ fn main() -> ExitCode {
 
 /// The cases of all files.
 fn all() -> impl Iterator<Item = &'static (&'static str, fn())> {
-    [cases::ALL, cgroup_cases::ALL, hooks_cases::ALL, process_cases::ALL, systemd_cases::ALL]
+    [cases::ALL, cgroup_cases::ALL, hooks_cases::ALL, join_cases::ALL, process_cases::ALL, systemd_cases::ALL]
         .into_iter()
         .flatten()
 }
