@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `kill`: a signal to the first process, or to all.
 
-use std::{os::fd::AsFd as _, process::ExitCode};
+use std::{os::fd::AsFd as _, path::PathBuf, process::ExitCode};
 
 use nix::{errno::Errno, sys::signal::Signal};
+use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType, Spec};
 
 use super::{
     Context, Failure, Outcome,
@@ -32,11 +33,28 @@ fn kill(context: &Context, matches: &Matches) -> Outcome {
         known.group()?.signal(signal)?;
         return Ok(ExitCode::SUCCESS);
     }
+    if signal == libc::SIGKILL && !has_own_pids(&known.spec()?) {
+        // The end of the first process would not be that of the others.
+        let group = known.group()?;
+        if group.pids()?.is_empty() {
+            return Err(Failure::new(NOT_RUNNING));
+        }
+        group.signal(signal)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let Some(init) = known.init()? else { return Err(Failure::new(NOT_RUNNING)) };
     match process::pidfd_send_signal(init.as_fd(), signal) {
         Err(e) if e.errno() == Errno::ESRCH => Err(Failure::new(NOT_RUNNING)),
         result => Ok(result.map(|()| ExitCode::SUCCESS)?),
     }
+}
+
+/// Whether the kernel ends all processes with the first.
+fn has_own_pids(spec: &Spec) -> bool {
+    let namespaces = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_deref());
+    let is_new = |path: &Option<PathBuf>| path.as_ref().is_none_or(|path| path.as_os_str().is_empty());
+    let is_own = |n: &LinuxNamespace| n.typ() == LinuxNamespaceType::Pid && is_new(n.path());
+    namespaces.unwrap_or_default().iter().any(is_own)
 }
 
 /// A number, or a name with or without `SIG`, in capitals or not.

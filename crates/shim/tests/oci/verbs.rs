@@ -119,6 +119,25 @@ fn kill_reaches_all_processes_when_asked() {
 }
 
 #[test]
+fn sigkill_ends_all_where_the_pid_namespace_is_not_the_containers() {
+    let mut host = Host::shell("sleep 89 & sleep 89");
+    let namespaces = host.spec["linux"]["namespaces"].as_array_mut().unwrap();
+    namespaces.retain(|namespace| namespace["type"] != "pid");
+    host.run("run -d --bundle BUNDLE ID").ok();
+    let pids = || serde_json::from_str::<Vec<u32>>(&host.run("ps -f json ID").ok()).unwrap();
+    wait_until("the second process", || pids().len() >= 2);
+    // The first process ends; the other one is still the container's.
+    host.run("kill ID HUP").ok();
+    wait_until("the end", || host.status() == "stopped");
+    assert!(!pids().is_empty());
+    host.run("kill ID KILL").ok();
+    wait_until("the end of all", || pids().is_empty());
+    assert_eq!(host.run("kill ID KILL").error_message(), "container not running");
+    host.run("delete ID").ok();
+    host.assert_gone();
+}
+
+#[test]
 fn every_mount_option_of_features_is_taken() {
     let mut host = Host::new(&["true"]);
     let features: Value = serde_json::from_str(&host.run("features").ok()).unwrap();
