@@ -2,7 +2,10 @@
 //! What can't be done is said in the words that callers know, and leaves
 //! nothing.
 
-use std::fs;
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
 use serde_json::json;
 
@@ -105,6 +108,22 @@ fn errors_go_to_the_log_as_json_and_to_standard_error() {
     let line = fs::read_to_string(host.path("log")).unwrap();
     let value: serde_json::Value = serde_json::from_str(&line).unwrap();
     assert_eq!((&value["level"], &value["msg"]), (&json!("error"), &json!("container does not exist")));
+}
+
+#[test]
+fn a_creation_that_is_killed_at_any_moment_leaves_what_delete_removes() {
+    let host = Host::sleeper();
+    for cut in 0..25 {
+        let mut create = host.spawn("create --bundle BUNDLE ID");
+        let moment = Instant::now() + Duration::from_micros(500 * cut);
+        while Instant::now() < moment {
+            std::thread::yield_now();
+        }
+        create.kill().unwrap();
+        create.wait().unwrap();
+        host.run("delete --force ID").ok();
+        host.assert_gone();
+    }
 }
 
 #[test]
