@@ -242,9 +242,17 @@ impl Group {
             }
         }
         self.pids()?.into_iter().try_for_each(|pid| self.signal_one(pid, libc::SIGKILL))?;
-        // v1's freezer holds even those that have been killed.
+        self.let_die()
+    }
+
+    /// Thaws v1's freezer, which holds even those that have been killed; v2
+    /// lets them die.
+    ///
+    /// # Errors
+    /// Those of the write.
+    pub fn let_die(&self) -> Result<()> {
         match self.v1_dir(v1::Controller::Freezer) {
-            Some(dir) if self.is_frozen() => v1::thaw(dir),
+            Some(dir) if self.unified.is_none() && self.is_frozen() => v1::thaw(dir),
             _ => Ok(()),
         }
     }

@@ -44,9 +44,13 @@ fn kill(context: &Context, matches: &Matches) -> Outcome {
     }
     let Some(init) = known.init()? else { return Err(Failure::new(NOT_RUNNING)) };
     match process::pidfd_send_signal(init.as_fd(), signal) {
-        Err(e) if e.errno() == Errno::ESRCH => Err(Failure::new(NOT_RUNNING)),
-        result => Ok(result.map(|()| ExitCode::SUCCESS)?),
+        Err(e) if e.errno() == Errno::ESRCH => return Err(Failure::new(NOT_RUNNING)),
+        result => result?,
     }
+    if signal == libc::SIGKILL {
+        known.group()?.let_die()?;
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Whether the kernel ends all processes with the first.

@@ -116,16 +116,17 @@ impl Container {
         }
         match process::pidfd_send_signal(self.pidfd(), signal) {
             Err(e) if e.errno() == Errno::ESRCH => {
-                Err(Error::new(Kind::NotRunning, "the container's first process has ended"))
+                return Err(Error::new(Kind::NotRunning, "the container's first process has ended"));
             }
-            result => Ok(result?),
+            result => result?,
         }
+        if signal == libc::SIGKILL { self.group.let_die() } else { Ok(()) }
     }
 
     /// Freezes all its processes.
     ///
     /// # Errors
-    /// `Unsupported` on a host without cgroup v2.
+    /// `Unsupported` on a host without cgroup v2 and without v1's freezer.
     pub fn pause(&self) -> Result<()> {
         self.group.freeze(true)
     }
@@ -193,6 +194,7 @@ impl Container {
             Err(e) if e.errno() == Errno::ESRCH => {}
             result => result?,
         }
+        self.group.let_die()?;
         loop {
             match waitid(Id::PIDFd(self.pidfd()), WaitPidFlag::WEXITED) {
                 Err(Errno::EINTR) => {}
