@@ -14,6 +14,7 @@ needs=(
     busybox:busybox-static
     cc:gcc
     setpriv:util-linux
+    strace:strace
     python3:python3
     dockerd:docker.io
     containerd:containerd

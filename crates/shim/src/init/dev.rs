@@ -2,12 +2,15 @@
 //! `/dev`: a fresh tmpfs, filled by descriptor before anything can see it
 //! (D9).
 
-use std::{os::fd::AsFd as _, path::Path};
+use std::{
+    os::fd::{AsFd as _, OwnedFd},
+    path::Path,
+};
 
 use nix::{
     errno::Errno,
     fcntl::AtFlags,
-    sys::stat::{Mode, makedev, mknodat},
+    sys::stat::{Mode, SFlag, makedev, mknodat},
     unistd::{Gid, Uid, fchownat, symlinkat},
 };
 
@@ -18,7 +21,7 @@ use crate::{
         paths::{self, Make, Root},
         sys,
     },
-    runtime::{Dev, Node, Result},
+    runtime::{Dev, During as _, Node, Result},
 };
 
 /// Links that programs expect (runtime-spec, "Default Devices" and
@@ -63,11 +66,28 @@ pub(super) fn mount(root: &Root, dev: &Dev) -> Result<Option<Root>> {
         }
     }
     mount::attach(&dev, root.real_directory(Path::new("/dev"))?)?;
-    refused.into_iter().try_for_each(|node| bind_node(&dev, node))?;
+    refused.into_iter().try_for_each(|node| bind_node(&dev, node, Path::new("/dev")))?;
     Ok(Some(dev))
 }
 
-/// Makes one device file; false when only the host's may make it.
+/// Makes device files outside of /dev, in what the image has there. A file
+/// that is there already must be the one that is meant.
+pub(super) fn elsewhere(root: &Root, nodes: &[Node]) -> Result<()> {
+    for node in nodes {
+        let made = make_node(root, node).during(|| format!("make the device /{}", node.path.display()));
+        match made {
+            Ok(true) => {}
+            Ok(false) => bind_node(root, node, Path::new("/"))?,
+            Err(e) => match root.handle(&Path::new("/").join(&node.path)) {
+                Ok(there) if is_device(&there, node)? => {}
+                _ => return Err(e),
+            },
+        }
+    }
+    Ok(())
+}
+
+/// Makes one device file below `dev`; false when only the host's may make it.
 fn make_node(dev: &Root, node: &Node) -> Result<bool> {
     let parent = node.path.parent().unwrap_or(Path::new(""));
     let parent = dev.make(&Path::new("/").join(parent), Make::Directory)?;
@@ -89,11 +109,11 @@ fn make_node(dev: &Root, node: &Node) -> Result<bool> {
 }
 
 /// Binds the host's device file instead, if it is the device that is meant.
-fn bind_node(dev: &Root, node: &Node) -> Result<()> {
-    let path = Path::new("/dev").join(&node.path);
+/// `prefix` is where the tree `dev` is in the container.
+fn bind_node(dev: &Root, node: &Node, prefix: &Path) -> Result<()> {
+    let path = prefix.join(&node.path);
     let mount = mount::clone_mount(dev.as_fd(), &path, Reach::Mount)?;
-    let stat = paths::stat(&mount)?;
-    if paths::kind(&stat) != node.kind || stat.st_rdev != makedev(node.major.into(), node.minor.into()) {
+    if !is_device(&mount, node)? {
         return Err(SysError::new(
             format!("{path:?} is not device {}:{}", node.major, node.minor),
             Errno::ENODEV,
@@ -101,4 +121,10 @@ fn bind_node(dev: &Root, node: &Node) -> Result<()> {
         .into());
     }
     Ok(mount::attach(mount, dev.make(&Path::new("/").join(&node.path), Make::File)?)?)
+}
+
+fn is_device(file: &OwnedFd, node: &Node) -> Result<bool> {
+    let stat = paths::stat(file)?;
+    let numbers = makedev(node.major.into(), node.minor.into());
+    Ok(paths::kind(&stat) == node.kind && (node.kind == SFlag::S_IFIFO || stat.st_rdev == numbers))
 }

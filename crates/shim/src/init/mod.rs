@@ -7,6 +7,7 @@
 //! nothing of the container's file system is executed or trusted in between,
 //! and every path in it is resolved by descriptor ([`crate::kernel::paths`]).
 
+mod copy_up;
 mod credentials;
 mod dev;
 mod exec;
@@ -196,6 +197,7 @@ fn follow(settled: &Settled, setup: &Setup<'_>) -> Result<Program> {
     mount_all(before)?;
     let dev = dev::mount(&root, &plan.dev).during(|| "make /dev".to_owned())?;
     mount_all(after)?;
+    dev::elsewhere(&root, &plan.nodes_elsewhere)?;
     if let Some(size) = terminal {
         let master =
             stdio::open_terminal(&root, dev.as_ref(), *size).during(|| "open the terminal".to_owned())?;

@@ -7,8 +7,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use nix::errno::Errno;
+use nix::{errno::Errno, fcntl::OFlag};
 
+use super::copy_up;
 use crate::{
     kernel::{
         self,
@@ -20,18 +21,63 @@ use crate::{
 
 pub(super) fn mount(root: &Root, plan: &Mount, cgroups: &[(String, PathBuf)]) -> Result<()> {
     match &plan.source {
-        Source::FileSystem { kind, name, options } => {
-            let mount = file_system(kind, name, options, plan.attributes.set)?;
-            propagate(&mount, plan)?;
-            let target = match kind.as_str() {
-                // D8: what is written to these is trusted to arrive there.
-                "proc" | "sysfs" => ordinary(root, plan, kind)?,
-                _ => target(root, plan, Make::Directory)?,
-            };
-            Ok(mount::attach(mount, target)?)
-        }
+        Source::FileSystem { kind, name, options } => new_file_system(root, plan, (kind, name), options),
         Source::Bind { path, recursive } => bind(root, plan, path, *recursive),
-        Source::Cgroup => cgroup(root, plan, cgroups),
+        Source::Cgroup { unified: false } => cgroup(root, plan, cgroups),
+        Source::Cgroup { unified: true } => {
+            let is_unified = |(name, _): &&(String, PathBuf)| name.is_empty() || name == "unified";
+            let Some((_, directory)) = cgroups.iter().find(is_unified) else {
+                return Err(Error::unsupported("mounts[].type \"cgroup2\" on a host without cgroup v2"));
+            };
+            cgroup(root, plan, &[(String::new(), directory.clone())])
+        }
+    }
+}
+
+/// File systems of the kernel's own making: what is said of the mount is
+/// enough, and some of them are shared with other mounts.
+const VIRTUAL: [&str; 6] = ["tmpfs", "proc", "sysfs", "mqueue", "devpts", "debugfs"];
+
+fn new_file_system(
+    root: &Root,
+    plan: &Mount,
+    (kind, name): (&str, &str),
+    options: &[(String, Option<String>)],
+) -> Result<()> {
+    let mut options = options.to_vec();
+    // A disk that can't be written to can only be mounted as a whole read-only.
+    if plan.attributes.set & attr::RDONLY != 0 && !VIRTUAL.contains(&kind) {
+        options.push(("ro".to_owned(), None));
+    }
+    let covered = if kind == "tmpfs" { covered(root, plan)? } else { None };
+    if let Some(directory) = &covered
+        && !options.iter().any(|(key, _)| key == "mode")
+    {
+        // An image's /tmp stays everybody's.
+        options.push(("mode".to_owned(), Some(format!("{:o}", paths::stat(directory)?.st_mode & 0o7777))));
+    }
+    let read_only = if plan.copy_up { attr::RDONLY } else { 0 };
+    let mount = file_system(kind, name, &options, plan.attributes.set & !read_only)?;
+    if plan.copy_up {
+        covered.map_or(Ok(()), |directory| copy_up::copy(&directory, &mount))?;
+        mount::set_attributes(&mount, Reach::Mount, plan.attributes.change())?;
+    }
+    mount::set_attributes(&mount, Reach::Tree, plan.tree_attributes.change())?;
+    let target = match kind {
+        // D8: what is written to these is trusted to arrive there.
+        "proc" | "sysfs" => ordinary(root, plan, kind)?,
+        _ => target(root, plan, Make::Directory)?,
+    };
+    mount::attach(&mount, target)?;
+    propagate(&mount, plan)
+}
+
+/// The directory that a mount is about to cover, if there is one.
+fn covered(root: &Root, plan: &Mount) -> Result<Option<OwnedFd>> {
+    match root.open(&plan.destination, OFlag::O_RDONLY | OFlag::O_DIRECTORY) {
+        Ok(directory) => Ok(Some(directory)),
+        Err(e) if e.errno() == Errno::ENOENT => Ok(None),
+        Err(e) => Err(e.into()),
     }
 }
 
@@ -56,15 +102,19 @@ fn bind(root: &Root, plan: &Mount, source: &Path, recursive: bool) -> Result<()>
     let mount = mount::clone_mount(root, source, if recursive { Reach::Tree } else { Reach::Mount })?;
     mount::set_attributes(&mount, Reach::Mount, plan.attributes.change())?;
     mount::set_attributes(&mount, Reach::Tree, plan.tree_attributes.change())?;
-    propagate(&mount, plan)?;
+    let is_proc = plan.destination == Path::new("/proc");
+    if is_proc && !(paths::is_procfs(&mount)? && paths::stat(&mount)?.st_ino == paths::PROC_ROOT) {
+        return Err(Error::invalid("mounts: /proc: only a proc file system may be mounted there"));
+    }
     let make = if paths::is_directory(&mount)? { Make::Directory } else { Make::File };
     // Without links, as for sysfs: a directory of the host stands in for it.
-    let target = if plan.destination == Path::new("/sys") {
-        ordinary(root, plan, "sysfs")?
+    let target = if is_proc || plan.destination == Path::new("/sys") {
+        ordinary(root, plan, if is_proc { "proc" } else { "sysfs" })?
     } else {
         target(root, plan, make)?
     };
-    Ok(mount::attach(mount, target)?)
+    mount::attach(&mount, target)?;
+    propagate(&mount, plan)
 }
 
 /// The target of a file system that no link may stand in for.
@@ -87,6 +137,7 @@ fn target(root: &Root, plan: &Mount, make: Make) -> Result<OwnedFd> {
     Ok(target)
 }
 
+/// Said of the mount in its place: what it is attached to would change it.
 fn propagate(mount: &OwnedFd, plan: &Mount) -> Result<()> {
     for propagation in &plan.propagation {
         let reach = if propagation.recursive { Reach::Tree } else { Reach::Mount };

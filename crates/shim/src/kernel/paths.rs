@@ -30,6 +30,8 @@ use super::{Result, SysError, fd, sys};
 const RETRY_FOR: Duration = Duration::from_millis(100);
 /// As many symbolic links as the kernel follows (path_resolution(7)).
 const MAX_LINKS: usize = 40;
+/// The inode of every procfs' root: PROC_ROOT_INO.
+pub const PROC_ROOT: u64 = 1;
 
 /// `openat2` with the retries of D2; always `O_CLOEXEC`.
 ///
@@ -47,6 +49,11 @@ pub fn openat2(
     loop {
         match nix::fcntl::openat2(&dir, path, how) {
             Err(Errno::EAGAIN | Errno::EINTR) if Instant::now() < deadline => {}
+            // The kernel's answer to any other fault would be another number.
+            Err(e @ (Errno::ENOSYS | Errno::EPERM)) if !works() => {
+                let why = "openat2(2) is missing: berth needs Linux 5.6, and a seccomp filter around it that lets openat2 pass";
+                return Err(SysError::new(why, e));
+            }
             result => {
                 return sys(result, || {
                     format!("openat2({}, {path:?}, {}, {})", fd(&dir), names(flags), names(resolve))
@@ -54,6 +61,13 @@ pub fn openat2(
             }
         }
     }
+}
+
+/// Whether the kernel, or what filters calls around this process, has
+/// `openat2` at all.
+fn works() -> bool {
+    let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC);
+    nix::fcntl::openat2(nix::fcntl::AT_FDCWD, ".", how).is_ok()
 }
 
 /// Flags as strace has them: no flag at all is O_RDONLY.
@@ -246,8 +260,7 @@ pub fn kind(stat: &FileStat) -> SFlag {
 /// ENXIO when `/proc` is something else.
 pub fn host_proc() -> Result<OwnedFd> {
     let proc = open_host(Path::new("/proc"), OFlag::O_PATH | OFlag::O_DIRECTORY)?;
-    // The root of every procfs has inode 1 (PROC_ROOT_INO).
-    if !is_procfs(&proc)? || stat(&proc)?.st_ino != 1 {
+    if !is_procfs(&proc)? || stat(&proc)?.st_ino != PROC_ROOT {
         return Err(SysError::new("fstatfs(\"/proc\") is no procfs", Errno::ENXIO));
     }
     Ok(proc)

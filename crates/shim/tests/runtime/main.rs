@@ -11,6 +11,7 @@ mod cgroup_cases;
 mod harness;
 mod hooks_cases;
 mod join_cases;
+mod mount_cases;
 mod process_cases;
 mod systemd_cases;
 
@@ -46,9 +47,17 @@ fn main() -> ExitCode {
 
 /// The cases of all files.
 fn all() -> impl Iterator<Item = &'static (&'static str, fn())> {
-    [cases::ALL, cgroup_cases::ALL, hooks_cases::ALL, join_cases::ALL, process_cases::ALL, systemd_cases::ALL]
-        .into_iter()
-        .flatten()
+    [
+        cases::ALL,
+        cgroup_cases::ALL,
+        hooks_cases::ALL,
+        join_cases::ALL,
+        mount_cases::ALL,
+        process_cases::ALL,
+        systemd_cases::ALL,
+    ]
+    .into_iter()
+    .flatten()
 }
 
 fn missing() -> Option<&'static str> {

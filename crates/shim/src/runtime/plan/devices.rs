@@ -10,10 +10,11 @@ use oci_spec::runtime::{LinuxDevice, LinuxDeviceType};
 use super::super::error::{Error, Result};
 use super::mounts::{Dev, normalize};
 
-/// A device file below /dev.
+/// A device file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Node {
-    /// Relative to /dev.
+    /// Relative to the root of the tree that it is made in: /dev, or the
+    /// container's.
     pub(crate) path: PathBuf,
     /// S_IFCHR, S_IFBLK or S_IFIFO.
     pub(crate) kind: SFlag,
@@ -28,26 +29,46 @@ pub(crate) struct Node {
 const DEFAULT: [(&str, u32, u32); 6] =
     [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
 
-/// Made by init itself.
-const RESERVED: [&str; 10] =
-    ["ptmx", "console", "pts", "shm", "mqueue", "fd", "stdin", "stdout", "stderr", "core"];
+/// Made by init itself, or the place of a mount.
+const RESERVED: [&str; 8] = ["pts", "shm", "mqueue", "fd", "stdin", "stdout", "stderr", "core"];
 
-/// Adds the nodes to a fresh /dev.
-pub(super) fn add(dev: Dev, devices: &[LinuxDevice]) -> Result<Dev> {
-    let Dev::Fresh { options, attributes, after, .. } = dev else {
-        return match devices {
-            [] => Ok(Dev::Bound),
-            _ => Err(Error::invalid("linux.devices: /dev is the host's")),
-        };
-    };
-    let mut nodes: Vec<_> =
+/// Adds the nodes to a fresh /dev; returns those that belong elsewhere. In a
+/// /dev of the host's its own files are, as a privileged container with a
+/// bound /dev asks for them.
+pub(super) fn add(mut dev: Dev, devices: &[LinuxDevice]) -> Result<(Dev, Vec<Node>)> {
+    let mut below: Vec<_> =
         DEFAULT.iter().map(|(name, major, minor)| character(name, *major, *minor)).collect();
+    let mut elsewhere: Vec<Node> = Vec::new();
     for device in devices {
-        let node = node(device)?;
-        nodes.retain(|known| known.path != node.path);
-        nodes.push(node);
+        let mut node = node(device)?;
+        let list = match node.path.strip_prefix("dev").map(Path::to_owned) {
+            // The container has a terminal multiplexer of its own.
+            Ok(path) if path == Path::new("ptmx") => continue,
+            Ok(path) => {
+                node.path = path;
+                check_name(&node)?;
+                &mut below
+            }
+            Err(_) => &mut elsewhere,
+        };
+        list.retain(|known| known.path != node.path);
+        list.push(node);
     }
-    Ok(Dev::Fresh { options, attributes, nodes, after })
+    if let Dev::Fresh { nodes, .. } = &mut dev {
+        *nodes = below;
+    }
+    Ok((dev, elsewhere))
+}
+
+fn check_name(node: &Node) -> Result<()> {
+    if RESERVED.iter().any(|name| node.path.starts_with(name)) || node.path.as_os_str().is_empty() {
+        let path = Path::new("/dev").join(&node.path);
+        return Err(Error::invalid(format!(
+            "linux.devices: {} is made by the runtime itself",
+            path.display()
+        )));
+    }
+    Ok(())
 }
 
 fn character(name: &str, major: u32, minor: u32) -> Node {
@@ -57,10 +78,11 @@ fn character(name: &str, major: u32, minor: u32) -> Node {
 fn node(device: &LinuxDevice) -> Result<Node> {
     let invalid = |why: &str| Error::invalid(format!("linux.devices: {}: {why}", device.path().display()));
     let path = normalize(device.path());
-    let path = path.strip_prefix("/dev").map_err(|_| invalid("is not below /dev"))?.to_owned();
-    if path.as_os_str().is_empty() || RESERVED.iter().any(|name| path.starts_with(Path::new(name))) {
-        return Err(invalid("is made by the runtime itself"));
+    // Nothing of an image's content is to be reached through these (D8).
+    if path == Path::new("/") || path.starts_with("/proc") || path.starts_with("/sys") {
+        return Err(invalid("is no place for a device file"));
     }
+    let path = path.strip_prefix("/").map_err(|_| invalid("is not absolute"))?.to_owned();
     let kind = match device.typ() {
         LinuxDeviceType::B => SFlag::S_IFBLK,
         LinuxDeviceType::C | LinuxDeviceType::U => SFlag::S_IFCHR,
@@ -96,21 +118,21 @@ mod tests {
 
     #[test]
     fn the_specification_adds_to_the_defaults() {
-        let Dev::Fresh { nodes, .. } =
-            add(fresh(), &[device("/dev/net/fuse"), device("/dev/null")]).expect("plan")
-        else {
+        let list = ["/dev/net/fuse", "/dev/null", "/dev/ptmx", "/srv/x"].map(device);
+        let (Dev::Fresh { nodes, .. }, elsewhere) = add(fresh(), &list).expect("plan") else {
             panic!("fresh")
         };
+        assert_eq!(elsewhere.iter().map(|n| n.path.as_path()).collect::<Vec<_>>(), [Path::new("srv/x")]);
         assert_eq!(nodes.len(), DEFAULT.len() + 1);
         let null = nodes.iter().find(|n| n.path == Path::new("null")).expect("null");
         assert_eq!((null.major, null.mode), (10, 0o600));
     }
 
     #[test]
-    fn nothing_outside_dev() {
-        for path in ["/etc/passwd", "/dev", "/dev/../x", "/dev/pts/0", "/dev/console", "/dev/ptmx"] {
+    fn some_places_are_taken() {
+        for path in ["/", "/dev", "/dev/../proc/x", "/sys/x", "/dev/pts/0", "/dev/fd"] {
             assert!(add(fresh(), &[device(path)]).is_err(), "{path}");
         }
-        assert!(add(Dev::Bound, &[device("/dev/x")]).is_err());
+        assert_eq!(add(Dev::Bound, &[device("/dev/x")]).expect("the host's"), (Dev::Bound, Vec::new()));
     }
 }

@@ -49,7 +49,7 @@ mod tests {
             {"destination": "/etc/hosts", "type": "bind", "source": "/etc/hosts", "options": ["bind"]},
         ]);
         let list: Vec<_> = serde_json::from_value(list).expect("mounts");
-        let (mut dev, mut mounts) = mounts::plan(&list).expect("plan");
+        let (mut dev, mut mounts) = mounts::plan(&list, std::path::Path::new("/")).expect("plan");
         apply("system_u:x:y", &mut dev, &mut mounts);
         let text = |value: &dyn std::fmt::Debug| format!("{value:?}");
         assert!(text(&dev).contains("system_u"));

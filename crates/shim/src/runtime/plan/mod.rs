@@ -62,6 +62,8 @@ pub(crate) struct Plan {
     /// How mount events of the host reach the container's mounts.
     pub(crate) propagation: Propagation,
     pub(crate) dev: Dev,
+    /// Device files that are not below /dev.
+    pub(crate) nodes_elsewhere: Vec<Node>,
     pub(crate) mounts: Vec<Mount>,
     pub(crate) masked: Vec<PathBuf>,
     pub(crate) read_only: Vec<PathBuf>,
@@ -115,9 +117,9 @@ pub(crate) fn plan(
 ) -> Result<Plan> {
     let Some(linux) = spec.linux() else { return Err(Error::invalid("linux is missing")) };
     let namespaces = namespaces::plan(linux)?;
-    let (dev, mut mounts) = mounts::plan(spec.mounts().as_deref().unwrap_or_default())?;
+    let (dev, mut mounts) = mounts::plan(spec.mounts().as_deref().unwrap_or_default(), bundle)?;
     let nodes = linux.devices().as_deref().unwrap_or_default();
-    let mut dev = devices::add(dev, nodes)?;
+    let (mut dev, nodes_elsewhere) = devices::add(dev, nodes)?;
     let mount_label = label::plan(linux.mount_label().as_deref())?;
     if let Some(label) = &mount_label {
         label::apply(label, &mut dev, &mut mounts);
@@ -131,6 +133,7 @@ pub(crate) fn plan(
         read_only_root: spec.root().as_ref().and_then(|root| root.readonly()).unwrap_or(false),
         propagation: rootfs::propagation(linux)?,
         dev,
+        nodes_elsewhere,
         mounts,
         masked: paths(linux.masked_paths().as_deref()),
         read_only: paths(linux.readonly_paths().as_deref()),

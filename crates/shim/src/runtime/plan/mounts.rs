@@ -38,6 +38,8 @@ pub(crate) struct Mount {
     /// Of the whole tree that a bind brings along.
     pub(crate) tree_attributes: Attributes,
     pub(crate) propagation: Vec<Propagation>,
+    /// What the image has at the destination is copied into the new tmpfs.
+    pub(crate) copy_up: bool,
 }
 
 /// What is mounted.
@@ -47,8 +49,16 @@ pub(crate) enum Source {
     FileSystem { kind: String, name: String, options: Vec<(String, Option<String>)> },
     /// A file or directory of the host.
     Bind { path: PathBuf, recursive: bool },
-    /// The container's own directories of the cgroup hierarchies.
-    Cgroup,
+    /// The container's own directories of the cgroup hierarchies, or of
+    /// version 2 alone.
+    Cgroup { unified: bool },
+}
+
+impl Source {
+    /// Whether it is a new file system of this type.
+    pub(crate) fn is_new(&self, wanted: &str) -> bool {
+        matches!(self, Self::FileSystem { kind, .. } if kind == wanted)
+    }
 }
 
 /// Attributes to set and to clear.
@@ -117,11 +127,12 @@ pub(crate) enum Dev {
     Bound,
 }
 
-pub(super) fn plan(mounts: &[oci_spec::runtime::Mount]) -> Result<(Dev, Vec<Mount>)> {
+/// Plans all mounts. The source of a bind may be relative to `bundle`.
+pub(super) fn plan(mounts: &[oci_spec::runtime::Mount], bundle: &Path) -> Result<(Dev, Vec<Mount>)> {
     let mut dev = None;
     let mut planned = Vec::with_capacity(mounts.len());
     for mount in mounts {
-        let mount = one(mount)?;
+        let mount = one(mount, bundle)?;
         if mount.destination != Path::new("/dev") {
             planned.push(mount);
             continue;
@@ -151,7 +162,7 @@ fn default_dev() -> Dev {
     }
 }
 
-fn one(mount: &oci_spec::runtime::Mount) -> Result<Mount> {
+fn one(mount: &oci_spec::runtime::Mount, bundle: &Path) -> Result<Mount> {
     let destination = normalize(mount.destination());
     let has_mappings = |list: &Option<Vec<_>>| list.as_ref().is_some_and(|l| !l.is_empty());
     if has_mappings(mount.uid_mappings()) || has_mappings(mount.gid_mappings()) {
@@ -159,10 +170,11 @@ fn one(mount: &oci_spec::runtime::Mount) -> Result<Mount> {
     }
     let mut plan = Mount {
         destination,
-        source: Source::Cgroup,
+        source: Source::Cgroup { unified: false },
         attributes: Attributes::default(),
         tree_attributes: Attributes::default(),
         propagation: Vec::new(),
+        copy_up: false,
     };
     let (mut bind, mut data) = (None, Vec::new());
     for option in mount.options().as_deref().unwrap_or_default() {
@@ -170,13 +182,17 @@ fn one(mount: &oci_spec::runtime::Mount) -> Result<Mount> {
             "" | "defaults" => {}
             "bind" => bind = bind.or(Some(false)),
             "rbind" => bind = Some(true),
-            "idmap" | "ridmap" | "tmpcopyup" => {
+            "tmpcopyup" => plan.copy_up = true,
+            "idmap" | "ridmap" => {
                 return Err(Error::unsupported(&format!("mounts[].options {option:?}")));
             }
             text => apply(text, &mut plan, &mut data),
         }
     }
-    plan.source = source(mount, bind, data)?;
+    plan.source = source(mount, bind, data, bundle)?;
+    if plan.copy_up && !plan.source.is_new("tmpfs") {
+        return Err(Error::invalid(format!("mounts: {:?}: only a tmpfs has tmpcopyup", plan.destination)));
+    }
     check_destination(&plan)?;
     Ok(plan)
 }
@@ -214,7 +230,9 @@ fn attribute(option: &str) -> Option<(u64, u64)> {
         // Access times are one field of several bits: it is cleared whole.
         "noatime" => (attr::NOATIME, attr::ATIME),
         "strictatime" => (attr::STRICTATIME, attr::ATIME),
-        "relatime" | "atime" | "norelatime" | "nostrictatime" => (0, attr::ATIME),
+        "relatime" | "atime" | "nostrictatime" => (0, attr::ATIME),
+        // What is left without relatime is what mount(2) makes of it: relatime.
+        "norelatime" => (0, 0),
         _ => return None,
     })
 }
@@ -222,26 +240,28 @@ fn attribute(option: &str) -> Option<(u64, u64)> {
 fn source(
     mount: &oci_spec::runtime::Mount,
     bind: Option<bool>,
-    data: Vec<(String, Option<String>)>,
+    mut data: Vec<(String, Option<String>)>,
+    bundle: &Path,
 ) -> Result<Source> {
     let kind = mount.typ().as_deref().unwrap_or_default();
+    let named = mount.source().clone().filter(|path| !path.as_os_str().is_empty());
     if let Some(recursive) = bind.or((kind == "bind").then_some(false)) {
-        let Some(path) = mount.source().clone().filter(|path| path.is_absolute()) else {
-            return Err(Error::invalid(format!(
-                "mounts: {:?}: the source of a bind is an absolute path",
-                mount.destination()
-            )));
+        let Some(path) = named else {
+            return Err(Error::invalid(format!("mounts: {:?}: a bind needs a source", mount.destination())));
         };
         // mount(2) says of a bind that it ignores options for the file system,
         // and specifications in the wild rely on it.
-        return Ok(Source::Bind { path, recursive });
+        return Ok(Source::Bind { path: bundle.join(path), recursive });
     }
+    // The context of a file system has no words for these, and they change
+    // nothing of a new one.
+    data.retain(|(key, value)| value.is_some() || !matches!(key.as_str(), "silent" | "loud" | "nofail"));
     match kind {
         "" => Err(Error::invalid(format!("mounts: {:?} has no type", mount.destination()))),
-        "cgroup" | "cgroup2" => Ok(Source::Cgroup),
+        "cgroup" => Ok(Source::Cgroup { unified: false }),
+        "cgroup2" => Ok(Source::Cgroup { unified: true }),
         _ => {
-            let name = mount.source().as_ref().map(|source| source.to_string_lossy().into_owned());
-            let name = name.filter(|name| !name.is_empty()).unwrap_or_else(|| kind.to_owned());
+            let name = named.map_or_else(|| kind.to_owned(), |name| name.to_string_lossy().into_owned());
             Ok(Source::FileSystem { kind: kind.to_owned(), name, options: data })
         }
     }
@@ -251,14 +271,16 @@ fn source(
 fn check_destination(mount: &Mount) -> Result<()> {
     let destination = &mount.destination;
     let refuse = |why: &str| Err(Error::invalid(format!("mounts: {}: {why}", destination.display())));
-    let is = |wanted: &str| matches!(&mount.source, Source::FileSystem { kind, .. } if kind == wanted);
+    let is = |wanted: &str| mount.source.is_new(wanted);
+    // Of a bind on /proc, init makes sure that it is a procfs.
+    let bound = matches!(mount.source, Source::Bind { .. });
     if destination == Path::new("/") {
         return refuse("the root is not a mount");
     }
-    if destination == Path::new("/proc") && !is("proc") {
+    if destination == Path::new("/proc") && !is("proc") && !bound {
         return refuse("only a proc file system may be mounted there");
     }
-    if destination == Path::new("/sys") && !is("sysfs") && !matches!(mount.source, Source::Bind { .. }) {
+    if destination == Path::new("/sys") && !is("sysfs") && !bound {
         return refuse("only a sysfs may be mounted there");
     }
     let allowed = BELOW_PROC.iter().any(|path| destination == Path::new(path));
@@ -301,6 +323,116 @@ mod tests {
             .expect("mount")
     }
 
+    fn one(mount: &oci_spec::runtime::Mount) -> Result<Mount> {
+        super::one(mount, Path::new("/bundle"))
+    }
+
+    fn plan(mounts: &[oci_spec::runtime::Mount]) -> Result<(Dev, Vec<Mount>)> {
+        super::plan(mounts, Path::new("/bundle"))
+    }
+
+    /// Every option of the table of runtime-spec 1.3 ("Linux mount options").
+    const TABLE: [&str; 61] = [
+        "async",
+        "atime",
+        "bind",
+        "defaults",
+        "dev",
+        "diratime",
+        "dirsync",
+        "exec",
+        "iversion",
+        "lazytime",
+        "loud",
+        "noatime",
+        "nodev",
+        "nodiratime",
+        "noexec",
+        "noiversion",
+        "nolazytime",
+        "norelatime",
+        "nostrictatime",
+        "nosuid",
+        "nosymfollow",
+        "private",
+        "ratime",
+        "rbind",
+        "rdev",
+        "rdiratime",
+        "relatime",
+        "rexec",
+        "rnoatime",
+        "rnodev",
+        "rnodiratime",
+        "rnoexec",
+        "rnorelatime",
+        "rnostrictatime",
+        "rnosuid",
+        "rnosymfollow",
+        "ro",
+        "rprivate",
+        "rrelatime",
+        "rro",
+        "rrw",
+        "rshared",
+        "rslave",
+        "rstrictatime",
+        "rsuid",
+        "rsymfollow",
+        "runbindable",
+        "rw",
+        "shared",
+        "silent",
+        "slave",
+        "strictatime",
+        "suid",
+        "symfollow",
+        "sync",
+        "tmpcopyup",
+        "unbindable",
+        "mand",
+        "nomand",
+        "remount",
+        "",
+    ];
+
+    #[test]
+    fn every_option_of_the_table_is_known() {
+        for option in TABLE {
+            let kind = if option == "tmpcopyup" { "tmpfs" } else { "bind" };
+            assert!(one(&mount("/x", kind, &[option])).is_ok(), "{option}");
+        }
+        assert!(one(&mount("/x", "bind", &["tmpcopyup"])).is_err());
+    }
+
+    #[test]
+    fn recursive_attributes_are_those_without_r() {
+        let names = [
+            "ro",
+            "rw",
+            "nosuid",
+            "suid",
+            "nodev",
+            "dev",
+            "noexec",
+            "exec",
+            "noatime",
+            "strictatime",
+            "relatime",
+            "nodiratime",
+            "diratime",
+            "nosymfollow",
+            "symfollow",
+        ];
+        for name in names {
+            let plain = one(&mount("/x", "bind", &[name])).expect(name);
+            let tree = one(&mount("/x", "bind", &[&format!("r{name}")])).expect(name);
+            assert_eq!(plain.attributes, tree.tree_attributes, "{name}");
+            assert_ne!(plain.attributes, Attributes::default(), "{name}");
+            assert_eq!(tree.attributes, Attributes::default(), "{name}");
+        }
+    }
+
     #[test]
     fn options_become_attributes() {
         let planned =
@@ -322,13 +454,18 @@ mod tests {
             planned.source,
             Source::FileSystem { kind: "tmpfs".to_owned(), name: "/src".to_owned(), options }
         );
+        let mut relative = mount("data", "bind", &[]);
+        relative.set_source(Some("volume".into()));
+        let planned = one(&relative).expect("plan");
+        assert_eq!(planned.destination, Path::new("/data"));
+        assert_eq!(planned.source, Source::Bind { path: "/bundle/volume".into(), recursive: false });
     }
 
     #[test]
     fn proc_and_sys_are_ours() {
         for (destination, kind) in [
             ("/proc", "tmpfs"),
-            ("/proc", "bind"),
+            ("/proc", "cgroup"),
             ("/proc/self/attr", "bind"),
             ("/x/../proc/sys", "bind"),
             ("/sys", "tmpfs"),
@@ -336,9 +473,13 @@ mod tests {
         ] {
             assert!(one(&mount(destination, kind, &[])).is_err(), "{kind} on {destination}");
         }
-        for (destination, kind) in
-            [("/proc", "proc"), ("/proc/meminfo", "bind"), ("/sys", "sysfs"), ("/procfs", "bind")]
-        {
+        for (destination, kind) in [
+            ("/proc", "proc"),
+            ("/proc", "bind"),
+            ("/proc/meminfo", "bind"),
+            ("/sys", "sysfs"),
+            ("/procfs", "bind"),
+        ] {
             assert!(one(&mount(destination, kind, &[])).is_ok(), "{kind} on {destination}");
         }
     }
@@ -356,6 +497,30 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn the_order_of_the_mounts_is_kept(names in prop::collection::vec("(/[a-e]){1,3}", 0..8)) {
+            let list: Vec<_> = names.iter().map(|name| mount(name, "tmpfs", &[])).collect();
+            let (_, planned) = plan(&list).expect("plan");
+            let planned: Vec<_> = planned.iter().map(|m| m.destination.to_string_lossy().into_owned()).collect();
+            prop_assert_eq!(planned, names);
+        }
+
+        #[test]
+        fn data_reaches_the_file_system_as_it_is(data in prop::collection::vec("[a-z]{1,4}_[a-z]{0,2}(=[a-z0-9=,/]{0,6})?", 0..6)) {
+            let list: Vec<_> = data.iter().map(String::as_str).collect();
+            let planned = one(&mount("/x", "somefs", &list)).expect("plan");
+            let Source::FileSystem { options, .. } = planned.source else { panic!("a file system") };
+            let joined: Vec<_> = options.into_iter().map(|(k, v)| v.map_or(k.clone(), |v| format!("{k}={v}"))).collect();
+            prop_assert_eq!(joined, data);
+        }
+
+        #[test]
+        fn nothing_gets_below_proc(path in "[/.]{0,3}proc(/[a-z.]{1,4}){1,3}") {
+            let target = normalize(Path::new(&path));
+            let inside = target.starts_with("/proc") && target != Path::new("/proc");
+            prop_assert!(!inside || one(&mount(&path, "tmpfs", &[])).is_err() || BELOW_PROC.iter().any(|p| target == Path::new(p)));
+        }
+
         #[test]
         fn a_normal_path_stays_inside(path in "[/.a-c]{0,20}") {
             let clean = normalize(Path::new(&path));
