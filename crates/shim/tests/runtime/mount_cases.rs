@@ -173,11 +173,15 @@ fn r06_r11_a_racing_link_leads_nowhere() {
     fs::write(root.join("swap/passwd"), "").unwrap();
     symlink(canary.path(), root.join("other")).unwrap();
     let (swap, other) = (root.join("swap"), root.join("other"));
+    let exchange = || {
+        let cwd = nix::fcntl::AT_FDCWD;
+        renameat2(cwd, &swap, cwd, &other, RenameFlags::RENAME_EXCHANGE)
+    };
+    exchange().unwrap();
     // A process, because the runtime is for one with a single thread.
     let racer = process::clone3(0, None, || {
         while Instant::now() < deadline + Duration::from_secs(60) {
-            let cwd = nix::fcntl::AT_FDCWD;
-            let _ = renameat2(cwd, &swap, cwd, &other, RenameFlags::RENAME_EXCHANGE);
+            exchange().unwrap();
         }
         process::exit_now(0)
     })
