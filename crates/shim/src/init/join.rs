@@ -17,14 +17,14 @@ use nix::{
 };
 
 use super::{
-    Settled, credentials, die_with_the_shim, enter_directory, exec, execution, identity, leave, limits,
-    or_tell, settle, stdio,
+    Settled, credentials, die_with_the_shim, enter_directory, exec, execution, filter_calls, identity, leave,
+    limits, or_tell, settle, stdio,
 };
 use crate::{
     kernel::{
         paths::{self, Root},
         process::{self, CloseRange},
-        seccomp, sys,
+        sys,
     },
     runtime::{
         Bound, During as _, Error, Joining, Keyring, Kind, Result, Stdio, ToInit, ToShim, tell_shim, wait_for,
@@ -72,6 +72,10 @@ fn follow(settled: &Settled, setup: &Setup<'_>) -> Result<Infallible> {
     join(settled, plan.namespaces)?;
     // The root of the namespace, unless the container has no mounts of its own.
     sys(nix::unistd::fchdir(&root), || "fchdir(root)".to_owned())?;
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the root of the namespace that was joined: there is no other"
+    )]
     sys(nix::unistd::chroot("."), || "chroot(\".\")".to_owned())?;
     if let Some(size) = settled.terminal {
         let master = stdio::open_terminal(&root, None, size).during(|| "open the terminal".to_owned())?;
@@ -93,7 +97,7 @@ fn follow(settled: &Settled, setup: &Setup<'_>) -> Result<Infallible> {
     process::close_from(super::FIRST + setup.preserved, CloseRange::AtExec)?;
     // Without no_new_privs a filter takes a capability that is about to go.
     if !process.no_new_privileges {
-        filter_calls(plan)?;
+        filter_calls(plan.seccomp.as_ref(), socket)?;
     }
     credentials::become_user(&user, process, warn)?;
     die_with_the_shim((setup.bound == Bound::ToUs).then_some(nix::sys::signal::Signal::SIGKILL))?;
@@ -103,16 +107,9 @@ fn follow(settled: &Settled, setup: &Setup<'_>) -> Result<Infallible> {
     wait_for(socket, ToInit::Start)?;
     process::reset_signals()?;
     if process.no_new_privileges {
-        filter_calls(plan)?;
+        filter_calls(plan.seccomp.as_ref(), socket)?;
     }
     Err(program.execute())
-}
-
-fn filter_calls(plan: &Joining) -> Result<()> {
-    match &plan.seccomp {
-        Some(program) => Ok(seccomp::install(&program.raw(), program.flags)?),
-        None => Ok(()),
-    }
 }
 
 /// Enters all namespaces of the container at once, but for that of pids, which

@@ -25,7 +25,7 @@ mod users;
 
 use std::{
     convert::Infallible,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd as _, OwnedFd},
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
 };
@@ -236,13 +236,18 @@ fn follow(settled: &Settled, setup: &Setup<'_>) -> Result<Program> {
     process::close_from(FIRST + setup.preserved, CloseRange::AtExec)?;
     // Without no_new_privs a filter takes a capability that is about to go.
     if !plan.process.no_new_privileges {
-        filter_calls(plan)?;
+        filter_calls(plan.seccomp.as_ref(), socket)?;
     }
     credentials::become_user(&user, &plan.process, warn)?;
     // Changing credentials has cleared it, or not.
     die_with_the_shim(matches!(setup.lifetime, Lifetime::Bound).then_some(Signal::SIGKILL))?;
     nix::sys::stat::umask(plan.process.umask.map_or(umask, Mode::from_bits_truncate));
     let program = exec::prepare(&plan.process, &user)?;
+    // Whoever creates the container hands the listener on; who starts it may be
+    // another.
+    if plan.process.no_new_privileges && reports_calls(plan.seccomp.as_ref()) {
+        filter_calls(plan.seccomp.as_ref(), socket)?;
+    }
     tell_shim(socket, &ToShim::Created)?;
     Ok(program)
 }
@@ -252,8 +257,10 @@ fn execute(program: &Program, setup: &Setup<'_>) -> Result<Infallible> {
     let Setup { plan, hooks, .. } = setup;
     hooks.run_here(Moment::StartContainer, std::process::id(), &plan.process.env)?;
     process::reset_signals()?;
-    if plan.process.no_new_privileges {
-        filter_calls(plan)?;
+    if plan.process.no_new_privileges
+        && let Some(filter) = plan.seccomp.as_ref().filter(|filter| filter.listener.is_none())
+    {
+        seccomp::install(&filter.raw(), filter.flags)?;
     }
     Err(program.execute())
 }
@@ -276,11 +283,18 @@ fn run_hooks(hooks: &Hooks, socket: &OwnedFd, root: &paths::Root, umask: Mode) -
     Ok(in_runtime)
 }
 
-fn filter_calls(plan: &Plan) -> Result<()> {
-    match &plan.seccomp {
-        Some(program) => Ok(seccomp::install(&program.raw(), program.flags)?),
-        None => Ok(()),
+fn reports_calls(filter: Option<&crate::seccomp::Program>) -> bool {
+    filter.is_some_and(|filter| filter.listener.is_some())
+}
+
+/// Puts the filter in force; whoever waits at `socket` gets its listener.
+fn filter_calls(filter: Option<&crate::seccomp::Program>, socket: &OwnedFd) -> Result<()> {
+    let Some(filter) = filter else { return Ok(()) };
+    if let Some(listener) = seccomp::install(&filter.raw(), filter.flags)? {
+        tell_shim(socket, &ToShim::Listener(listener.as_raw_fd()))?;
+        wait_for(socket, ToInit::ListenerTaken)?;
     }
+    Ok(())
 }
 
 /// Joins what the specification names; the pid namespace the shim has joined.

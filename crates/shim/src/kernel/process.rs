@@ -115,6 +115,20 @@ pub fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: c_int) -> Result<()> {
     check(result, || format!("pidfd_send_signal({}, {signal})", fd(pidfd)))
 }
 
+/// A copy of another process's descriptor `number`.
+///
+/// # Errors
+/// EPERM without the right to trace it, EBADF when it has none.
+pub fn pidfd_getfd(pidfd: BorrowedFd<'_>, number: c_int) -> Result<OwnedFd> {
+    // SAFETY: only integers are passed.
+    let result = unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), number, 0) };
+    match c_int::try_from(result) {
+        // SAFETY: the kernel has just made this descriptor for us alone.
+        Ok(ours) if ours >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(ours) }),
+        _ => Err(SysError::new(format!("pidfd_getfd({}, {number})", fd(pidfd)), Errno::last())),
+    }
+}
+
 /// What happens to the descriptors from a number on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CloseRange {

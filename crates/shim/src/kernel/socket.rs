@@ -44,6 +44,15 @@ pub fn send(socket: impl AsFd, message: &[u8], descriptor: Option<&OwnedFd>) -> 
     sys(result, || format!("sendmsg({}, {} bytes)", fd(socket), message.len())).map(drop)
 }
 
+/// Sends one message by write(2).
+///
+/// # Errors
+/// Those of write(2).
+pub fn write(socket: impl AsFd, message: &[u8]) -> Result<()> {
+    let result = nix::unistd::write(socket.as_fd(), message);
+    sys(result, || format!("write({}, {} bytes)", fd(socket.as_fd()), message.len())).map(drop)
+}
+
 /// Receives one message into `buffer`: its length (0 when the other end is
 /// closed) and its descriptor. Waits until `deadline`, or for ever.
 ///

@@ -112,7 +112,15 @@ fn launch(
         return Err(Failure::new(NOT_RUNNING));
     };
     let keyring = if matches.has("no-new-keyring") { Keyring::Inherited } else { Keyring::New };
-    let target = Target { pid: identity.pid, pidfd: init.as_fd(), spec, cgroups: &known.record.cgroups };
+    let id = matches.id()?;
+    let target = Target {
+        id,
+        bundle: &known.record.bundle,
+        pid: identity.pid,
+        pidfd: init.as_fd(),
+        spec,
+        cgroups: &known.record.cgroups,
+    };
     let joined = runtime::exec(Exec {
         target,
         process,

@@ -9,6 +9,8 @@
 //! CgroupReady     →                     it is in all its cgroups
 //!                 ←  HooksDue           only where there are hooks
 //! HooksDone       →                     those that the runtime runs
+//!                 ←  Listener            of a filter that reports calls
+//! ListenerTaken   →
 //!                 ←  Console + fd       a terminal was asked for
 //!                 ←  Created            all but execve is done
 //! Start           →
@@ -46,6 +48,7 @@ pub(crate) enum ToInit {
     Mapped = b'm',
     CgroupReady = b'g',
     HooksDone = b'h',
+    ListenerTaken = b'l',
     Start = b's',
 }
 
@@ -55,6 +58,8 @@ pub(crate) enum ToShim {
     Warning(String),
     Console(OwnedFd),
     HooksDue,
+    /// The number of the descriptor in init.
+    Listener(i32),
     Created,
     Failed(Error),
     /// Init has executed its program, or died.
@@ -84,6 +89,10 @@ pub(crate) fn tell_shim(socket: impl AsFd, message: &ToShim) -> Result<()> {
         ToShim::Warning(text) => (with_text(b"w", text), None),
         ToShim::Console(master) => (vec![b't'], Some(master)),
         ToShim::HooksDue => (vec![b'h'], None),
+        // Not by sendmsg(2), which the filter may report.
+        ToShim::Listener(number) => {
+            return Ok(socket::write(socket, &with_text(b"l", &number.to_string()))?);
+        }
         ToShim::Created => (vec![b'c'], None),
         ToShim::Failed(e) => (with_text(&[b'f', kind_to_byte(e.kind())], &e.to_string()), None),
         ToShim::End => return Ok(()),
@@ -104,6 +113,10 @@ pub(crate) fn from_init(socket: impl AsFd, deadline: Instant) -> Result<ToShim> 
         ([b'w', rest @ ..], None) => Ok(ToShim::Warning(text(rest))),
         ([b't'], Some(master)) => Ok(ToShim::Console(master)),
         ([b'h'], None) => Ok(ToShim::HooksDue),
+        ([b'l', number @ ..], None) => match text(number).parse() {
+            Ok(number) => Ok(ToShim::Listener(number)),
+            Err(_) => Err(Error::new(Kind::Os, "init has a listener without a number")),
+        },
         ([b'c'], None) => Ok(ToShim::Created),
         ([b'f', kind, rest @ ..], None) => Ok(ToShim::Failed(Error::new(kind_from_byte(*kind), text(rest)))),
         (other, _) => Err(Error::new(Kind::Os, format!("init sent {:?}", text(other)))),

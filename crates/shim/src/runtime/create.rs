@@ -19,7 +19,7 @@ use super::{
     container::Container,
     error::{During as _, Error, Kind, Result},
     hooks::{Hooks, Moment},
-    host, net_devices,
+    host, net_devices, notify,
     plan::{self, Namespaces, Plan},
     users,
 };
@@ -175,6 +175,14 @@ fn follow(container: &mut Container, plan: &Plan, resctrl: Option<Resctrl>) -> R
                 deadline = Instant::now() + within;
                 // As above.
                 let _ = channel::tell_init(container.socket()?, ToInit::HooksDone);
+            }
+            ToShim::Listener(number) => {
+                let listener = plan.seccomp.as_ref().and_then(|program| program.listener.as_ref());
+                let listener = listener.ok_or_else(|| Error::new(Kind::Os, "init has a listener"))?;
+                let state = container.hooks().state(Moment::CreateContainer, Some(container.pid()));
+                notify::hand_over(listener, container.pid(), container.pidfd(), number, &state)?;
+                // As above.
+                let _ = channel::tell_init(container.socket()?, ToInit::ListenerTaken);
             }
             ToShim::Created => return Ok(()),
             ToShim::Failed(e) => return Err(e),

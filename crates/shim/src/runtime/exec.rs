@@ -21,6 +21,8 @@ use super::{
     Keyring, Stdio,
     channel::{self, ToInit, ToShim},
     error::{During as _, Error, Kind, Result},
+    hooks::{Hooks, Moment, State},
+    notify,
     plan::{Joining, joining},
 };
 use crate::{
@@ -35,6 +37,10 @@ const EXECUTED_WITHIN: Duration = Duration::from_secs(30);
 /// A container that runs.
 #[derive(Debug)]
 pub struct Target<'a> {
+    /// Its id.
+    pub id: &'a str,
+    /// Its bundle.
+    pub bundle: &'a Path,
     /// The pid of its first process, in our pid namespace.
     pub pid: u32,
     /// The same for ever.
@@ -97,6 +103,7 @@ pub struct Joined {
 pub fn exec(request: Exec<'_>) -> Result<Joined> {
     let Exec { target, process, user, stdio, bound, preserve_fds, keyring, leaf } = request;
     let plan = joining::plan(target.spec, process, user)?;
+    let state = Hooks::of(target.spec, target.id, target.bundle)?.state(Moment::Poststart, Some(target.pid));
     super::create::check_stdio(plan.process.terminal, &stdio)?;
     let stdio = super::create::with_console_size(stdio, plan.process.console_size);
     let group = Group::find(&Layout::of_host()?, target.cgroups);
@@ -120,7 +127,7 @@ pub fn exec(request: Exec<'_>) -> Result<Joined> {
     };
     let child = child.inspect_err(|_| remove(leaf.as_deref()))?;
     let mut joined = Joined { child, console: None, leaf, warnings: Vec::new() };
-    match follow(&mut joined, &plan, &group, &ours) {
+    match follow(&mut joined, &plan, &group, &ours, &state) {
         Ok(()) => Ok(joined),
         Err(e) => {
             joined.abandon();
@@ -151,7 +158,7 @@ fn clone_into(
 }
 
 /// Does what only the caller can do for the process, until its program runs.
-fn follow(joined: &mut Joined, plan: &Joining, group: &Group, socket: &OwnedFd) -> Result<()> {
+fn follow(joined: &mut Joined, plan: &Joining, group: &Group, socket: &OwnedFd, state: &State) -> Result<()> {
     if let Some(score) = plan.process.oom_score_adj
         && let Some(warning) = super::create::set_oom_score(joined.pid(), score)?
     {
@@ -171,6 +178,13 @@ fn follow(joined: &mut Joined, plan: &Joining, group: &Group, socket: &OwnedFd) 
             }
             ToShim::End => return Ok(()),
             ToShim::Failed(e) => return Err(e),
+            ToShim::Listener(number) => {
+                let listener = plan.seccomp.as_ref().and_then(|program| program.listener.as_ref());
+                let listener = listener.ok_or_else(|| Error::new(Kind::Os, "there is no listener"))?;
+                notify::hand_over(listener, joined.pid(), joined.pidfd(), number, state)?;
+                // As above.
+                let _ = channel::tell_init(socket, ToInit::ListenerTaken);
+            }
             ToShim::HooksDue => return Err(Error::new(Kind::Os, "there are no hooks of an exec")),
         }
     }

@@ -15,6 +15,7 @@ mod exec;
 pub mod hooks;
 mod host;
 mod net_devices;
+mod notify;
 mod plan;
 mod resources;
 pub mod spec;

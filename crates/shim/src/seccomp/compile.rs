@@ -2,7 +2,7 @@
 //! Numbers to instructions: a binary search over runs of calls that do the
 //! same, then the conditions of those that look at their arguments.
 
-use std::fmt;
+use std::{fmt, path::PathBuf};
 
 use oci_spec::runtime::{Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompFilterFlag as Flag};
 
@@ -19,6 +19,8 @@ const MAX_INSTRUCTIONS: usize = 4096;
 const FLAG_TSYNC: u32 = 1;
 const FLAG_LOG: u32 = 2;
 const FLAG_SPEC_ALLOW: u32 = 4;
+const FLAG_NEW_LISTENER: u32 = 8;
+const FLAG_TSYNC_ESRCH: u32 = 16;
 const FLAG_WAIT_KILLABLE_RECV: u32 = 32;
 
 /// A filter that is ready for seccomp(2).
@@ -28,6 +30,17 @@ pub struct Program {
     pub filter: Vec<Instruction>,
     /// SECCOMP_FILTER_FLAG_* that the profile asks for.
     pub flags: u32,
+    /// Who answers the calls that it reports.
+    pub listener: Option<Listener>,
+}
+
+/// The agent that the calls of `SCMP_ACT_NOTIFY` are reported to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listener {
+    /// Its socket, on the host.
+    pub path: PathBuf,
+    /// What it is told, unread.
+    pub metadata: String,
 }
 
 impl Program {
@@ -60,10 +73,10 @@ impl std::error::Error for Error {}
 ///
 /// # Errors
 /// When the profile names no architecture of this CPU, an argument or errno
-/// out of range, asks for a notify listener (which this version hasn't), or is
-/// too long for the kernel.
+/// out of range, reports calls to nobody or calls that nobody could report, or
+/// is too long for the kernel.
 pub fn compile(profile: &LinuxSeccomp) -> Result<Program, Error> {
-    refuse_notify(profile)?;
+    let listener = listener(profile)?;
     let tables = tables(profile)?;
     let policies =
         tables.into_iter().map(|table| policy::policy(profile, table)).collect::<Result<Vec<_>, _>>()?;
@@ -74,17 +87,44 @@ pub fn compile(profile: &LinuxSeccomp) -> Result<Program, Error> {
             filter.len()
         )));
     }
-    Ok(Program { filter, flags: flags(profile) })
+    let mut flags = flags(profile);
+    if listener.is_some() {
+        flags |= FLAG_NEW_LISTENER;
+        if flags & FLAG_TSYNC != 0 {
+            // Both return something: the kernel wants to be told which.
+            flags |= FLAG_TSYNC_ESRCH;
+        }
+    }
+    Ok(Program { filter, flags, listener })
 }
 
-fn refuse_notify(profile: &LinuxSeccomp) -> Result<(), Error> {
+/// The agent of a profile that reports calls. Init can't go on while it waits
+/// for an answer, so it must be able to say where the listener is.
+fn listener(profile: &LinuxSeccomp) -> Result<Option<Listener>, Error> {
     let notify = LinuxSeccompAction::ScmpActNotify;
-    let mut actions = profile.syscalls().iter().flatten().map(|s| s.action());
-    if profile.default_action() == notify || actions.any(|a| a == notify) || profile.listener_path().is_some()
-    {
-        return Err(Error::new("seccomp: SCMP_ACT_NOTIFY and listenerPath are not supported"));
+    if profile.default_action() == notify {
+        return Err(Error::new("seccomp: SCMP_ACT_NOTIFY cannot be used as default action"));
     }
-    Ok(())
+    let reports = || profile.syscalls().iter().flatten().filter(|s| s.action() == notify);
+    if reports().any(|syscall| syscall.names().iter().any(|name| name == "write")) {
+        return Err(Error::new("seccomp: SCMP_ACT_NOTIFY cannot be used for the write syscall"));
+    }
+    let path = profile.listener_path().clone().filter(|path| !path.as_os_str().is_empty());
+    let metadata = profile.listener_metadata().clone().unwrap_or_default();
+    match path {
+        None if reports().next().is_some() => {
+            Err(Error::new("seccomp: listenerPath: SCMP_ACT_NOTIFY needs the socket of an agent"))
+        }
+        None if !metadata.is_empty() => {
+            Err(Error::new("seccomp: listenerMetadata is set, but listenerPath is not"))
+        }
+        None => Ok(None),
+        Some(path) if !path.is_absolute() => {
+            Err(Error::new(format!("seccomp: listenerPath: {} is not absolute", path.display())))
+        }
+        // A path alone reports nothing, and needs no agent.
+        Some(path) => Ok(reports().next().is_some().then_some(Listener { path, metadata })),
+    }
 }
 
 /// The tables that the profile is for; the native one when it names none.

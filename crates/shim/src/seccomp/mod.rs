@@ -10,4 +10,4 @@ mod bpf;
 pub mod compile;
 mod policy;
 
-pub use compile::{Error, Program, compile};
+pub use compile::{Error, Listener, Program, compile};

@@ -116,7 +116,9 @@ impl Running {
     ) -> Result<runtime::Joined, runtime::Error> {
         let spec = runtime::spec::read(self.bundle.spec.to_string().as_bytes()).unwrap().value;
         let (pid, cgroups) = (self.container.pid(), self.bundle.cgroups());
-        let target = Target { pid, pidfd: self.container.pidfd(), spec: &spec, cgroups: &cgroups };
+        let (id, bundle) = (self.bundle.id(), self.bundle.dir.path());
+        let target =
+            Target { id, bundle, pid, pidfd: self.container.pidfd(), spec: &spec, cgroups: &cgroups };
         let (bound, keyring) = (Bound::ToUs, Keyring::New);
         runtime::exec(Exec { target, process, user: "", stdio, bound, preserve_fds: 0, keyring, leaf })
     }
