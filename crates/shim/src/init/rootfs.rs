@@ -91,19 +91,52 @@ fn overlay(
     directories: Option<(&Path, &Path)>,
     options: &[(String, Option<String>)],
 ) -> Result<OwnedFd> {
+    let one_by_one = || {
+        overlay_of(directories, options, |file_system, open| {
+            lower.iter().try_for_each(|path| file_system.string("lowerdir+", name(path, open)?))
+        })
+    };
+    match one_by_one() {
+        // What Linux before 6.5 doesn't know it says only now.
+        Err(e) if e.errno() == Errno::EINVAL => match overlay_at_once(lower, directories, options) {
+            Err(second) if second.errno() == Errno::EINVAL => Err(e.into()),
+            result => Ok(result?),
+        },
+        result => Ok(result?),
+    }
+}
+
+/// All layers in one option, as every kernel takes them. It is short, so they
+/// are called by their descriptors' numbers, from the directory of these.
+fn overlay_at_once(
+    lower: &[PathBuf],
+    directories: Option<(&Path, &Path)>,
+    options: &[(String, Option<String>)],
+) -> kernel::Result<OwnedFd> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
+    let layers =
+        lower.iter().map(|path| paths::open_host(path, flags)).collect::<kernel::Result<Vec<_>>>()?;
+    let numbers: Vec<_> = layers.iter().map(|layer| layer.as_raw_fd().to_string()).collect();
+    let here = paths::open_host(Path::new("."), flags)?;
+    let descriptors = paths::open_host(Path::new("/proc/self/fd"), flags)?;
+    sys(nix::unistd::fchdir(&descriptors), || "fchdir(/proc/self/fd)".to_owned())?;
+    let made =
+        overlay_of(directories, options, |file_system, _| file_system.string("lowerdir", numbers.join(":")));
+    sys(nix::unistd::fchdir(&here), || "fchdir(.)".to_owned())?;
+    made
+}
+
+fn overlay_of(
+    directories: Option<(&Path, &Path)>,
+    options: &[(String, Option<String>)],
+    add_lower: impl FnOnce(&FileSystem, &mut Vec<OwnedFd>) -> kernel::Result<()>,
+) -> kernel::Result<OwnedFd> {
     let file_system = FileSystem::open("overlay")?;
     // Names that fsconfig can't take are given as descriptors' names; these
     // stay open until the mount is made.
     let mut open = Vec::new();
     file_system.string("source", "overlay")?;
-    match add_lower(&file_system, lower, &mut open) {
-        // Linux before 6.5 takes the layers as one string.
-        Err(e) if e.errno() == Errno::EINVAL && open.is_empty() => {
-            let names: Vec<_> = lower.iter().map(|path| path.to_string_lossy()).collect();
-            file_system.string("lowerdir", names.join(":"))?;
-        }
-        result => result?,
-    }
+    add_lower(&file_system, &mut open)?;
     if let Some((upper, work)) = directories {
         file_system.string("upperdir", name(upper, &mut open)?)?;
         file_system.string("workdir", name(work, &mut open)?)?;
@@ -114,11 +147,7 @@ fn overlay(
             None => file_system.flag(key)?,
         }
     }
-    Ok(file_system.mount(0)?)
-}
-
-fn add_lower(file_system: &FileSystem, lower: &[PathBuf], open: &mut Vec<OwnedFd>) -> kernel::Result<()> {
-    lower.iter().try_for_each(|path| file_system.string("lowerdir+", name(path, open)?))
+    file_system.mount(0)
 }
 
 /// `path`, or `/proc/self/fd/N` for one that is too long for fsconfig or

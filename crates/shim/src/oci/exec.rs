@@ -139,7 +139,10 @@ fn launch(
 fn process_of(matches: &Matches, spec: &Spec) -> Result<Process, Failure> {
     if let Some(path) = matches.path("process") {
         let text = fs::read(&path).map_err(|e| Failure::io(format!("open {}", path.display()), &e))?;
-        return serde_json::from_slice(&text).map_err(|e| Failure::new(format!("{}: {e}", path.display())));
+        return match runtime::spec::read_process(&text) {
+            Ok(read) => Ok(read.value),
+            Err(e) => Err(Failure::from(e).during(path.display())),
+        };
     }
     let arguments = matches.arguments(1)?;
     if arguments.is_empty() {
