@@ -53,6 +53,8 @@ fn run(context: &Context, matches: &Matches) -> Outcome {
     let size = front.as_ref().map_or(NO_SIZE, Front::size);
     let mut made = launch(context, &request, size)?;
     drop(primed);
+    // Made and started: it may be paused, or deleted, while it is waited for.
+    made.entry.unlock();
     let front = front.zip(made.container.take_console());
     let to = Waited { pid: made.container.pid(), pidfd: made.container.pidfd() };
     let result = to.wait(&signals, front);

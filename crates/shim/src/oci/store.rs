@@ -186,6 +186,11 @@ impl Entry {
         Ok(self)
     }
 
+    /// Lets other verbs change the container.
+    pub(super) fn unlock(&mut self) {
+        self.lock = None;
+    }
+
     fn read(self) -> Result<Known, Failure> {
         let record = self.record()?;
         let record = record.ok_or_else(|| Failure::new(NOT_THERE))?;

@@ -63,6 +63,19 @@ fn a_container_that_is_killed_ends_its_run_with_137() {
 }
 
 #[test]
+fn a_foreground_run_leaves_its_container_to_other_verbs() {
+    let host = Host::sleeper();
+    let mut run = host.spawn("run --bundle BUNDLE ID");
+    wait_until("the start", || host.run("state ID").stdout.contains("\"running\""));
+    host.run("pause ID").ok();
+    host.run("resume ID").ok();
+    host.run("update --pids-limit 50 ID").ok();
+    host.run("delete --force ID").ok();
+    assert_eq!(run.wait().unwrap().code(), Some(137));
+    host.assert_gone();
+}
+
+#[test]
 fn signals_reach_the_container_of_a_foreground_run() {
     let host = Host::shell("trap 'exit 7' TERM; echo ready; while :; do sleep 0.05; done");
     let mut run = host.spawn("run --bundle BUNDLE ID");
