@@ -190,7 +190,10 @@ fn follow(settled: &Settled, setup: &Setup<'_>) -> Result<Program> {
         .during(|| "mount the root file system".to_owned())?;
     let mount_all = |mounts: &[Mount]| {
         mounts.iter().try_for_each(|mount| {
-            mounts::mount(&root, mount, cgroups).during(|| format!("mount {}", mount.destination.display()))
+            let mounted = mounts::mount(&root, mount, cgroups);
+            mounted
+                .during(|| format!("mount {}", mount.destination.display()))
+                .map_err(|e| rootfs::unless_detached(plan, e))
         })
     };
     let (before, after) = plan.mounts.split_at(dev::position(&plan.dev));

@@ -20,7 +20,7 @@ use crate::{
         paths::{self, Root},
         sys,
     },
-    runtime::{Error, Plan, Propagation, Result, Rootfs},
+    runtime::{Error, Kind, Plan, Propagation, Result, Rootfs},
 };
 
 /// Mounts the root file system on top of the host's root, or on the directory
@@ -186,6 +186,15 @@ pub(super) fn enter(root: &Root, plan: &Plan) -> Result<()> {
     )]
     sys(nix::unistd::chroot("."), || "chroot(\".\")".to_owned())?;
     Ok(sys(nix::unistd::chdir("/"), || "chdir(\"/\")".to_owned())?)
+}
+
+/// What a mount in a root that isn't mounted itself fails with.
+pub(super) fn unless_detached(plan: &Plan, e: Error) -> Error {
+    if plan.namespaces.has_private_mounts() || e.kind() != Kind::Os {
+        return e;
+    }
+    let why = "a container in the host's mount namespace needs Linux 6.15";
+    Error::new(Kind::Unsupported, format!("{e}: {why}"))
 }
 
 /// Says of the entered root what pivot_root(2) refuses of one to enter.

