@@ -40,7 +40,9 @@ pub(super) fn prepare(plan: &Process, user: &User) -> Result<Program> {
     let path = find(name, variable(&plan.env, "PATH").unwrap_or(OsStr::new(DEFAULT_PATH)))?;
     let nul = |_| Error::invalid(format!("process.args: {name:?} contains NUL"));
     let mut env = plan.env.clone();
-    if variable(&env, "HOME").is_none() {
+    // An empty one is as good as none, as runc has it.
+    if variable(&env, "HOME").is_none_or(OsStr::is_empty) {
+        env.retain(|entry| !entry.as_bytes().starts_with(b"HOME="));
         env.push(CString::new(format!("HOME={}", user.home)).map_err(nul)?);
     }
     let path = CString::new(path.into_os_string().into_vec()).map_err(nul)?;

@@ -3,7 +3,7 @@
 //! straight line through the plan.
 //!
 //! This is a copy of the shim in new namespaces. It holds the host's rights
-//! until [`credentials`], and sees the host's files until [`rootfs::pivot`]:
+//! until [`credentials`], and sees the host's files until [`rootfs::enter`]:
 //! nothing of the container's file system is executed or trusted in between,
 //! and every path in it is resolved by descriptor ([`crate::kernel::paths`]).
 

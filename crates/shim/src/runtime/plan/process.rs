@@ -125,7 +125,7 @@ pub(super) fn plan(spec: &Spec, user: &str) -> Result<Process> {
     let filled = |text: &Option<String>| text.clone().filter(|t| !t.is_empty());
     Ok(Process {
         args,
-        env: c_strings(process.env().as_deref().unwrap_or_default(), "process.env")?,
+        env: last_of_each(c_strings(process.env().as_deref().unwrap_or_default(), "process.env")?),
         cwd: process.cwd().clone(),
         terminal: process.terminal().unwrap_or(false),
         console_size: console_size(process)?,
@@ -171,6 +171,15 @@ fn c_strings(list: &[String], field: &str) -> Result<Vec<CString>> {
         CString::new(text.as_str()).map_err(|_| Error::invalid(format!("{field}: {text:?} contains NUL")))
     };
     list.iter().map(convert).collect()
+}
+
+/// Of variables that are set twice the last counts, for every program alike.
+fn last_of_each(env: Vec<CString>) -> Vec<CString> {
+    let name = |entry: &CString| entry.to_bytes().split(|byte| *byte == b'=').next().map(<[u8]>::to_vec);
+    let mut seen = HashSet::new();
+    let mut kept: Vec<_> = env.into_iter().rev().filter(|entry| seen.insert(name(entry))).collect();
+    kept.reverse();
+    kept
 }
 
 fn identity(user: &oci_spec::runtime::User, lookup: &str) -> Result<Identity> {
@@ -251,6 +260,14 @@ mod tests {
     use oci_spec::runtime::{LinuxCapabilitiesBuilder, PosixRlimitBuilder, UserBuilder};
 
     use super::*;
+
+    #[test]
+    fn the_last_of_two_variables_is_kept() {
+        let env = ["A=1", "B=2", "A=3", "A"].map(|text| CString::new(text).expect("text"));
+        let kept = last_of_each(env[..3].to_vec());
+        assert_eq!(kept, [env[1].clone(), env[2].clone()]);
+        assert_eq!(last_of_each(env.to_vec()), [env[1].clone(), env[3].clone()]);
+    }
 
     #[test]
     fn every_capability_has_its_number() {
