@@ -298,7 +298,13 @@ fn the_counters_count() {
     while_it_runs(&bundle, |container| {
         let counted = |container: &Container| {
             let stats = container.stats().unwrap();
-            let used = stats.cpu.user > 0 && stats.cpu.throttled_periods > 0;
+            // Each of these is counted at moments of its own.
+            let by_cpu = stats.cpu.per_cpu.iter().map(|one| one.user + one.kernel).sum::<u64>();
+            let used = stats.cpu.user > 0
+                && stats.cpu.throttled_periods > 0
+                && stats.cpu.throttled > 0
+                && stats.cpu.usage > 10_000_000
+                && (is_v2() || by_cpu > 10_000_000);
             // The busy one, and the other once it sleeps.
             used && stats.memory.usage.usage > 8 << 20 && stats.pids.current == 2
         };

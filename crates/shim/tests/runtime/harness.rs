@@ -185,6 +185,14 @@ impl Bundle {
     }
 }
 
+/// Gives this process a mount table that nobody else changes.
+pub(crate) fn leave_the_hosts_mounts() {
+    use nix::mount::{MsFlags, mount};
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
+    let none: Option<&str> = None;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
+}
+
 /// Standard input is empty.
 pub(crate) fn pipes() -> (Stdio, [std::io::PipeReader; 2]) {
     let (stdout, out) = std::io::pipe().unwrap();
