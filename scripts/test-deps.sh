@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # Installs what the tests need and this machine lacks: a registry to pull
-# from, a static busybox to make images of, gRPC for the Python example, and
-# the engines that run containers by berth-oci.
+# from, a static busybox to make images of, gRPC for the Python example,
+# libseccomp to compare our filters with, and the engines that run containers
+# by berth-oci.
 # Does nothing, in milliseconds, when all of it is there.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -25,6 +26,7 @@ missing=()
 for need in "${needs[@]}"; do
     command -v "${need%%:*}" >/dev/null || missing+=("${need##*:}")
 done
+[ -e /usr/include/seccomp.h ] || missing+=(libseccomp-dev)
 # The dynamic busybox is of no use inside an image.
 if command -v busybox >/dev/null && ldd "$(command -v busybox)" >/dev/null 2>&1; then
     missing+=(busybox-static)

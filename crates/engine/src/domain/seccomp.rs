@@ -226,6 +226,24 @@ mod tests {
         assert!(!allowed.contains("chroot"));
     }
 
+    /// The shim's tests hold these files against libseccomp, where this code
+    /// is out of reach. `BERTH_BLESS=1` writes them anew.
+    #[test]
+    #[cfg(target_arch = "x86_64")]
+    fn the_profiles_are_those_that_were_compared() {
+        let golden = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden");
+        let all: Vec<_> = WITH_CAPABILITY.iter().map(|(capability, _)| *capability).collect();
+        let usual = crate::domain::spec::capabilities::resolve(&[], &[]).expect("Docker's");
+        for (file, capabilities) in [("seccomp-default.json", usual), ("seccomp-all-capabilities.json", all)]
+        {
+            let text = serde_json::to_string_pretty(&default_profile(&capabilities)).expect("JSON") + "\n";
+            if std::env::var_os("BERTH_BLESS").is_some() {
+                std::fs::write(golden.join(file), &text).expect("write");
+            }
+            assert_eq!(std::fs::read_to_string(golden.join(file)).expect(file), text, "{file}");
+        }
+    }
+
     #[test]
     fn no_name_stands_twice() {
         let names: Vec<_> = ALWAYS.split_whitespace().collect();

@@ -18,6 +18,56 @@ pub(super) enum Table {
     Aarch64,
 }
 
+/// A call that is made by way of another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Multiplexed {
+    /// Of the call that is made.
+    pub(super) number: u32,
+    /// Of its first argument, for the call that is meant.
+    pub(super) mask: u64,
+    pub(super) code: u64,
+}
+
+/// SYS_* of linux/net.h.
+const SOCKET_CALLS: [(&str, u64); 20] = [
+    ("socket", 1),
+    ("bind", 2),
+    ("connect", 3),
+    ("listen", 4),
+    ("accept", 5),
+    ("getsockname", 6),
+    ("getpeername", 7),
+    ("socketpair", 8),
+    ("send", 9),
+    ("recv", 10),
+    ("sendto", 11),
+    ("recvfrom", 12),
+    ("shutdown", 13),
+    ("setsockopt", 14),
+    ("getsockopt", 15),
+    ("sendmsg", 16),
+    ("recvmsg", 17),
+    ("accept4", 18),
+    ("recvmmsg", 19),
+    ("sendmmsg", 20),
+];
+
+/// Of linux/ipc.h.
+const IPC_CALLS: [(&str, u64); 12] = [
+    ("semop", 1),
+    ("semget", 2),
+    ("semctl", 3),
+    ("semtimedop", 4),
+    ("msgsnd", 11),
+    ("msgrcv", 12),
+    ("msgget", 13),
+    ("msgctl", 14),
+    ("shmat", 21),
+    ("shmdt", 22),
+    ("shmget", 23),
+    ("shmctl", 24),
+];
+
 impl Table {
     /// The table that an OCI architecture names; `None` for those of CPUs that
     /// berth doesn't run on.
@@ -51,6 +101,23 @@ impl Table {
             Self::I386 => 0x4000_0003,
             Self::Aarch64 => 0xc000_00b7,
         }
+    }
+
+    /// The other way to call `name`: the number of socketcall or ipc, and what
+    /// its first argument says to mean `name`. Only i386 has such calls.
+    pub(super) fn multiplexed(self, name: &str) -> Option<Multiplexed> {
+        if self != Self::I386 {
+            return None;
+        }
+        let code = |names: &[(&str, u64)]| names.iter().find(|(n, _)| *n == name).map(|(_, code)| *code);
+        // The upper half of ipc's first argument is a version.
+        let socket = code(&SOCKET_CALLS).map(|code| Multiplexed { number: 102, mask: 0xffff_ffff, code });
+        socket.or_else(|| code(&IPC_CALLS).map(|code| Multiplexed { number: 117, mask: 0xffff, code }))
+    }
+
+    /// Bits of an argument that such a process can set.
+    pub(super) fn argument_mask(self) -> u64 {
+        if self == Self::I386 { u64::from(u32::MAX) } else { u64::MAX }
     }
 
     /// Every call as name and `seccomp_data.nr`.

@@ -20,6 +20,9 @@ const RET_ALLOW: u32 = 0x7fff_0000;
 /// The filter's answer for an architecture that the profile doesn't name.
 pub(super) const BAD_ARCHITECTURE: u32 = RET_KILL_PROCESS;
 
+/// The part of an answer that says what is done; the rest is a number for it.
+const ACTION: u32 = 0xffff_0000;
+
 /// Largest errno that a filter can return (MAX_ERRNO, linux/err.h).
 const MAX_ERRNO: u32 = 4095;
 
@@ -74,21 +77,46 @@ pub(super) fn policy(profile: &LinuxSeccomp, table: Table) -> Result<Policy, Err
     let mut rules: BTreeMap<u32, Vec<Rule>> = BTreeMap::new();
     for syscall in profile.syscalls().iter().flatten() {
         let action = action(syscall.action(), syscall.errno_ret())?;
-        let alternatives = alternatives(syscall.args().as_deref().unwrap_or_default())?;
-        // A name that this architecture doesn't have can't be called on it.
-        for number in syscall.names().iter().filter_map(|name| calls.get(name.as_str())) {
-            let rules = rules.entry(*number).or_default();
-            rules.extend(alternatives.iter().map(|c| Rule { conditions: c.clone(), action }));
+        let alternatives = alternatives(syscall.args().as_deref().unwrap_or_default(), table)?;
+        for name in syscall.names() {
+            // A name that this architecture doesn't have can't be called on it.
+            if let Some(number) = calls.get(name.as_str()) {
+                let rules = rules.entry(*number).or_default();
+                rules.extend(alternatives.iter().map(|c| Rule { conditions: c.clone(), action }));
+            }
+            // The arguments are behind a pointer then, where no condition
+            // looks: who restricts some, restricts all; who allows some,
+            // allows none.
+            let conditional = alternatives.iter().any(|conditions| !conditions.is_empty());
+            if let Some(other) = table.multiplexed(name)
+                && (!conditional || restricts(action, default))
+            {
+                let test = Test::Masked { mask: other.mask, value: other.code };
+                let conditions = vec![Condition { index: 0, test }];
+                rules.entry(other.number).or_default().push(Rule { conditions, action });
+            }
         }
     }
-    for rules in rules.values_mut() {
-        rules.sort_by_key(|rule| rule.conditions.is_empty());
-        if let Some(last) = rules.iter().position(|rule| rule.conditions.is_empty()) {
-            rules.truncate(last + 1);
-        }
-    }
-    let newest = (default & 0xffff_0000 == RET_ERRNO).then(|| calls.values().copied().max()).flatten();
+    rules.values_mut().for_each(tidy);
+    let newest = (default & ACTION == RET_ERRNO).then(|| calls.values().copied().max()).flatten();
     Ok(Policy { table, default, rules, newest })
+}
+
+/// Whether `action` lets less happen than `default`. The kernel's own order of
+/// actions, whose numbers compare as signed ones.
+fn restricts(action: u32, default: u32) -> bool {
+    (action & ACTION).cast_signed() < (default & ACTION).cast_signed()
+}
+
+/// Conditional rules first, the unconditional one last; without those that
+/// change nothing.
+fn tidy(rules: &mut Vec<Rule>) {
+    rules.sort_by_key(|rule| rule.conditions.is_empty());
+    let Some(last) = rules.iter().position(|rule| rule.conditions.is_empty()) else { return };
+    let action = rules[last].action;
+    let same = rules[..last].iter().rev().take_while(|rule| rule.action == action).count();
+    rules.truncate(last + 1);
+    rules.drain(last - same..last);
 }
 
 /// `errno` for a call that the kernel doesn't have.
@@ -116,28 +144,32 @@ fn action(action: Action, errno: Option<u32>) -> Result<u32, Error> {
 /// The rule's conditions as a list of conjunctions. Conditions on different
 /// arguments hold together; as soon as one argument is named twice, each
 /// condition stands alone, as runc and the profiles written for it have it.
-fn alternatives(args: &[LinuxSeccompArg]) -> Result<Vec<Vec<Condition>>, Error> {
-    let conditions = args.iter().map(condition).collect::<Result<Vec<_>, _>>()?;
+fn alternatives(args: &[LinuxSeccompArg], table: Table) -> Result<Vec<Vec<Condition>>, Error> {
+    let conditions = args.iter().map(|arg| condition(arg, table)).collect::<Result<Vec<_>, _>>()?;
     let twice =
         conditions.iter().enumerate().any(|(n, c)| conditions[..n].iter().any(|d| d.index == c.index));
     Ok(if twice { conditions.into_iter().map(|c| vec![c]).collect() } else { vec![conditions] })
 }
 
-fn condition(arg: &LinuxSeccompArg) -> Result<Condition, Error> {
+fn condition(arg: &LinuxSeccompArg, table: Table) -> Result<Condition, Error> {
     use LinuxSeccompOperator as Op;
     let index = u32::try_from(arg.index())
         .ok()
         .filter(|i| *i < 6)
         .ok_or_else(|| Error::new(format!("seccomp: argument index {} is above 5", arg.index())))?;
     let value = arg.value();
+    // Where arguments have 32 bits, -1 is as long.
+    let short = |value: u64| value & table.argument_mask();
     let test = match arg.op() {
-        Op::ScmpCmpNe => Test::NotEqual(value),
+        Op::ScmpCmpNe => Test::NotEqual(short(value)),
         Op::ScmpCmpLt => Test::Less(value),
         Op::ScmpCmpLe => Test::AtMost(value),
-        Op::ScmpCmpEq => Test::Equal(value),
+        Op::ScmpCmpEq => Test::Equal(short(value)),
         Op::ScmpCmpGe => Test::AtLeast(value),
         Op::ScmpCmpGt => Test::Greater(value),
-        Op::ScmpCmpMaskedEq => Test::Masked { mask: value, value: arg.value_two().unwrap_or(0) },
+        Op::ScmpCmpMaskedEq => {
+            Test::Masked { mask: short(value), value: short(arg.value_two().unwrap_or(0)) }
+        }
     };
     Ok(Condition { index, test })
 }

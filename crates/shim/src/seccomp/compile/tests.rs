@@ -57,6 +57,8 @@ fn check(profile: &LinuxSeccomp, nr: u32, args: [u64; 6]) {
     for table in tables(profile).expect("tables") {
         let policy = policy::policy(profile, table).expect("policy");
         let nr = if table == Table::X32 { nr | X32_BIT } else { nr & !X32_BIT };
+        // As the kernel shows them.
+        let args = args.map(|arg| arg & table.argument_mask());
         let got = run(&program.filter, &Call { arch: table.audit_arch(), nr, args });
         assert_eq!(got, policy.decide(nr, &args), "{table:?} {nr:#x} {args:x?}");
     }
@@ -169,4 +171,38 @@ fn what_cannot_be_had_is_an_error_that_names_it() {
         vec![rule(&["read"], Action::ScmpActAllow, None, vec![arg(6, Op::ScmpCmpEq, 0, 0)])],
     );
     assert!(compile(&index).expect_err("index").to_string().contains("argument index 6"));
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn a_socket_made_by_socketcall_is_a_socket() {
+    let (errno, allow) = (0x0005_0000 | 1, 0x7fff_0000);
+    let answers = |default, action, args, nr, codes: [u64; 2]| {
+        let syscalls = vec![rule(&["socket", "shmat"], action, None, args)];
+        let program = compile(&profile(default, vec![Arch::ScmpArchX86], syscalls)).expect("compiles");
+        let call = |code| Call { arch: 0x4000_0003, nr, args: [code, 5, 0, 0, 0, 0] };
+        codes.map(|code| run(&program.filter, &call(code)))
+    };
+    let (yes, no) = (Action::ScmpActAllow, Action::ScmpActErrno);
+    // socketcall(SYS_SOCKET), socketcall(SYS_BIND)
+    assert_eq!(answers(yes, no, vec![], 102, [1, 2]), [errno, allow]);
+    assert_eq!(answers(no, yes, vec![], 102, [1, 2]), [allow, errno]);
+    // ipc(SHMAT) of versions 0 and 1
+    assert_eq!(answers(yes, no, vec![], 117, [21, 0x1_0015]), [errno, errno]);
+    // The family can't be seen: all of them are refused.
+    let family = vec![arg(0, Op::ScmpCmpEq, 38, 0)];
+    assert_eq!(answers(yes, no, family.clone(), 102, [1, 2]), [errno, allow]);
+    assert_eq!(answers(no, yes, family, 102, [1, 2]), [errno, errno]);
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn minus_one_has_the_length_of_the_arguments() {
+    let minus_one = vec![arg(0, Op::ScmpCmpEq, u64::MAX, 0)];
+    let syscalls = vec![rule(&["personality"], Action::ScmpActErrno, None, minus_one)];
+    let program =
+        compile(&profile(Action::ScmpActAllow, vec![Arch::ScmpArchX86], syscalls)).expect("compiles");
+    let answer =
+        |value| run(&program.filter, &Call { arch: 0x4000_0003, nr: 136, args: [value, 0, 0, 0, 0, 0] });
+    assert_eq!((answer(0xffff_ffff), answer(0xffff_fffe)), (0x0005_0000 | 1, 0x7fff_0000));
 }
