@@ -16,5 +16,7 @@ mod first_minute;
 mod images;
 mod lifecycle;
 mod logs;
+mod manage;
+mod pause;
 mod survival;
 mod tty;

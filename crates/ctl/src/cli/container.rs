@@ -2,10 +2,10 @@
 //! Verbs about containers.
 
 use berth::api::v1::Filter;
-use clap::{ArgAction, Args, Subcommand};
+use clap::{ArgAction, Args, Subcommand, ValueEnum};
 
 use super::{create::Create, system::Type};
-use crate::parse::{filter, time};
+use crate::parse::{filter, net, time};
 use crate::session::detach::Keys;
 
 /// As they are at the top level.
@@ -43,10 +43,31 @@ failed, 126 when the command can't be executed, 127 when it can't be found.")]
   berth kill web
   berth kill -s HUP web")]
     Kill(Kill),
+    /// Stop one or more containers, and start them again
+    #[command(after_help = "Examples:
+  berth restart web
+  berth restart -t 60 -s QUIT db1 db2")]
+    Restart(Stop),
+    /// Freeze all processes of one or more containers
+    #[command(after_help = "Examples:
+  berth pause web && berth unpause web")]
+    Pause(Containers),
+    /// Let paused containers go on
+    Unpause(Containers),
+    /// Rename a container
+    #[command(after_help = "Examples:
+  berth rename web web-old")]
+    Rename(Rename),
+    /// List the ports of a container that the host forwards
+    #[command(after_help = "Examples:
+  berth port web
+  berth port web 80/tcp")]
+    Port(Port),
     /// Block until containers stop, then print their exit codes
     #[command(after_help = "Examples:
-  berth wait job && echo done")]
-    Wait(Containers),
+  berth wait job && echo done
+  berth wait --condition removed job1 job2")]
+    Wait(Wait),
     /// Remove one or more containers
     #[command(after_help = "Examples:
   berth rm job
@@ -86,8 +107,18 @@ pub enum GroupVerb {
     Stop(Stop),
     /// Kill one or more running containers
     Kill(Kill),
+    /// Stop one or more containers, and start them again
+    Restart(Stop),
+    /// Freeze all processes of one or more containers
+    Pause(Containers),
+    /// Let paused containers go on
+    Unpause(Containers),
+    /// Rename a container
+    Rename(Rename),
+    /// List the ports of a container that the host forwards
+    Port(Port),
     /// Block until containers stop, then print their exit codes
-    Wait(Containers),
+    Wait(Wait),
     /// Remove one or more containers
     #[command(visible_alias = "remove")]
     Rm(Rm),
@@ -110,6 +141,11 @@ impl From<GroupVerb> for super::Verb {
             GroupVerb::Start(a) => Verb::Start(a),
             GroupVerb::Stop(a) => Verb::Stop(a),
             GroupVerb::Kill(a) => Verb::Kill(a),
+            GroupVerb::Restart(a) => Verb::Restart(a),
+            GroupVerb::Pause(a) => Verb::Pause(a),
+            GroupVerb::Unpause(a) => Verb::Unpause(a),
+            GroupVerb::Rename(a) => Verb::Rename(a),
+            GroupVerb::Port(a) => Verb::Port(a),
             GroupVerb::Wait(a) => Verb::Wait(a),
             GroupVerb::Rm(a) => Verb::Rm(a),
             GroupVerb::Ls(a) => Verb::Ps(a),
@@ -171,7 +207,51 @@ pub struct Start {
     pub stream: Stream,
 }
 
-/// `berth stop`.
+/// `berth wait`.
+#[derive(Debug, Args)]
+pub struct Wait {
+    /// Which
+    #[command(flatten)]
+    pub targets: Containers,
+    /// What to wait for
+    #[arg(long, value_name = "CONDITION", default_value = "not-running")]
+    pub condition: Condition,
+}
+
+/// What to wait for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Condition {
+    /// That it doesn't run: at once for one that doesn't
+    NotRunning,
+    /// Its next exit, even if it doesn't run yet
+    NextExit,
+    /// That it is gone
+    Removed,
+}
+
+/// `berth rename`.
+#[derive(Debug, Args)]
+pub struct Rename {
+    /// Name or id
+    #[arg(value_name = "CONTAINER")]
+    pub container: String,
+    /// Its name from now on
+    #[arg(value_name = "NEW_NAME")]
+    pub name: String,
+}
+
+/// `berth port`.
+#[derive(Debug, Args)]
+pub struct Port {
+    /// Name or id
+    #[arg(value_name = "CONTAINER")]
+    pub container: String,
+    /// Only this one of the container's ports
+    #[arg(value_name = "PRIVATE_PORT[/PROTO]", value_parser = net::port)]
+    pub port: Option<String>,
+}
+
+/// `berth stop` and `berth restart`.
 #[derive(Debug, Args)]
 pub struct Stop {
     /// Which

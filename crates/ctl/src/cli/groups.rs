@@ -8,7 +8,13 @@ use clap::Command;
 /// Every command that isn't hidden, once.
 const GROUPS: [(&str, &[&str]); 5] = [
     ("Common commands", &["run", "ps", "logs", "pull", "images", "version", "info"]),
-    ("Containers", &["create", "start", "stop", "kill", "wait", "rm", "attach"]),
+    (
+        "Containers",
+        &[
+            "create", "start", "stop", "restart", "kill", "pause", "unpause", "wait", "rename", "port", "rm",
+            "attach",
+        ],
+    ),
     ("Images", &["tag", "push", "rmi", "save", "load", "login", "logout"]),
     ("Both, and the engine", &["inspect", "events", "completion"]),
     ("The same, as Docker groups it", &["container", "image", "system"]),

@@ -182,6 +182,12 @@ mod tests {
             ("berth image rm x", "berth rmi x"),
             ("berth image pull x", "berth pull x"),
             ("berth container rm -f x", "berth rm -f x"),
+            ("berth container restart -t 3 x", "berth restart --time 3 x"),
+            ("berth container pause x y", "berth pause x y"),
+            ("berth container unpause x", "berth unpause x"),
+            ("berth container rename x y", "berth rename x y"),
+            ("berth container port x 80", "berth port x 80/tcp"),
+            ("berth container wait --condition removed x", "berth wait --condition=removed x"),
             ("berth system info", "berth info"),
         ] {
             let strip = |cli: Cli| format!("{:?}", cli.verb.ungrouped());

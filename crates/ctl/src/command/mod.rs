@@ -13,10 +13,13 @@ mod inspect_view;
 mod load;
 mod login;
 mod logs;
+mod pause;
+mod port;
 mod ps;
 mod pull;
 mod push;
 mod remove;
+mod rename;
 mod run;
 mod save;
 mod start;
@@ -71,6 +74,11 @@ async fn container_verb(context: &Context, verb: container::Verb) -> Result<u8> 
         container::Verb::Start(args) => start::start(context, args).await,
         container::Verb::Stop(args) => stop::stop(context, args).await,
         container::Verb::Kill(args) => stop::kill(context, args).await,
+        container::Verb::Restart(args) => stop::restart(context, args).await,
+        container::Verb::Pause(args) => pause::pause(context, args).await,
+        container::Verb::Unpause(args) => pause::unpause(context, args).await,
+        container::Verb::Rename(args) => rename::rename(context, args).await,
+        container::Verb::Port(args) => port::port(context, args).await,
         container::Verb::Wait(args) => wait::wait(context, args).await,
         container::Verb::Rm(args) => remove::rm(context, args).await,
         container::Verb::Ps(args) => ps::ps(context, args).await,

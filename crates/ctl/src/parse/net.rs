@@ -29,9 +29,31 @@ pub fn address(text: &str) -> Parsed<String> {
     Ok(address.to_string())
 }
 
+/// A port of a container, with its protocol: `80` is `80/tcp`.
+///
+/// # Errors
+/// When it isn't a number from 1 to 65535 and, after a slash, a protocol.
+pub fn port(text: &str) -> Parsed<String> {
+    let (number, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+    let known = ["tcp", "udp", "sctp"].contains(&protocol);
+    match number.parse::<u16>() {
+        Ok(number @ 1..) if known => Ok(format!("{number}/{protocol}")),
+        _ => Err(format!("invalid port '{text}': expected a number, and /tcp, /udp or /sctp")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_port_is_of_tcp_unless_it_says_otherwise() {
+        assert_eq!(port("80"), Ok("80/tcp".into()));
+        assert_eq!(port("53/udp"), Ok("53/udp".into()));
+        for bad in ["", "0", "65536", "80/", "80/icmp", "http"] {
+            assert!(port(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn both_separators_and_both_families() {

@@ -427,6 +427,40 @@ impl Containers for Fake {
         Ok(Response::new(Box::pin(ReceiverStream::new(queue))))
     }
 
+    async fn pause(
+        &self,
+        request: Request<PauseContainerRequest>,
+    ) -> Result<Response<PauseContainerResponse>, Status> {
+        self.call(&format!("pause {}", request.into_inner().container));
+        Ok(Response::new(Default::default()))
+    }
+
+    async fn unpause(
+        &self,
+        request: Request<UnpauseContainerRequest>,
+    ) -> Result<Response<UnpauseContainerResponse>, Status> {
+        self.call(&format!("unpause {}", request.into_inner().container));
+        Ok(Response::new(Default::default()))
+    }
+
+    async fn rename(
+        &self,
+        request: Request<RenameContainerRequest>,
+    ) -> Result<Response<RenameContainerResponse>, Status> {
+        let request = request.into_inner();
+        self.call(&format!("rename {} {}", request.container, request.new_name));
+        Ok(Response::new(Default::default()))
+    }
+
+    async fn restart(
+        &self,
+        request: Request<RestartContainerRequest>,
+    ) -> Result<Response<RestartContainerResponse>, Status> {
+        let request = request.into_inner();
+        self.call(&format!("restart {} {} {:?}", request.container, request.signal, request.timeout));
+        Ok(Response::new(Default::default()))
+    }
+
     async fn resize_tty(&self, _: Request<ResizeTtyRequest>) -> Result<Response<ResizeTtyResponse>, Status> {
         Ok(Response::new(Default::default()))
     }

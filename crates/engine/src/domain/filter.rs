@@ -98,7 +98,7 @@ fn invalid(what: &str) -> Error {
 }
 
 fn status(word: &str) -> Result<Shown> {
-    [Shown::Created, Shown::Running, Shown::Exited, Shown::Unknown, Shown::Removing]
+    Shown::ALL
         .into_iter()
         .find(|status| status.as_str() == word)
         .ok_or_else(|| invalid(&format!("status={word}")))

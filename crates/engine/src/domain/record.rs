@@ -33,6 +33,8 @@ pub struct Record {
     pub summary: Summary,
     /// Where it is in its life.
     pub status: Status,
+    /// Its processes are frozen; never without [`Status::Running`].
+    pub paused: bool,
     /// Of its first process, in the engine's pid namespace; 0 unless running.
     pub pid: u32,
     /// How it ended, when it has.
@@ -49,6 +51,7 @@ impl Record {
     pub fn shown(&self) -> Shown {
         match self.status {
             Status::Creating | Status::Created => Shown::Created,
+            Status::Running if self.paused => Shown::Paused,
             Status::Running => Shown::Running,
             Status::Exited => Shown::Exited,
             Status::Removing => Shown::Removing,

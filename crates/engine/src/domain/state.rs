@@ -67,6 +67,8 @@ pub enum Shown {
     Created,
     /// Runs.
     Running,
+    /// Runs, frozen.
+    Paused,
     /// Has ended.
     Exited,
     /// Its shim doesn't answer.
@@ -76,12 +78,17 @@ pub enum Shown {
 }
 
 impl Shown {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::Created, Self::Running, Self::Paused, Self::Exited, Self::Unknown, Self::Removing];
+
     /// The word of filters.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Created => "created",
             Self::Running => "running",
+            Self::Paused => "paused",
             Self::Exited => "exited",
             Self::Unknown => "unknown",
             Self::Removing => "removing",

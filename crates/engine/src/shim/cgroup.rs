@@ -4,7 +4,8 @@
 
 use std::{
     collections::HashSet,
-    fs, io,
+    fs,
+    io::{self, Write as _},
     os::fd::AsFd as _,
     path::{Path, PathBuf},
     time::{Duration, Instant},
@@ -112,7 +113,16 @@ fn kill(dir: &Path) -> io::Result<()> {
     for pid in processes(dir)? {
         kill_member(dir, pid)?;
     }
-    Ok(())
+    thaw(dir)
+}
+
+/// Version 1's freezer holds even those that have been killed.
+fn thaw(dir: &Path) -> io::Result<()> {
+    let file = fs::OpenOptions::new().write(true).open(dir.join("freezer.state"));
+    match file.and_then(|mut file| file.write_all(b"THAWED")) {
+        Err(e) if !gone(&e) => Err(e),
+        _ => Ok(()),
+    }
 }
 
 fn kill_member(dir: &Path, pid: u32) -> io::Result<()> {

@@ -36,6 +36,8 @@ pub enum Phase {
     NotStarted,
     /// Runs.
     Running,
+    /// Runs, frozen.
+    Paused,
     /// Has ended.
     Stopped,
 }
@@ -105,6 +107,24 @@ impl Task {
         self.call("Kill", &request, Some(timeouts::QUICK)).await
     }
 
+    /// Freezes all processes.
+    ///
+    /// # Errors
+    /// `FailedPrecondition` when it doesn't run or is frozen; the shim's.
+    pub async fn pause(&self) -> Result<()> {
+        let request = task::PauseRequest { id: self.id.clone() };
+        self.call("Pause", &request, Some(timeouts::FREEZE)).await
+    }
+
+    /// Lets all processes go on.
+    ///
+    /// # Errors
+    /// `FailedPrecondition` when it isn't frozen; the shim's.
+    pub async fn resume(&self) -> Result<()> {
+        let request = task::ResumeRequest { id: self.id.clone() };
+        self.call("Resume", &request, Some(timeouts::FREEZE)).await
+    }
+
     /// Sets the size of the terminal.
     ///
     /// # Errors
@@ -129,7 +149,8 @@ impl Task {
         use berth::api::task_types::Status;
         match state {
             Ok(state) => Ok(match state.status() {
-                Status::Running | Status::Paused | Status::Pausing => Phase::Running,
+                Status::Running => Phase::Running,
+                Status::Paused | Status::Pausing => Phase::Paused,
                 Status::Stopped => Phase::Stopped,
                 Status::Created | Status::Unknown => Phase::NotStarted,
             }),

@@ -19,6 +19,10 @@ pub const ATTACHERS: Duration = Duration::from_secs(2);
 /// Calls that a shim answers from memory or with one system call.
 pub const QUICK: Duration = Duration::from_secs(5);
 
+/// Task.Pause and Task.Resume: the shim gives the processes ten seconds to
+/// come to rest.
+pub const FREEZE: Duration = Duration::from_secs(12);
+
 /// A shim's answer at the engine's start, before its container is `unknown`.
 pub const PROBE: Duration = Duration::from_secs(2);
 

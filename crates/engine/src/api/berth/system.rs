@@ -55,9 +55,8 @@ fn encode(info: Info) -> InfoResponse {
         version: VERSION.version.to_owned(),
         containers: counts.containers,
         containers_running: counts.running,
-        // Nothing can be paused yet.
-        containers_paused: 0,
-        containers_stopped: counts.containers - counts.running,
+        containers_paused: counts.paused,
+        containers_stopped: counts.containers - counts.running - counts.paused,
         images: counts.images,
         root_dir: info.root.display().to_string(),
         state_dir: info.state.display().to_string(),

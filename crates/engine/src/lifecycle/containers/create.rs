@@ -90,6 +90,7 @@ impl Containers {
             image_id: image.id.to_string(),
             summary: document.summary(),
             status: Status::Creating,
+            paused: false,
             pid: 0,
             exit: Exit::default(),
             started_at: 0,
@@ -126,7 +127,7 @@ impl Containers {
     }
 }
 
-fn check_name(name: &str) -> Result<Option<ContainerName>> {
+pub(super) fn check_name(name: &str) -> Result<Option<ContainerName>> {
     if name.is_empty() {
         return Ok(None);
     }
@@ -141,7 +142,7 @@ fn check_name(name: &str) -> Result<Option<ContainerName>> {
     })
 }
 
-fn vacant(db: &rusqlite::Connection, namespace: &Namespace, name: &str) -> Result<String> {
+pub(super) fn vacant(db: &rusqlite::Connection, namespace: &Namespace, name: &str) -> Result<String> {
     match rows::by_name(db, namespace, name)? {
         None => Ok(name.to_owned()),
         Some(other) => Err(Error::new(

@@ -118,6 +118,8 @@ impl Containers {
                     if !rows::set_exited(tx, &row.id, &end)? {
                         return Ok(());
                     }
+                    // Its name may be another than at its start.
+                    let row = rows::any(tx, &row.id)?.unwrap_or(row);
                     if end.oom_killed {
                         events::append(tx, &event(&row, "oom", &[]))?;
                     }
@@ -158,7 +160,7 @@ impl Containers {
         if let Err(e) = swept {
             tracing::error!(id = %record.id, error = e.chain(), "free what a container held");
         }
-        if record.summary.auto_remove {
+        if record.summary.auto_remove && !entry.is_kept() {
             self.remove_automatically(entry, record).await;
         }
     }

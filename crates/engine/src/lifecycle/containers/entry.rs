@@ -2,7 +2,10 @@
 //! What the engine holds in memory of a container: who may change it, how its
 //! shim is reached, and who waits for what happens to it.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use berth::ids::{ContainerId, Namespace};
 use tokio::sync::watch;
@@ -23,6 +26,8 @@ pub struct Entry {
     view: watch::Sender<View>,
     /// Clients that attached before the start and are not connected yet.
     attachers: watch::Sender<usize>,
+    /// Restarts that are between their stop and their start.
+    kept: AtomicUsize,
 }
 
 /// What can be seen of a container without asking anybody.
@@ -134,6 +139,16 @@ impl Entry {
         Attaching(Arc::clone(self))
     }
 
+    /// Has the container's end not remove it (`--rm`) while the result lives.
+    pub(super) fn keep(self: &Arc<Self>) -> Kept {
+        self.kept.fetch_add(1, Ordering::AcqRel);
+        Kept(Arc::clone(self))
+    }
+
+    pub(super) fn is_kept(&self) -> bool {
+        self.kept.load(Ordering::Acquire) > 0
+    }
+
     /// Waits for the announced clients, but not for ever.
     pub(super) async fn attached(&self) {
         let mut attachers = self.attachers.subscribe();
@@ -141,6 +156,16 @@ impl Entry {
         if tokio::time::timeout(timeouts::ATTACHERS, all).await.is_err() {
             tracing::warn!("a client that attached before the start has not connected; starting without it");
         }
+    }
+}
+
+/// See [`Entry::keep`].
+#[derive(Debug)]
+pub(super) struct Kept(Arc<Entry>);
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.0.kept.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

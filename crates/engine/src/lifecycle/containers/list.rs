@@ -133,7 +133,7 @@ impl Containers {
         let entry = self.entries().get(&record.id).cloned();
         match entry.map(|entry| entry.view().phase) {
             Some(Phase::Unreachable(_)) => Shown::Unknown,
-            _ => Shown::Running,
+            _ => record.shown(),
         }
     }
 

@@ -84,6 +84,7 @@ mod tests {
             image_id: "sha256:0".to_owned(),
             summary: Summary::default(),
             status,
+            paused: false,
             pid: 0,
             exit: Exit::default(),
             started_at: 0,

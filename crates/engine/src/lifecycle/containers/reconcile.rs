@@ -222,6 +222,11 @@ impl Containers {
             .await?;
         }
         entry.set(Phase::Running(Arc::clone(&live)));
+        // The last engine may have died between the deed and its record.
+        let paused = phase == task::Phase::Paused;
+        if paused != record.paused && phase != task::Phase::Stopped {
+            self.record_paused(record, paused).await?;
+        }
         // One that has stopped meanwhile says so to the watcher's first question.
         self.watch(Arc::clone(entry), record.clone(), live);
         Ok(())

@@ -41,7 +41,10 @@ impl Containers {
             let ends = entry.view().ends;
             if let Some(live) = entry.live() {
                 if force == Force::No {
-                    return Err(running(&record));
+                    return Err(self
+                        .reload(&record)
+                        .await?
+                        .map_or_else(|| running(&record), |now| running(&now)));
                 }
                 self.terminate(&entry, &live, ends).await?;
             }
@@ -66,9 +69,11 @@ impl Containers {
         let row = record.clone();
         self.blocking(move |this| {
             let from = [Status::Created, Status::Exited, Status::Removing, Status::Creating];
-            if !this.db.write(|tx| rows::transit(tx, &row.id, &from, Status::Removing))? {
-                return Ok(());
-            }
+            let found = this.db.write(|tx| {
+                let ours = rows::transit(tx, &row.id, &from, Status::Removing)?;
+                if ours { rows::any(tx, &row.id) } else { Ok(None) }
+            })?;
+            let Some(row) = found else { return Ok(()) };
             this.remove_files(&row)?;
             this.db.write(|tx| {
                 rows::delete(tx, &row.id)?;
@@ -106,11 +111,12 @@ impl Containers {
 }
 
 fn running(record: &Record) -> Error {
+    let (state, first) = if record.paused { ("paused", "unpause and then ") } else { ("running", "") };
     Error::new(
         Kind::FailedPrecondition,
         format!(
-            "cannot remove container \"/{}\": container is running: \
-             stop the container before removing or force remove",
+            "cannot remove container \"/{}\": container is {state}: \
+             {first}stop the container before removing or force remove",
             record.name
         ),
     )

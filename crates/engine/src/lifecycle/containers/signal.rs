@@ -33,7 +33,16 @@ impl Containers {
             Error::new(e.kind(), format!("cannot kill container: {}: {}", record.name, e.chain()))
         })?;
         self.send(&live, number).await?;
-        self.tell(record, "kill", &[("signal", number.to_string())]).await
+        self.tell(record, "kill", &[("signal", number.to_string())]).await?;
+        if record.paused && (number == libc::SIGKILL || number == self.stop_signal(record).await?) {
+            self.thaw(record).await?;
+        }
+        Ok(())
+    }
+
+    async fn stop_signal(self: &Arc<Self>, record: &Record) -> Result<i32> {
+        let id = record.id.clone();
+        self.blocking(move |this| Ok(this.read_document(&id)?.effective.stop_signal)).await
     }
 
     /// Sends the stop signal, waits, kills, and returns when it has ended.
@@ -72,6 +81,9 @@ impl Containers {
         {
             tracing::warn!(id = %record.id, error = e.chain(), "the stop signal was not delivered; killing");
         } else {
+            if record.paused {
+                self.thaw_for_stop(record).await;
+            }
             let grace = u64::try_from(seconds).map(Duration::from_secs).ok();
             if ended(&entry, ends, grace).await {
                 self.tell(record, "stop", &[]).await?;
@@ -81,6 +93,14 @@ impl Containers {
         self.terminate(&entry, &live, ends).await?;
         self.tell(record, "stop", &[]).await?;
         Ok(Stopped::Now)
+    }
+
+    /// A frozen process can't do as it is told. One that can't be thawed is
+    /// killed when its time is over.
+    async fn thaw_for_stop(self: &Arc<Self>, record: &Record) {
+        if let Err(e) = self.thaw(record).await {
+            tracing::warn!(id = %record.id, error = e.chain(), "let a container go on that is to stop");
+        }
     }
 
     /// Kills, through the shim or without it, and waits for the end.

@@ -79,6 +79,10 @@ impl Containers {
         let gone = || Error::new(Kind::NotFound, format!("No such container: {}", record.id));
         let record = self.reload(record).await?.ok_or_else(gone)?;
         match record.status {
+            Status::Running if record.paused => {
+                let what = "cannot start a paused container, try unpause instead";
+                return Err(Error::new(Kind::FailedPrecondition, what));
+            }
             Status::Running => return Ok(StartOutcome::AlreadyRunning(record.pid)),
             Status::Created | Status::Exited => {}
             Status::Creating => return Err(gone()),

@@ -17,7 +17,7 @@ use crate::{
 };
 
 const COLUMNS: &str = "namespace, id, name, created_at, image, image_id, summary, status, pid, exit_code, \
-                       oom_killed, error, started_at, finished_at, shim";
+                       oom_killed, error, started_at, finished_at, shim, paused";
 
 /// Adds a container.
 ///
@@ -176,10 +176,27 @@ pub fn set_running(tx: &Transaction<'_>, id: &ContainerId, pid: u32, at: u64) ->
     execute(
         tx,
         "UPDATE containers SET status = 'running', pid = ?2, started_at = ?3, exit_code = 0, oom_killed = 0, \
-         error = '', finished_at = 0 WHERE id = ?1",
+         error = '', finished_at = 0, paused = 0 WHERE id = ?1",
         params![id.as_str(), pid, time(at)],
     )
     .map(drop)
+}
+
+/// Records whether a running container is paused; false when it doesn't run.
+///
+/// # Errors
+/// Those of the database.
+pub fn set_paused(tx: &Transaction<'_>, id: &ContainerId, paused: bool) -> Result<bool> {
+    let sql = "UPDATE containers SET paused = ?2 WHERE id = ?1 AND status = 'running'";
+    execute(tx, sql, params![id.as_str(), paused]).map(|rows| rows == 1)
+}
+
+/// Gives a container another name, which isn't in use.
+///
+/// # Errors
+/// Those of the database.
+pub fn rename(tx: &Transaction<'_>, id: &ContainerId, name: &str) -> Result<()> {
+    execute(tx, "UPDATE containers SET name = ?2 WHERE id = ?1", params![id.as_str(), name]).map(drop)
 }
 
 /// Records how the first process ended. False when that was recorded before.
@@ -190,7 +207,7 @@ pub fn set_exited(tx: &Transaction<'_>, id: &ContainerId, exit: &Exit) -> Result
     execute(
         tx,
         "UPDATE containers SET status = 'exited', pid = 0, exit_code = ?2, oom_killed = ?3, error = ?4, \
-         finished_at = ?5 WHERE id = ?1 AND status IN ('starting', 'running')",
+         finished_at = ?5, paused = 0 WHERE id = ?1 AND status IN ('starting', 'running')",
         params![id.as_str(), exit.code, exit.oom_killed, exit.error, time(exit.at)],
     )
     .map(|rows| rows == 1)
@@ -239,6 +256,7 @@ struct Raw {
     error: String,
     started_at: i64,
     finished_at: i64,
+    paused: bool,
 }
 
 impl Raw {
@@ -259,6 +277,7 @@ impl Raw {
             started_at: row.get(12)?,
             finished_at: row.get(13)?,
             shim: row.get(14)?,
+            paused: row.get(15)?,
         })
     }
 
@@ -278,6 +297,7 @@ impl Raw {
             image: self.image,
             image_id: self.image_id,
             pid: self.pid,
+            paused: self.paused,
             exit: Exit {
                 code: self.exit_code,
                 at: self.finished_at.unsigned_abs(),
@@ -309,6 +329,7 @@ mod tests {
             image_id: "sha256:0".to_owned(),
             summary: Summary { command: vec!["x".to_owned()], ..Summary::default() },
             status: Status::Created,
+            paused: false,
             pid: 0,
             exit: Exit::default(),
             started_at: 0,
@@ -373,6 +394,23 @@ mod tests {
         assert_eq!((row.exit, row.shim, row.status), (exit, Some(shim), Status::Exited));
         db.write(|tx| delete(tx, &id)).expect("delete");
         assert!(db.read(|c| document(c, &id)).is_err());
+    }
+
+    #[test]
+    fn a_container_is_paused_while_it_runs_and_no_longer() {
+        let (_dir, db) = database();
+        let id: ContainerId = "b".parse().expect("id");
+        let paused = || db.read(|c| any(c, &id)).expect("read").expect("there").paused;
+        assert!(!db.write(|tx| set_paused(tx, &id, true)).expect("not running"));
+        for end in [true, false] {
+            db.write(|tx| set_running(tx, &id, 7, 9)).expect("running");
+            assert!(!paused(), "nothing of the last run");
+            assert!(db.write(|tx| set_paused(tx, &id, true)).expect("pause") && paused());
+            if end {
+                db.write(|tx| set_exited(tx, &id, &Exit::default())).expect("exit");
+                assert!(!paused());
+            }
+        }
     }
 
     #[test]

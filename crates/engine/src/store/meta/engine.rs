@@ -10,8 +10,10 @@ use crate::error::{Context as _, Result};
 pub struct Counts {
     /// All containers.
     pub containers: u32,
-    /// Those that run.
+    /// Those that run, paused ones apart.
     pub running: u32,
+    /// Those that are paused.
+    pub paused: u32,
     /// Images, however many names they have.
     pub images: u32,
 }
@@ -39,10 +41,18 @@ pub fn id_or_insert(tx: &Transaction<'_>, fresh: &str) -> Result<String> {
 pub fn counts(db: &Connection, namespace: &str) -> Result<Counts> {
     db.query_row(
         "SELECT (SELECT count(*) FROM containers WHERE namespace = ?1),
-                (SELECT count(*) FROM containers WHERE namespace = ?1 AND status = 'running'),
+                (SELECT count(*) FROM containers WHERE namespace = ?1 AND status = 'running' AND NOT paused),
+                (SELECT count(*) FROM containers WHERE namespace = ?1 AND paused),
                 (SELECT count(DISTINCT image_id) FROM image_refs WHERE namespace = ?1)",
         [namespace],
-        |row| Ok(Counts { containers: row.get(0)?, running: row.get(1)?, images: row.get(2)? }),
+        |row| {
+            Ok(Counts {
+                containers: row.get(0)?,
+                running: row.get(1)?,
+                paused: row.get(2)?,
+                images: row.get(3)?,
+            })
+        },
     )
     .context("count containers and images")
 }

@@ -80,6 +80,7 @@ fn state(record: &Record, status: Shown) -> v1::ContainerState {
     let status = match status {
         Shown::Created => Status::Created,
         Shown::Running => Status::Running,
+        Shown::Paused => Status::Paused,
         Shown::Exited => Status::Exited,
         Shown::Unknown => Status::Unknown,
         Shown::Removing => Status::Removing,

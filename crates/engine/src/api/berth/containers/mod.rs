@@ -238,6 +238,58 @@ impl containers_server::Containers for ContainersService {
         })
         .await
     }
+
+    async fn pause(
+        &self,
+        request: Request<v1::PauseContainerRequest>,
+    ) -> Result<Response<v1::PauseContainerResponse>, Status> {
+        contained(async {
+            let request = request.into_inner();
+            let record = self.find(&request.namespace, &request.container).await?;
+            self.containers.pause(record).await?;
+            Ok(v1::PauseContainerResponse {})
+        })
+        .await
+    }
+
+    async fn unpause(
+        &self,
+        request: Request<v1::UnpauseContainerRequest>,
+    ) -> Result<Response<v1::UnpauseContainerResponse>, Status> {
+        contained(async {
+            let request = request.into_inner();
+            let record = self.find(&request.namespace, &request.container).await?;
+            self.containers.unpause(record).await?;
+            Ok(v1::UnpauseContainerResponse {})
+        })
+        .await
+    }
+
+    async fn rename(
+        &self,
+        request: Request<v1::RenameContainerRequest>,
+    ) -> Result<Response<v1::RenameContainerResponse>, Status> {
+        contained(async {
+            let request = request.into_inner();
+            let record = self.find(&request.namespace, &request.container).await?;
+            self.containers.rename(record, request.new_name).await?;
+            Ok(v1::RenameContainerResponse {})
+        })
+        .await
+    }
+
+    async fn restart(
+        &self,
+        request: Request<v1::RestartContainerRequest>,
+    ) -> Result<Response<v1::RestartContainerResponse>, Status> {
+        contained(async {
+            let request = request.into_inner();
+            let record = self.find(&request.namespace, &request.container).await?;
+            let pid = self.containers.restart(record, request.signal, request.timeout).await?;
+            Ok(v1::RestartContainerResponse { pid })
+        })
+        .await
+    }
 }
 
 /// The message that opens an attach stream.

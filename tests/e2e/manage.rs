@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What people do to a container that is there: another name, a restart, a
+//! wait for this or that.
+
+use crate::support::{engine::with_busybox, until};
+
+const WAITER: &str = "trap 'exit 9' USR1; trap 'exit 15' TERM; echo up; while :; do sleep 0.05; done";
+
+#[test]
+fn a_container_has_its_new_name_everywhere() {
+    let Some(engine) = with_busybox() else { return };
+    engine.berth(&["run", "-d", "--name", "old", "busybox", "sh", "-c", WAITER]).ok();
+    engine.berth(&["create", "--name", "taken", "busybox"]).ok();
+    assert_eq!(engine.berth(&["rename", "old", "new"]).ok().stdout, "");
+    assert_eq!(engine.inspect("new")["Name"], "/new");
+    engine.berth(&["inspect", "old"]).exits(1);
+
+    let refused = engine.berth(&["rename", "new", "taken"]).exits(1);
+    refused.complains(&["The container name \"/taken\" is already in use"]);
+    engine.berth(&["rename", "new", "new"]).exits(1).complains(&["same name as its current name"]);
+    engine.berth(&["rename", "new", "a b"]).exits(1).complains(&["Invalid container name (a b)"]);
+    engine.berth(&["rename", "new", ""]).exits(1).complains(&["names may be empty"]);
+
+    // The old one is free, and what happens later has the new one.
+    engine.berth(&["create", "--name", "old", "busybox"]).ok();
+    engine.berth(&["stop", "new"]).ok();
+    let format = "{{.Action}} {{.Actor.Attributes.name}} {{.Actor.Attributes.oldName}}";
+    let flags = ["events", "--since", "1h", "--until", "0s", "--filter", "container=new", "--format"];
+    let said = engine.berth(&[&flags[..], &[format]].concat()).ok().stdout;
+    assert!(said.contains("rename new /old\n") && said.contains("die new "), "{said}");
+}
+
+#[test]
+fn restart_stops_and_starts() {
+    let Some(engine) = with_busybox() else { return };
+    engine.berth(&["run", "-d", "--name", "ever", "busybox", "sh", "-c", WAITER]).ok();
+    engine.wait_log("ever", "up");
+    let pid = || engine.inspect("ever")["State"]["Pid"].as_i64().expect("a pid");
+    let before = pid();
+    assert_eq!(engine.berth(&["restart", "-s", "USR1", "ever"]).ok().line(), "ever");
+    assert!(engine.status("ever") == "running" && pid() != before && pid() > 0);
+    until("two starts in the log", || {
+        (engine.berth(&["logs", "ever"]).ok().stdout == "up\nup\n").then_some(())
+    });
+    let flags = ["events", "--since", "1h", "--until", "0s", "--filter", "container=ever"];
+    let said =
+        engine.berth(&[&flags[..], &["--format", "{{.Action}} {{.Actor.Attributes.exitCode}}"]].concat());
+    let said = said.ok().stdout;
+    let said: Vec<_> = said.lines().map(|line| line.trim_end_matches("<no value>").trim()).collect();
+    assert_eq!(said, ["create", "start", "die 9", "stop", "start", "restart"]);
+
+    // A paused one, and one that has ended.
+    engine.berth(&["pause", "ever"]).ok();
+    engine.berth(&["restart", "-t", "60", "ever"]).ok();
+    assert_eq!(engine.status("ever"), "running");
+    engine.berth(&["kill", "ever"]).ok();
+    engine.wait("ever");
+    engine.berth(&["restart", "ever"]).ok();
+    assert_eq!(engine.status("ever"), "running");
+    engine.berth(&["restart", "missing"]).exits(1).complains(&["No such container: missing"]);
+}
+
+#[test]
+fn restart_keeps_what_rm_would_remove() {
+    let Some(engine) = with_busybox() else { return };
+    engine.berth(&["run", "-d", "--rm", "--name", "kept", "busybox", "sh", "-c", WAITER]).ok();
+    engine.wait_log("kept", "up");
+    engine.berth(&["restart", "kept"]).ok();
+    assert_eq!(engine.status("kept"), "running");
+    engine.berth(&["stop", "kept"]).ok();
+    until("it to be gone", || engine.berth(&["ps", "-aq"]).ok().line().is_empty().then_some(()));
+}
+
+#[test]
+fn wait_has_conditions() {
+    let Some(engine) = with_busybox() else { return };
+    engine.berth(&["run", "--name", "one", "busybox", "sh", "-c", "exit 4"]).exits(4);
+    engine.berth(&["run", "-d", "--name", "two", "busybox", "sh", "-c", WAITER]).ok();
+    engine.wait_log("two", "up");
+    let mut next = engine.background(&["wait", "--condition", "next-exit", "one"]);
+    let mut removed = engine.background(&["wait", "--condition=removed", "one", "two"]);
+    // It waits for the next end, although there was one: only a start brings it.
+    until("somebody to wait", || {
+        engine.berth(&["start", "one"]).ok();
+        engine.wait("one");
+        next.child.try_wait().expect("wait").map(drop)
+    });
+    assert_eq!((next.wait(), next.output().as_str()), (0, "4\n"));
+    engine.berth(&["kill", "-s", "USR1", "two"]).ok();
+    engine.wait("two");
+    assert!(removed.child.try_wait().expect("wait").is_none(), "an end isn't enough");
+    engine.berth(&["rm", "one", "two"]).ok();
+    assert_eq!((removed.wait(), removed.output().as_str()), (0, "4\n9\n"));
+    engine.berth(&["wait", "--condition", "later", "two"]).exits(125);
+}
+
+#[test]
+fn port_knows_of_none_yet() {
+    let Some(engine) = with_busybox() else { return };
+    engine.berth(&["create", "--name", "pp", "busybox"]).ok();
+    assert_eq!(engine.berth(&["port", "pp"]).ok().stdout, "");
+    engine.berth(&["port", "pp", "80"]).exits(1).complains(&["no public port '80/tcp' published for pp"]);
+    engine.berth(&["port", "missing"]).exits(1).complains(&["No such container: missing"]);
+}
