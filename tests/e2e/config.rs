@@ -137,6 +137,71 @@ fn no_new_privileges_is_a_choice() {
     assert_eq!(status(&engine, &["--security-opt", "no-new-privileges"])["NoNewPrivs"], "1");
 }
 
+/// Allows everything but `mkdir` (and its newer form), which answers ENOLCK.
+const NO_MKDIR: &str = r#"{
+    "defaultAction": "SCMP_ACT_ALLOW",
+    "archMap": [{"architecture": "SCMP_ARCH_X86_64", "subArchitectures": ["SCMP_ARCH_X86", "SCMP_ARCH_X32"]}],
+    "syscalls": [
+        {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 37,
+         "comment": "", "includes": {"minKernel": "3.0"}, "excludes": {"caps": ["CAP_SYS_ADMIN"]}}
+    ]
+}"#;
+
+#[test]
+fn a_seccomp_profile_of_the_users_own() {
+    let Some(engine) = with_busybox() else { return };
+    let file = engine.dir().join("profile.json");
+    fs::write(&file, NO_MKDIR).expect("write");
+    let opt = format!("seccomp={}", file.display());
+    let script = "grep Seccomp: /proc/self/status; mkdir /x 2>&1; [ -d /x ] || echo none";
+    let said = inside(&engine, &["--security-opt", &opt], script);
+    assert_eq!(said, "Seccomp:\t2\nmkdir: can't create directory '/x': No locks available\nnone\n");
+    // The profile makes an exception of it.
+    let said = inside(&engine, &["--security-opt", &opt, "--cap-add", "SYS_ADMIN"], script);
+    assert_eq!(said, "Seccomp:\t2\n");
+    // Every start has it.
+    engine.berth(&["create", "--name", "again", "--security-opt", &opt, "busybox", "mkdir", "/y"]).ok();
+    for _ in 0..2 {
+        engine.berth(&["start", "-a", "again"]).exits(1).complains(&["No locks available"]);
+    }
+    let said = inside(&engine, &["--security-opt", "seccomp=unconfined"], script);
+    assert_eq!(said, "Seccomp:\t0\n");
+    assert_eq!(inside(&engine, &["--security-opt", "seccomp=builtin"], script), "Seccomp:\t2\n");
+}
+
+#[test]
+fn a_seccomp_profile_that_is_none() {
+    let Some(engine) = with_busybox() else { return };
+    let file = engine.dir().join("profile.json");
+    let refused = |words: &[&str]| {
+        let opt = format!("seccomp={}", file.display());
+        engine.berth(&["run", "--rm", "--security-opt", &opt, "busybox", "true"]).exits(125).complains(words);
+    };
+    refused(&["opening seccomp profile (", ") failed: no such file or directory"]);
+    fs::write(&file, "{").expect("write");
+    refused(&["compacting json for seccomp profile ("]);
+    fs::write(&file, "{}").expect("write");
+    refused(&["Decoding seccomp profile failed: missing field `defaultAction`"]);
+    // What only the compiler knows is wrong.
+    let long = r#"{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mkdir"],
+        "action": "SCMP_ACT_ERRNO", "args": [{"index": 6, "value": 0, "op": "SCMP_CMP_EQ"}]}]}"#;
+    fs::write(&file, long).expect("write");
+    refused(&["linux.seccomp", "argument index 6"]);
+    let opt = ["run", "--rm", "--security-opt", "fly=yes", "busybox", "true"];
+    engine.berth(&opt).exits(125).complains(&["invalid --security-opt: \"fly=yes\""]);
+    assert_eq!(engine.berth(&["ps", "-aq"]).ok().line(), "");
+}
+
+#[test]
+fn system_paths_can_be_opened() {
+    let Some(engine) = with_busybox() else { return };
+    let script = "wc -c </proc/keys | grep -qx 0 && echo masked; grep -c ' /proc/sys ' /proc/mounts";
+    assert_eq!(inside(&engine, &[], &format!("{script}; true")), "masked\n1\n");
+    let open = inside(&engine, &["--security-opt", "systempaths=unconfined"], &format!("{script}; true"));
+    assert_eq!(open, "0\n");
+    assert_eq!(status(&engine, &["--security-opt", "label=disable"])["NoNewPrivs"], "0");
+}
+
 #[test]
 fn resource_limits_of_processes() {
     let Some(engine) = with_busybox() else { return };

@@ -201,7 +201,7 @@ pub struct Create {
     /// Take a capability away, or ALL
     #[arg(long, value_name = "CAPABILITY", help_heading = SECURITY)]
     pub cap_drop: Vec<String>,
-    /// Security option: no-new-privileges[:true|false]
+    /// no-new-privileges, seccomp=FILE|builtin|unconfined, systempaths=unconfined, apparmor=PROFILE, label=disable
     #[arg(long, value_name = "OPTION", help_heading = SECURITY)]
     pub security_opt: Vec<String>,
 

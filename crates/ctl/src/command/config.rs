@@ -6,7 +6,7 @@ use berth::api::v1::{ContainerConfig, HostConfig, LogConfig, StringList};
 use crate::{
     cli::create::{Attach, Create},
     error::Result,
-    parse::{key_value, lines},
+    parse::{key_value, lines, security},
 };
 
 /// What the container's streams are attached to.
@@ -34,7 +34,8 @@ impl Streams {
 /// The whole configuration.
 ///
 /// # Errors
-/// When a file of variables or labels can't be read or is malformed.
+/// When a file of variables, labels or a seccomp profile can't be read or is
+/// malformed.
 pub(super) fn of(create: &Create, streams: Streams) -> Result<ContainerConfig> {
     let mut env = Vec::new();
     for file in &create.env_file {
@@ -67,19 +68,20 @@ pub(super) fn of(create: &Create, streams: Streams) -> Result<ContainerConfig> {
         stdin_once: streams.stdin && create.interactive,
         stop_signal: text(&create.stop_signal),
         stop_timeout: create.stop_timeout,
-        host: Some(host(create)),
+        host: Some(host(create)?),
     })
 }
 
-fn host(create: &Create) -> HostConfig {
-    HostConfig {
+fn host(create: &Create) -> Result<HostConfig> {
+    let security_opt = create.security_opt.iter().map(|opt| security::option(opt));
+    Ok(HostConfig {
         network_mode: create.network.clone().unwrap_or_default(),
         auto_remove: create.rm,
         readonly_rootfs: create.read_only,
         privileged: create.privileged,
         cap_add: create.cap_add.clone(),
         cap_drop: create.cap_drop.clone(),
-        security_opt: create.security_opt.clone(),
+        security_opt: security_opt.collect::<Result<_, _>>()?,
         ulimits: create.ulimit.clone(),
         memory: create.memory.unwrap_or_default(),
         memory_swap: create.memory_swap.unwrap_or_default(),
@@ -100,7 +102,7 @@ fn host(create: &Create) -> HostConfig {
         dns: create.dns.clone(),
         dns_search: create.dns_search.clone(),
         dns_options: create.dns_option.clone(),
-    }
+    })
 }
 
 #[cfg(test)]

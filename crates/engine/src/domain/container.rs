@@ -61,7 +61,7 @@ pub struct HostConfig {
     pub cap_add: Vec<String>,
     /// Capabilities to go without.
     pub cap_drop: Vec<String>,
-    /// `no-new-privileges[:true|false]`.
+    /// As [`super::security`] knows them.
     pub security_opt: Vec<String>,
     /// Resource limits of processes.
     pub ulimits: Vec<Ulimit>,

@@ -11,6 +11,7 @@ pub mod id;
 pub mod names;
 pub mod record;
 pub mod seccomp;
+pub mod security;
 pub mod signal;
 pub mod size;
 pub mod spec;

@@ -5,10 +5,14 @@
 //! is not listed answers EPERM, what is newer than the shim's tables ENOSYS.
 //! The shim compiles it; here it is data.
 
+mod profile;
+
 use oci_spec::runtime::{
     Arch, Capability, LinuxSeccomp, LinuxSeccompAction as Action, LinuxSeccompArg, LinuxSeccompArgBuilder,
     LinuxSeccompOperator as Op, LinuxSyscall,
 };
+
+pub use profile::{KernelVersion, Profile, decode, kernel_version};
 
 /// Allowed to every container.
 const ALWAYS: &str = "\

@@ -93,19 +93,24 @@ pub fn resolve(add: &[String], drop: &[String]) -> Result<Vec<Capability>> {
     Ok(ALL.into_iter().filter(chosen).collect())
 }
 
+/// The capability of this name, with or without `CAP_`.
+#[must_use]
+pub fn by_name(name: &str) -> Option<Capability> {
+    let upper = name.to_ascii_uppercase();
+    Capability::from_str(upper.strip_prefix("CAP_").unwrap_or(&upper)).ok()
+}
+
 /// Whether `ALL` is among the names, and the others.
 fn parse(names: &[String]) -> Result<(bool, Vec<Capability>)> {
     let mut all = false;
     let mut capabilities = Vec::new();
     for name in names {
-        let upper = name.to_ascii_uppercase();
-        let bare = upper.strip_prefix("CAP_").unwrap_or(&upper);
-        if bare == "ALL" {
+        if ["ALL", "CAP_ALL"].iter().any(|word| name.eq_ignore_ascii_case(word)) {
             all = true;
             continue;
         }
-        let capability = Capability::from_str(bare)
-            .map_err(|_| Error::new(Kind::InvalidArgument, format!("invalid capability: {name:?}")))?;
+        let capability = by_name(name)
+            .ok_or_else(|| Error::new(Kind::InvalidArgument, format!("invalid capability: {name:?}")))?;
         capabilities.push(capability);
     }
     Ok((all, capabilities))

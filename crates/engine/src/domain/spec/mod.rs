@@ -14,14 +14,14 @@ use std::{
 };
 
 use oci_spec::runtime::{
-    Capability, Linux, LinuxCapabilities, LinuxDevice, LinuxNamespace, LinuxNamespaceType, PosixRlimit,
-    Process, Root, Spec, User,
+    Capability, Linux, LinuxCapabilities, LinuxDevice, LinuxNamespace, LinuxNamespaceType, LinuxSeccomp,
+    PosixRlimit, Process, Root, Spec, User,
 };
 
 use super::{
     container::{Document, HostConfig, NetworkMode},
-    seccomp,
-    validate::{self, SecurityOpt},
+    seccomp::{self, KernelVersion},
+    security::{Filter, SecurityOpt, security_opt},
 };
 use crate::error::Result;
 
@@ -63,6 +63,8 @@ pub struct Facts {
     /// Limits of processes where the user gives none; the engine's own would
     /// leak otherwise.
     pub rlimits: Vec<PosixRlimit>,
+    /// Rules of a seccomp profile may depend on it.
+    pub kernel: KernelVersion,
 }
 
 /// Where a container's own copies of files in /etc are on the host.
@@ -123,8 +125,10 @@ fn root(readonly: bool) -> Root {
 struct Security {
     capabilities: Vec<Capability>,
     no_new_privileges: bool,
-    /// The default filter of system calls.
-    seccomp: bool,
+    seccomp: Filter,
+    /// What tells of the host is masked, and its parameters are read-only.
+    masks: bool,
+    apparmor: Option<String>,
 }
 
 impl Security {
@@ -134,14 +138,31 @@ impl Security {
         } else {
             capabilities::resolve(&host.cap_add, &host.cap_drop)?
         };
-        let mut security = Self { capabilities, no_new_privileges: false, seccomp: !host.privileged };
+        let mut security = Self {
+            capabilities,
+            no_new_privileges: false,
+            seccomp: if host.privileged { Filter::None } else { Filter::BuiltIn },
+            masks: !host.privileged,
+            apparmor: None,
+        };
         for opt in &host.security_opt {
-            match validate::security_opt(opt)? {
+            match security_opt(opt)? {
                 SecurityOpt::NoNewPrivileges(on) => security.no_new_privileges = on,
-                SecurityOpt::Seccomp(on) => security.seccomp = on,
+                SecurityOpt::Seccomp(filter) => security.seccomp = filter,
+                SecurityOpt::SystemPathsUnconfined => security.masks = false,
+                SecurityOpt::AppArmor(profile) => security.apparmor = Some(profile),
+                SecurityOpt::NoLabel => {}
             }
         }
         Ok(security)
+    }
+
+    fn filter(&self, kernel: KernelVersion) -> Option<LinuxSeccomp> {
+        match &self.seccomp {
+            Filter::None => None,
+            Filter::BuiltIn => Some(seccomp::default_profile(&self.capabilities)),
+            Filter::Profile(profile) => Some(profile.resolve(&self.capabilities, kernel)),
+        }
     }
 }
 
@@ -167,6 +188,7 @@ fn process(document: &Document, facts: &Facts, security: &Security) -> Result<Pr
         .set_capabilities(Some(sets(&security.capabilities)))
         .set_rlimits(Some(rlimits::merge(&facts.rlimits, rlimits::resolve(&config.host.ulimits)?)))
         .set_no_new_privileges(Some(security.no_new_privileges))
+        .set_apparmor_profile(security.apparmor.clone())
         .set_oom_score_adj(Some(config.host.oom_score_adj));
     Ok(process)
 }
@@ -192,11 +214,11 @@ fn linux(document: &Document, facts: &Facts, security: &Security) -> Linux {
         .set_resources(Some(resources::of(host)))
         .set_devices(host.privileged.then(|| facts.devices.clone()))
         .set_sysctl(Some(sysctls(document)))
-        .set_masked_paths((!host.privileged).then(|| masked(&facts.thermal_throttle)))
-        .set_readonly_paths((!host.privileged).then(|| READONLY_PATHS.map(str::to_owned).to_vec()))
+        .set_masked_paths(security.masks.then(|| masked(&facts.thermal_throttle)))
+        .set_readonly_paths(security.masks.then(|| READONLY_PATHS.map(str::to_owned).to_vec()))
         // A bind mount of the user may ask for more (rslave, rshared).
         .set_rootfs_propagation(mounts::rootfs_propagation(&host.mounts))
-        .set_seccomp(security.seccomp.then(|| seccomp::default_profile(&security.capabilities)));
+        .set_seccomp(security.filter(facts.kernel));
     linux
 }
 

@@ -195,3 +195,28 @@ fn no_new_privileges_is_asked_for_by_name() {
         spec(HostConfig { security_opt: vec!["no-new-privileges".to_owned()], ..HostConfig::default() });
     assert_eq!(spec.process().as_ref().and_then(|p| p.no_new_privileges()), Some(true));
 }
+
+#[test]
+fn a_profile_of_the_users_own_is_for_these_capabilities_on_this_kernel() {
+    let opt = r#"seccomp={"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
+        {"names": ["mkdir"], "action": "SCMP_ACT_ERRNO", "excludes": {"caps": ["CAP_SYS_ADMIN"]}},
+        {"names": ["chmod"], "action": "SCMP_ACT_ERRNO", "includes": {"minKernel": "99.0"}}]}"#;
+    let names = |host| {
+        let spec = spec(HostConfig { security_opt: vec![opt.to_owned()], ..host });
+        let filter = linux(&spec).seccomp().clone().expect("a filter");
+        filter.syscalls().iter().flatten().flat_map(|rule| rule.names().clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(names(HostConfig::default()), ["mkdir"]);
+    assert!(names(HostConfig { cap_add: vec!["SYS_ADMIN".to_owned()], ..HostConfig::default() }).is_empty());
+}
+
+#[test]
+fn system_paths_and_an_apparmor_profile_are_choices() {
+    let opt = |opt: &str| spec(HostConfig { security_opt: vec![opt.to_owned()], ..HostConfig::default() });
+    let open = opt("systempaths=unconfined");
+    assert_eq!((linux(&open).masked_paths(), linux(&open).readonly_paths()), (&None, &None));
+    assert!(linux(&open).seccomp().is_some());
+    let profile = |spec: Spec| spec.process().as_ref().and_then(|p| p.apparmor_profile().clone());
+    assert_eq!(profile(opt("apparmor=mine")).as_deref(), Some("mine"));
+    assert_eq!(profile(opt("label=disable")), None);
+}

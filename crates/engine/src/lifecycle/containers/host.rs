@@ -7,8 +7,12 @@ use nix::sys::resource::{Resource, getrlimit};
 use oci_spec::runtime::{Capability, LinuxDevice, LinuxDeviceType, PosixRlimit, PosixRlimitType};
 
 use crate::{
-    domain::spec::{capabilities, rlimits},
+    domain::{
+        seccomp::{self, KernelVersion},
+        spec::{capabilities, rlimits},
+    },
     error::{Context as _, Result},
+    kernel::host,
 };
 
 /// Soft limit of open files in a container: what programs expect. The engine
@@ -29,6 +33,8 @@ pub(super) struct Host {
     pub thermal_throttle: Vec<String>,
     /// Limits where the user gives none.
     pub rlimits: Vec<PosixRlimit>,
+    /// The version of the kernel.
+    pub kernel: KernelVersion,
 }
 
 impl Host {
@@ -39,9 +45,17 @@ impl Host {
             name: name.to_string_lossy().into_owned(),
             capabilities: capabilities::of_mask(bounding_set()?),
             thermal_throttle: thermal_throttle(),
+            kernel: kernel_version()?,
             rlimits: vec![rlimits::limit(PosixRlimitType::RlimitNofile, NOFILE.min(hard), hard)?],
         })
     }
+}
+
+fn kernel_version() -> Result<KernelVersion> {
+    let release = host::kernel().context("ask the kernel for its release")?.release;
+    // It takes a kernel built by hand to have none; rules for a newer one are
+    // not for it.
+    Ok(seccomp::kernel_version(&release).unwrap_or_default())
 }
 
 /// The host's device nodes, for a privileged container.

@@ -186,6 +186,7 @@ impl Containers {
             devices: if privileged { host::devices()? } else { Vec::new() },
             thermal_throttle: self.host.thermal_throttle.clone(),
             rlimits: self.host.rlimits.clone(),
+            kernel: self.host.kernel,
         })
     }
 
