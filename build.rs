@@ -6,8 +6,9 @@ use std::{env, error::Error, fs, path::PathBuf};
 use prost::Message as _;
 
 /// Every file that holds a service or a message of the contract; imports follow.
-const PROTOS: [&str; 8] = [
+const PROTOS: [&str; 9] = [
     "berth/v1/containers.proto",
+    "berth/v1/execs.proto",
     "berth/v1/images.proto",
     "berth/v1/events.proto",
     "berth/v1/system.proto",

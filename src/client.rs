@@ -8,8 +8,8 @@ use tokio::net::UnixStream;
 use tonic::transport::{Channel, Endpoint, Uri};
 
 use crate::api::v1::{
-    containers_client::ContainersClient, events_client::EventsClient, images_client::ImagesClient,
-    system_client::SystemClient,
+    containers_client::ContainersClient, events_client::EventsClient, execs_client::ExecsClient,
+    images_client::ImagesClient, system_client::SystemClient,
 };
 
 /// Largest message either way. Lists of thousands of containers fit.
@@ -122,6 +122,12 @@ impl Client {
     #[must_use]
     pub fn containers(&self) -> ContainersClient<Channel> {
         ContainersClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE)
+    }
+
+    /// Processes that join a container.
+    #[must_use]
+    pub fn execs(&self) -> ExecsClient<Channel> {
+        ExecsClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE)
     }
 
     /// Images: pull, list, load, ….

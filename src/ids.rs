@@ -79,6 +79,10 @@ id!(
     ContainerName, "container name", 2, "only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
 );
 id!(
+    /// A process that was started in a container beside its first one.
+    ExecId, "exec id", 1, "only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed, at most 128"
+);
+id!(
     /// The tenant that containers, names and images belong to.
     Namespace, "namespace", 1, "only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed, at most 128"
 );

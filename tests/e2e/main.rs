@@ -12,6 +12,7 @@ mod api;
 mod bad_input;
 mod config;
 mod events;
+mod execs;
 mod first_minute;
 mod images;
 mod lifecycle;

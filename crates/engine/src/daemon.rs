@@ -14,15 +14,15 @@ mod signals;
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use berth::api::v1::{
-    containers_server::ContainersServer, events_server::EventsServer, images_server::ImagesServer,
-    system_server::SystemServer,
+    containers_server::ContainersServer, events_server::EventsServer, execs_server::ExecsServer,
+    images_server::ImagesServer, system_server::SystemServer,
 };
 use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
     api::{
         berth::{
-            containers::ContainersService, events::EventsService, images::ImagesService,
+            containers::ContainersService, events::EventsService, execs::ExecsService, images::ImagesService,
             system::SystemService,
         },
         call::GRACE,
@@ -199,6 +199,7 @@ impl Engine {
         services.add(ImagesServer::new(ImagesService(Arc::clone(&self.images))));
         services.add(SystemServer::new(SystemService(Arc::clone(&self.system))));
         services.add(ContainersServer::new(ContainersService::new(Arc::clone(&self.containers))));
+        services.add(ExecsServer::new(ExecsService::new(Arc::clone(&self.containers))));
         services.add(EventsServer::new(EventsService(Arc::clone(&self.events))));
         services
     }

@@ -148,6 +148,12 @@ impl Background {
         })
     }
 
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: nix::sys::signal::Signal) {
+        let pid = nix::unistd::Pid::from_raw(self.child.id().cast_signed());
+        nix::sys::signal::kill(pid, signal).expect("a child that was not waited for");
+    }
+
     /// Waits for its end; the exit code.
     pub(crate) fn wait(&mut self) -> i32 {
         finish(&mut self.child, "a command in the background")

@@ -84,6 +84,9 @@ failed, 126 when the command can't be executed, 127 when it can't be found.")]
   berth logs -f --tail 100 web
   berth logs --since 10m -t web 2> errors")]
     Logs(Logs),
+    /// Execute a command in a running container
+    #[command(disable_help_flag = true, override_usage = EXEC_USAGE, after_help = EXEC_HELP)]
+    Exec(Exec),
     /// Attach to a running container's input and output
     #[command(after_help = "Examples:
   berth attach shell       # leave it again with ctrl-p ctrl-q")]
@@ -127,6 +130,9 @@ pub enum GroupVerb {
     Ls(Ps),
     /// Fetch the logs of a container
     Logs(Logs),
+    /// Execute a command in a running container
+    #[command(disable_help_flag = true, override_usage = EXEC_USAGE, after_help = EXEC_HELP)]
+    Exec(Exec),
     /// Attach to a running container's input and output
     Attach(Attach),
     /// Show everything about containers
@@ -150,11 +156,27 @@ impl From<GroupVerb> for super::Verb {
             GroupVerb::Rm(a) => Verb::Rm(a),
             GroupVerb::Ls(a) => Verb::Ps(a),
             GroupVerb::Logs(a) => Verb::Logs(a),
+            GroupVerb::Exec(a) => Verb::Exec(a),
             GroupVerb::Attach(a) => Verb::Attach(a),
             GroupVerb::Inspect(a) => return Self::System(a.only(Type::Container)),
         })
     }
 }
+
+const EXEC_USAGE: &str = "berth exec [OPTIONS] CONTAINER COMMAND [ARG...]
+       berth exec ls [OPTIONS] [CONTAINER]
+       berth exec kill [OPTIONS] EXEC [EXEC...]";
+
+const EXEC_HELP: &str = "Examples:
+  berth exec -it web sh
+  berth exec -u nobody -w /tmp -e DEBUG=1 web env
+  berth exec ls                    # what was started so and runs
+  berth exec kill -s TERM 3f2a
+
+A container called ls or kill is meant by its id.
+
+Exit status: the command's own, 128+n when signal n ended it; 126 when it
+can't be executed, 127 when it can't be found, 1 when berth failed.";
 
 /// `berth run`.
 #[derive(Debug, Args)]
@@ -374,4 +396,113 @@ pub struct Attach {
     /// How to be attached
     #[command(flatten)]
     pub stream: Stream,
+}
+
+/// `berth exec`.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+#[command(disable_help_subcommand = true)]
+#[expect(clippy::struct_excessive_bools, reason = "flags are independent of each other")]
+pub struct Exec {
+    /// Name or id, then the command and its arguments
+    // One argument, as for an image: what follows the first is the command's.
+    #[arg(value_name = "CONTAINER COMMAND", required = true, trailing_var_arg = true)]
+    words: Vec<String>,
+    /// Run in the background
+    #[arg(short, long)]
+    pub detach: bool,
+    /// Set an environment variable; NAME alone takes yours
+    #[arg(short, long, value_name = "NAME=VALUE")]
+    pub env: Vec<String>,
+    /// Read environment variables from a file, one a line
+    #[arg(long, value_name = "FILE")]
+    pub env_file: Vec<std::path::PathBuf>,
+    /// Keep STDIN open
+    #[arg(short, long)]
+    pub interactive: bool,
+    /// Allocate a terminal
+    #[arg(short, long)]
+    pub tty: bool,
+    /// Give it all capabilities
+    #[arg(long)]
+    pub privileged: bool,
+    /// User, and group, by name or number
+    #[arg(short, long, value_name = "USER[:GROUP]")]
+    pub user: Option<String>,
+    /// Working directory inside the container
+    #[arg(short, long, value_name = "DIR")]
+    pub workdir: Option<String>,
+    /// Kill it, and what it has started, when this client goes away
+    #[arg(long, conflicts_with = "detach")]
+    pub kill_on_disconnect: bool,
+    /// How to be attached
+    #[command(flatten)]
+    pub stream: Stream,
+    /// Print this help
+    #[arg(long, action = ArgAction::Help)]
+    help: Option<bool>,
+    /// About those that run
+    #[command(subcommand)]
+    pub verb: Option<ExecVerb>,
+}
+
+impl Exec {
+    /// Name or id.
+    #[must_use]
+    pub fn container(&self) -> &str {
+        self.words.first().map_or("", String::as_str)
+    }
+
+    /// The program and its arguments.
+    #[must_use]
+    pub fn command(&self) -> &[String] {
+        self.words.get(1..).unwrap_or_default()
+    }
+}
+
+/// About processes that were started by `exec`.
+#[derive(Debug, Subcommand)]
+pub enum ExecVerb {
+    /// List what exec has started
+    #[command(visible_alias = "ps")]
+    #[command(after_help = "Examples:
+  berth exec ls
+  berth exec ls -a web")]
+    Ls(ExecLs),
+    /// Kill what exec has started
+    #[command(after_help = "Examples:
+  berth exec kill 3f2a
+  berth exec kill -s TERM $(berth exec ls -q web)")]
+    Kill(ExecKill),
+}
+
+/// `berth exec ls`.
+#[derive(Debug, Args)]
+pub struct ExecLs {
+    /// Name or id; all containers otherwise
+    #[arg(value_name = "CONTAINER")]
+    pub container: Option<String>,
+    /// Also those that have ended
+    #[arg(short, long)]
+    pub all: bool,
+    /// table, json, 'table TEMPLATE' or TEMPLATE, e.g. '{{.ID}}'
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<String>,
+    /// Whole ids and commands
+    #[arg(long)]
+    pub no_trunc: bool,
+    /// Ids only
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+/// `berth exec kill`.
+#[derive(Debug, Args)]
+pub struct ExecKill {
+    /// Ids, or unambiguous beginnings of ids
+    #[arg(value_name = "EXEC", required = true)]
+    pub execs: Vec<String>,
+    /// The signal, by name or number
+    #[arg(short, long, value_name = "SIGNAL", default_value = "KILL")]
+    pub signal: String,
 }

@@ -6,6 +6,7 @@ mod completion;
 mod config;
 mod create;
 mod events;
+mod exec;
 mod images;
 mod info;
 mod inspect;
@@ -83,6 +84,7 @@ async fn container_verb(context: &Context, verb: container::Verb) -> Result<u8> 
         container::Verb::Rm(args) => remove::rm(context, args).await,
         container::Verb::Ps(args) => ps::ps(context, args).await,
         container::Verb::Logs(args) => logs::logs(context, args).await,
+        container::Verb::Exec(args) => exec::exec(context, args).await,
         container::Verb::Attach(args) => attach::attach(context, args).await,
         container::Verb::Run(_) | container::Verb::Create(_) => Err(Error::new("not here")),
     }

@@ -8,6 +8,7 @@
 //! `run`, `start -a` and `attach`.
 
 pub mod detach;
+pub mod exec;
 mod exit;
 mod resume;
 mod signals;

@@ -95,13 +95,18 @@ fn env(config: &Config, image: &ImageConfig, hostname: &str, warnings: &mut Vec<
             _ => warnings.push(format!("the image's environment entry {entry:?} is ignored")),
         }
     }
-    for entry in &config.env {
+    change(&mut env, &config.env);
+    env
+}
+
+/// What the user says of the environment: `NAME=value` sets, `NAME` removes.
+pub fn change(env: &mut Vec<String>, changes: &[String]) {
+    for entry in changes {
         match entry.split_once('=') {
-            Some(_) => set(&mut env, entry),
+            Some(_) => set(env, entry),
             None => env.retain(|e| name_of(e) != entry),
         }
     }
-    env
 }
 
 fn set(env: &mut Vec<String>, entry: &str) {

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Fresh container ids.
+//! Fresh ids of containers and of what runs in them.
 
-use berth::ids::ContainerId;
+use std::str::FromStr;
+
+use berth::ids::InvalidId;
 
 use crate::error::{Error, Kind, Result};
 
@@ -10,18 +12,18 @@ use crate::error::{Error, Kind, Result};
 ///
 /// # Errors
 /// `Internal` when the kernel gives no random bytes.
-pub fn fresh() -> Result<ContainerId> {
+pub fn fresh<T: FromStr<Err = InvalidId>>() -> Result<T> {
     loop {
         let mut bytes = [0_u8; 32];
         getrandom::fill(&mut bytes)
-            .map_err(|e| Error::new(Kind::Internal, "draw a container id").with_source(e.to_string()))?;
+            .map_err(|e| Error::new(Kind::Internal, "draw an id").with_source(e.to_string()))?;
         let text = hex::encode(bytes);
         if text.bytes().take(12).all(|b| b.is_ascii_digit()) {
             continue;
         }
-        return text.parse().map_err(|e: berth::ids::InvalidId| {
-            Error::new(Kind::Internal, "check a fresh id").with_source(e)
-        });
+        return text
+            .parse()
+            .map_err(|e: InvalidId| Error::new(Kind::Internal, "check a fresh id").with_source(e));
     }
 }
 
@@ -29,7 +31,9 @@ pub fn fresh() -> Result<ContainerId> {
 mod tests {
     #[test]
     fn ids_differ_and_have_64_digits() {
-        let (a, b) = (super::fresh().expect("id"), super::fresh().expect("id"));
+        use berth::ids::ContainerId;
+        let fresh = || super::fresh::<ContainerId>().expect("id");
+        let (a, b) = (fresh(), fresh());
         assert_ne!(a, b);
         assert_eq!(a.as_str().len(), 64);
     }

@@ -6,6 +6,7 @@
 pub mod command;
 pub mod container;
 pub mod digest;
+pub mod exec;
 pub mod filter;
 pub mod id;
 pub mod names;

@@ -86,7 +86,7 @@ fn invalid(message: impl Into<String>) -> Error {
     Error::new(Kind::InvalidArgument, message)
 }
 
-fn no_nul<'a>(what: &str, values: impl IntoIterator<Item = &'a String>) -> Result<()> {
+pub(super) fn no_nul<'a>(what: &str, values: impl IntoIterator<Item = &'a String>) -> Result<()> {
     match values.into_iter().find(|v| v.contains('\0')) {
         Some(value) => Err(invalid(format!("invalid {what} {value:?}: contains a NUL byte"))),
         None => Ok(()),
@@ -100,7 +100,11 @@ fn one_line(what: &str, value: &str) -> Result<()> {
     Ok(())
 }
 
-fn environment(env: &[String]) -> Result<()> {
+/// Checks what the user says of the environment.
+///
+/// # Errors
+/// `InvalidArgument` for an entry without a name, or with a NUL.
+pub(super) fn environment(env: &[String]) -> Result<()> {
     no_nul("environment variable", env)?;
     match env.iter().find(|e| e.is_empty() || e.starts_with('=')) {
         Some(entry) => Err(invalid(format!("invalid environment variable: {entry:?}"))),

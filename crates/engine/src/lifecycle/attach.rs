@@ -201,7 +201,12 @@ impl Session<'_> {
         // in no log until it ends, so that one is shown live.
         let from_log = self.options.logs && !self.document.config.tty && self.is_logged();
         let AttachOptions { stdin, stdout, stderr, logs, .. } = self.options;
-        let wanted = AttachOpen { stdin, stdout: stdout && !from_log, stderr: stderr && !from_log };
+        let wanted = AttachOpen {
+            stdin,
+            stdout: stdout && !from_log,
+            stderr: stderr && !from_log,
+            exec_id: String::new(),
+        };
         let (input, output) = attach::open(live.bundle.dir(), wanted).await?;
         drop(attaching);
         if announced == Announced::No && out.send(Ok(self.attached())).await.is_err() {
@@ -215,7 +220,7 @@ impl Session<'_> {
             if logs && self.is_logged() {
                 self.replay(false, out).await?;
             }
-            receive(output, out).await
+            receive(output, out, AttachOutput::Output).await
         };
         let mut input = input;
         tokio::select! {
@@ -251,13 +256,7 @@ async fn send(
     stdin: bool,
 ) -> std::convert::Infallible {
     while let Some(message) = inputs.next().await {
-        let sent = match message {
-            AttachInput::Stdin(bytes) if stdin => input.stdin(&bytes).await,
-            AttachInput::Close if stdin => input.close_stdin().await,
-            AttachInput::Stdin(_) | AttachInput::Close => Ok(()),
-            AttachInput::Resize { rows, columns } => input.resize(rows, columns).await,
-        };
-        if let Err(e) = sent {
+        if let Err(e) = deliver(input, message, stdin).await {
             // The shim has closed the connection: its output ends, too.
             tracing::debug!(error = e.chain(), "a container takes no more input");
             break;
@@ -266,7 +265,22 @@ async fn send(
     std::future::pending().await
 }
 
-async fn receive(mut output: Output, out: &Sender) -> Result<()> {
+/// Hands one message on.
+pub(super) async fn deliver(input: &mut Input, message: AttachInput, stdin: bool) -> Result<()> {
+    match message {
+        AttachInput::Stdin(bytes) if stdin => input.stdin(&bytes).await,
+        AttachInput::Close if stdin => input.close_stdin().await,
+        AttachInput::Stdin(_) | AttachInput::Close => Ok(()),
+        AttachInput::Resize { rows, columns } => input.resize(rows, columns).await,
+    }
+}
+
+/// Hands all output to a client, until one of them ends.
+pub(super) async fn receive<T>(
+    mut output: Output,
+    out: &mpsc::Sender<Result<T>>,
+    wrap: fn(Stream, Bytes) -> T,
+) -> Result<()> {
     loop {
         let frame = match output.next().await {
             Ok(Some(frame)) => frame,
@@ -287,7 +301,7 @@ async fn receive(mut output: Output, out: &Sender) -> Result<()> {
             }
             _ => continue,
         };
-        if out.send(Ok(AttachOutput::Output(stream, payload))).await.is_err() {
+        if out.send(Ok(wrap(stream, payload))).await.is_err() {
             return Ok(());
         }
     }

@@ -4,9 +4,12 @@
 use std::{io, os::fd::BorrowedFd, time::Duration};
 
 use berth::{
-    api::{shim::CreateOptions, task, types},
+    api::{
+        shim::{CreateOptions, ExecOptions, ExecProcess, ListExecsRequest, ListExecsResponse},
+        task, types,
+    },
     bundle,
-    ids::ContainerId,
+    ids::{ContainerId, ExecId},
     ttrpc::{self, Code, client::Client},
 };
 use prost::Message as _;
@@ -21,6 +24,9 @@ use crate::{
 
 const SERVICE: &str = "containerd.task.v3.Task";
 const OPTIONS: &str = "berth.shim.v1.CreateOptions";
+/// What only our own shim answers.
+const SHIM: &str = "berth.shim.v1.Shim";
+const EXEC_OPTIONS: &str = "berth.shim.v1.ExecOptions";
 
 /// A connection to a container's shim.
 #[derive(Debug, Clone)]
@@ -167,6 +173,73 @@ impl Task {
         let request = task::WaitRequest { id: self.id.clone(), ..Default::default() };
         let answer: task::WaitResponse = self.call("Wait", &request, None).await?;
         Ok(WaitAnswer { exit_code: code_of_wire(answer.exit_status), at: nanos(answer.exited_at) })
+    }
+
+    /// Adds a process, which isn't started yet.
+    ///
+    /// # Errors
+    /// The shim's.
+    pub async fn add_exec(&self, exec: &ExecId, terminal: Terminal, options: &ExecOptions) -> Result<()> {
+        let request = task::ExecProcessRequest {
+            id: self.id.clone(),
+            exec_id: exec.to_string(),
+            terminal: terminal == Terminal::Yes,
+            spec: Some(prost_types::Any {
+                type_url: EXEC_OPTIONS.to_owned(),
+                value: options.encode_to_vec(),
+            }),
+            ..Default::default()
+        };
+        self.call("Exec", &request, Some(timeouts::QUICK)).await
+    }
+
+    /// Executes an added process; its pid.
+    ///
+    /// # Errors
+    /// As [`Task::create`].
+    pub async fn start_exec(&self, exec: &ExecId) -> Result<u32> {
+        let request = task::StartRequest { id: self.id.clone(), exec_id: exec.to_string() };
+        let answer: task::StartResponse = self.execute("Start", &request, timeouts::START).await?;
+        Ok(answer.pid)
+    }
+
+    /// Waits, however long, for the end of a process that was added.
+    ///
+    /// # Errors
+    /// `Unavailable` when the connection ends first.
+    pub async fn wait_exec(&self, exec: &ExecId) -> Result<WaitAnswer> {
+        let request = task::WaitRequest { id: self.id.clone(), exec_id: exec.to_string() };
+        let answer: task::WaitResponse = self.call("Wait", &request, None).await?;
+        Ok(WaitAnswer { exit_code: code_of_wire(answer.exit_status), at: nanos(answer.exited_at) })
+    }
+
+    /// Sends a signal to a process that was added, or to `all` it has started.
+    ///
+    /// # Errors
+    /// `NotFound` when it has ended or isn't there.
+    pub async fn kill_exec(&self, exec: &ExecId, signal: u32, all: bool) -> Result<()> {
+        let request = task::KillRequest { id: self.id.clone(), exec_id: exec.to_string(), signal, all };
+        self.call("Kill", &request, Some(timeouts::QUICK)).await
+    }
+
+    /// Forgets a process that has ended.
+    ///
+    /// # Errors
+    /// The shim's.
+    pub async fn delete_exec(&self, exec: &ExecId) -> Result<()> {
+        let request = task::DeleteRequest { id: self.id.clone(), exec_id: exec.to_string() };
+        self.call::<_, task::DeleteResponse>("Delete", &request, Some(timeouts::QUICK)).await.map(drop)
+    }
+
+    /// The processes that were added and are still known.
+    ///
+    /// # Errors
+    /// The shim's.
+    pub async fn execs(&self) -> Result<Vec<ExecProcess>> {
+        let limit = Some(timeouts::QUICK);
+        let answer: Result<ListExecsResponse, _> =
+            self.client.call(SHIM, "ListExecs", &ListExecsRequest {}, limit).await;
+        answer.map(|list| list.processes).map_err(error)
     }
 
     /// Frees what the ended container held.

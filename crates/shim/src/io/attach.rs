@@ -4,7 +4,13 @@
 //! A client that doesn't read makes the container wait, as a pipe would; one
 //! that takes nothing at all for [`STALL`] is dropped and told so.
 
-use std::{io, os::fd::OwnedFd, rc::Rc, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    io,
+    os::fd::OwnedFd,
+    rc::Rc,
+    time::Duration,
+};
 
 use berth::{
     api::shim::AttachOpen,
@@ -13,7 +19,7 @@ use berth::{
 use bytes::BytesMut;
 use prost::Message as _;
 use tokio::{
-    io::unix::AsyncFd,
+    io::{AsyncWriteExt as _, unix::AsyncFd},
     net::{
         UnixStream,
         unix::{OwnedReadHalf, OwnedWriteHalf},
@@ -34,6 +40,84 @@ pub const STALL: Duration = Duration::from_secs(10);
 /// How long a client may take to say what it wants.
 const OPEN: Duration = Duration::from_secs(10);
 
+/// A client that has said what it wants.
+#[derive(Debug)]
+pub struct Client {
+    read: OwnedReadHalf,
+    write: OwnedWriteHalf,
+    buffer: BytesMut,
+    open: AttachOpen,
+}
+
+impl Client {
+    /// Waits for what a client wants, but not for long; `None` when it says
+    /// nothing of sense.
+    pub async fn accept(stream: UnixStream) -> Option<Self> {
+        let (mut read, write) = stream.into_split();
+        let mut buffer = BytesMut::new();
+        let open = match timeout(OPEN, attach::read(&mut read, &mut buffer)).await {
+            Ok(Ok(Some(Frame { kind: Kind::Open, payload }))) => AttachOpen::decode(payload).ok(),
+            _ => None,
+        };
+        if open.is_none() {
+            diag::warn(format_args!("attach: a client that didn't begin with Open was dropped"));
+        }
+        Some(Self { read, write, buffer, open: open? })
+    }
+
+    /// The process that it wants; empty for the container's first.
+    #[must_use]
+    pub fn exec_id(&self) -> &str {
+        &self.open.exec_id
+    }
+
+    /// Tells it why it is dropped.
+    pub async fn refuse(mut self, why: &str) {
+        let mut wire = BytesMut::new();
+        attach::encode(&mut wire, Kind::Error, &why.as_bytes()[..why.len().min(attach::MAX_PAYLOAD)]);
+        // Best effort: it may have gone.
+        let _ = timeout(OPEN, self.write.write_all(&wire)).await;
+    }
+}
+
+/// A terminal, once there is one, and the size that it has or will have.
+#[derive(Debug)]
+pub struct Terminal {
+    console: RefCell<Option<Rc<AsyncFd<OwnedFd>>>>,
+    size: Cell<Option<Size>>,
+}
+
+impl Terminal {
+    /// A terminal to be; none without a size.
+    #[must_use]
+    pub fn new(size: Option<Size>) -> Self {
+        Self { console: RefCell::default(), size: Cell::new(size) }
+    }
+
+    /// The size that was asked for last; `None` where there is no terminal.
+    #[must_use]
+    pub fn size(&self) -> Option<Size> {
+        self.size.get()
+    }
+
+    /// Here it is; or it isn't any more.
+    pub fn set(&self, console: Option<Rc<AsyncFd<OwnedFd>>>) {
+        *self.console.borrow_mut() = console;
+    }
+
+    /// Changes its size; nothing without a terminal.
+    pub fn resize(&self, size: Size) {
+        if self.size.get().is_some() {
+            self.size.set(Some(size));
+        }
+        if let Some(console) = &*self.console.borrow()
+            && let Err(e) = tty::resize(console.get_ref(), size)
+        {
+            diag::warn(format_args!("resize the terminal: {e}"));
+        }
+    }
+}
+
 /// What a client can reach.
 #[derive(Debug, Clone)]
 pub struct Attachable {
@@ -42,28 +126,34 @@ pub struct Attachable {
     /// Its standard input; `None` where it has none.
     pub input: Option<Sender>,
     /// Its terminal.
-    pub console: Option<Rc<AsyncFd<OwnedFd>>>,
+    pub terminal: Rc<Terminal>,
     /// Close the standard input when a client that could write leaves; never a
     /// terminal's.
     pub stdin_once: bool,
 }
 
-/// Serves one client until it leaves or the output has ended.
-pub async fn serve(stream: UnixStream, target: Attachable) {
-    let (mut read, mut write) = stream.into_split();
-    let mut buffer = BytesMut::new();
-    let open = match timeout(OPEN, attach::read(&mut read, &mut buffer)).await {
-        Ok(Ok(Some(Frame { kind: Kind::Open, payload }))) => AttachOpen::decode(payload).ok(),
-        _ => None,
-    };
-    let Some(open) = open else {
-        return diag::warn(format_args!("attach: a client that didn't begin with Open was dropped"));
-    };
-    let subscriber = target.output.attach([open.stdout, open.stderr]);
+/// Serves one client until it leaves or the output has ended. From this call
+/// on, not from the first poll, it misses nothing. Whether it left before.
+pub fn serve(client: Client, target: Attachable) -> impl Future<Output = Left> {
+    let subscriber = target.output.attach([client.open.stdout, client.open.stderr]);
+    serve_subscriber(client, target, subscriber)
+}
+
+/// How a client's connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Left {
+    /// There was nothing more to come.
+    AtTheEnd,
+    /// It has gone, or was dropped, before.
+    Early,
+}
+
+async fn serve_subscriber(client: Client, target: Attachable, subscriber: Rc<Subscriber>) -> Left {
+    let Client { mut read, mut write, mut buffer, open } = client;
     let input = target.input.clone().filter(|_| open.stdin);
     tokio::select! {
         () = write_output(&mut write, &target.output, &subscriber) => {}
-        result = read_input(&mut read, &mut buffer, input.as_ref(), target.console.as_deref()) => {
+        result = read_input(&mut read, &mut buffer, input.as_ref(), &target.terminal) => {
             if let Err(e) = result {
                 subscriber.queue.borrow_mut().give_up(&e.to_string());
                 target.output.drained();
@@ -72,11 +162,13 @@ pub async fn serve(stream: UnixStream, target: Attachable) {
             }
         }
     }
+    let left = if subscriber.queue.borrow().is_finished() { Left::AtTheEnd } else { Left::Early };
     target.output.unsubscribe(&subscriber);
     if let Some(input) = input.filter(|_| target.stdin_once) {
         // Fails when nothing reads the standard input any more: then it's closed.
         let _ = input.send(Input::Close).await;
     }
+    left
 }
 
 /// Takes a client's frames until it leaves.
@@ -84,15 +176,15 @@ async fn read_input(
     read: &mut OwnedReadHalf,
     buffer: &mut BytesMut,
     input: Option<&Sender>,
-    console: Option<&AsyncFd<OwnedFd>>,
+    terminal: &Terminal,
 ) -> io::Result<()> {
     while let Some(frame) = attach::read(read, buffer).await? {
         let message = match frame.kind {
             Kind::Stdin => Input::Bytes(frame.payload),
             Kind::StdinClosed => Input::Close,
             Kind::Resize => {
-                if let (Some(console), Some(size)) = (console, size(&frame.payload)) {
-                    resize(console, size);
+                if let Some(size) = size(&frame.payload) {
+                    terminal.resize(size);
                 }
                 continue;
             }
@@ -112,13 +204,6 @@ async fn read_input(
 fn size(payload: &[u8]) -> Option<Size> {
     let &[a, b, c, d] = payload else { return None };
     Some(Size { rows: u16::from_be_bytes([a, b]), columns: u16::from_be_bytes([c, d]) })
-}
-
-/// Changes the size of the container's terminal.
-pub fn resize(console: &AsyncFd<OwnedFd>, size: Size) {
-    if let Err(e) = tty::resize(console.get_ref(), size) {
-        diag::warn(format_args!("resize the terminal: {e}"));
-    }
 }
 
 /// Writes a client's queue until the output has ended or the client is gone.

@@ -52,11 +52,24 @@ pub struct Output {
 
 #[derive(Debug)]
 struct State {
+    /// Whether there were sources; before, nothing can have ended.
+    phase: Phase,
     sources: [Option<Source>; 2],
     log: Option<Log>,
     files: [Option<RawFile>; 2],
     subscribers: Vec<Rc<Subscriber>>,
     buffer: Box<[u8]>,
+}
+
+/// How far output is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Nothing writes yet.
+    Waiting,
+    /// It comes, or has ended.
+    Begun,
+    /// Nobody is told any more.
+    Released,
 }
 
 /// Someone who gets the output as it comes.
@@ -77,16 +90,40 @@ pub struct RawFile {
 }
 
 impl Output {
-    /// Output of which nothing has been read yet.
+    /// Output that nothing writes yet; it can be subscribed to.
     #[must_use]
-    pub fn new(
-        tty: bool,
-        sources: [Option<Source>; 2],
-        log: Option<Log>,
-        files: [Option<RawFile>; 2],
-    ) -> Rc<Self> {
-        let state = State { sources, log, files, subscribers: Vec::new(), buffer: vec![0; READ].into() };
+    pub fn new(tty: bool, log: Option<Log>) -> Rc<Self> {
+        let state = State {
+            phase: Phase::Waiting,
+            sources: [None, None],
+            log,
+            files: [None, None],
+            subscribers: Vec::new(),
+            buffer: Box::default(),
+        };
         Rc::new(Self { state: RefCell::new(state), room: Notify::new(), ended: Notify::new(), tty })
+    }
+
+    /// What it comes from, and files that it goes to.
+    pub fn begin(&self, sources: [Option<Source>; 2], files: [Option<RawFile>; 2]) {
+        let mut state = self.state.borrow_mut();
+        state.buffer = vec![0; READ].into();
+        (state.sources, state.files, state.phase) = (sources, files, Phase::Begun);
+    }
+
+    /// Tells everyone that this was all; what still comes passes by, so that
+    /// whoever writes it isn't ended by a broken pipe.
+    pub fn release(&self) {
+        let mut state = self.state.borrow_mut();
+        state.phase = Phase::Released;
+        state.log = None;
+        state.files = [None, None];
+        for subscriber in state.subscribers.drain(..) {
+            subscriber.queue.borrow_mut().end();
+            subscriber.filled.notify_one();
+        }
+        drop(state);
+        self.room.notify_waiters();
     }
 
     /// Adds an attached client; its first frame is `Attached`. From now on it
@@ -95,7 +132,7 @@ impl Output {
         let subscriber = self.subscribe(wants, Framing::Frames);
         let mut queue = subscriber.queue.borrow_mut();
         queue.control(Kind::Attached, &[u8::from(self.tty)]);
-        if self.has_ended() {
+        if self.has_ended() || self.state.borrow().phase == Phase::Released {
             queue.end();
         }
         drop(queue);
@@ -152,6 +189,11 @@ impl Output {
 
     /// Ends both streams, whoever may still hold them open.
     pub fn close(&self) {
+        let waiting = self.state.borrow().phase == Phase::Waiting;
+        if waiting {
+            // Nothing will ever come.
+            self.release();
+        }
         for stream in Stream::ALL {
             self.end(stream);
         }
@@ -167,7 +209,8 @@ impl Output {
     /// Whether both streams have ended.
     #[must_use]
     pub fn has_ended(&self) -> bool {
-        self.state.borrow().sources.iter().all(Option::is_none)
+        let state = self.state.borrow();
+        state.phase != Phase::Waiting && state.sources.iter().all(Option::is_none)
     }
 
     /// Whether the container has a terminal.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Sets a container's standard streams up: which pipes there are before it is
-//! made, and what runs on them afterwards.
+//! The standard streams of a process: which pipes there are before it is made,
+//! and what runs on them afterwards.
 
 use std::{
     fs::OpenOptions,
@@ -11,11 +11,11 @@ use std::{
 };
 
 use nix::{fcntl::OFlag, unistd::pipe2};
-use tokio::{net::UnixStream, sync::mpsc, task::JoinSet};
+use tokio::{sync::mpsc, task::JoinSet};
 
 use super::{
     Stream,
-    attach::{self, Attachable},
+    attach::{self, Attachable, Client, Left, Terminal},
     fifo::{self, KeepOpen},
     input::{self, Input},
     log::{Format, Log, segments::Limits},
@@ -98,65 +98,161 @@ pub struct ChildPipes {
     pub stderr: OwnedFd,
 }
 
-/// What was opened before the container exists.
+/// The standard streams of a process: first they are only known, and clients
+/// may attach; then opened; then, with the process there, connected.
 #[derive(Debug)]
-pub struct Opened {
-    config: Config,
-    /// Our ends; none with a terminal.
+pub struct Stdio {
+    clients: Attachable,
+    stdin: InputFrom,
+    outputs: [OutputTo; 2],
+    /// What clients send before there is anything to write to.
+    queue: Option<mpsc::Receiver<Input>>,
+    /// Our ends of the pipes, until they are connected.
+    ends: Ends,
+    keep_open: Option<KeepOpen>,
+}
+
+#[derive(Debug, Default)]
+struct Ends {
     stdin: Option<OwnedFd>,
     outputs: [Option<OwnedFd>; 2],
 }
 
-/// Opens pipes; `None` for the container's ends with a terminal.
-///
-/// # Errors
-/// EMFILE and the like.
-pub fn open(config: Config) -> io::Result<(Opened, Option<ChildPipes>)> {
-    if config.terminal.is_some() {
-        return Ok((Opened { config, stdin: None, outputs: [None, None] }, None));
+impl Stdio {
+    /// Streams of a process that doesn't exist yet.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        let Config { terminal, stdin, outputs, log } = config;
+        let log = log.map(|log| Log::new(log.format, log.limits));
+        // One message: a sender waits until the one before it was written.
+        let (sender, receiver) = mpsc::channel(1);
+        let (input, queue) = match stdin {
+            InputFrom::Nothing => (None, None),
+            InputFrom::Clients { .. } | InputFrom::Fifo(_) => (Some(sender), Some(receiver)),
+        };
+        let clients = Attachable {
+            output: Output::new(terminal.is_some(), log),
+            input,
+            terminal: Rc::new(Terminal::new(terminal)),
+            // A terminal stays open for whoever comes next: leaving it is detaching.
+            stdin_once: terminal.is_none() && stdin == InputFrom::Clients { once: true },
+        };
+        Self { clients, stdin, outputs, queue, ends: Ends::default(), keep_open: None }
     }
-    let (child_stdin, stdin) = if config.stdin == InputFrom::Nothing {
-        (OpenOptions::new().read(true).open("/dev/null")?.into(), None)
-    } else {
-        let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
-        (read, Some(write))
-    };
-    let (out, child_out) = pipe2(OFlag::O_CLOEXEC)?;
-    let (err, child_err) = pipe2(OFlag::O_CLOEXEC)?;
-    let pipes = ChildPipes { stdin: child_stdin, stdout: child_out, stderr: child_err };
-    Ok((Opened { config, stdin, outputs: [Some(out), Some(err)] }, Some(pipes)))
-}
 
-impl Opened {
+    /// Opens the pipes; `None` for the process' ends with a terminal.
+    ///
+    /// # Errors
+    /// EMFILE and the like.
+    pub fn open(&mut self) -> io::Result<Option<ChildPipes>> {
+        if self.size().is_some() {
+            return Ok(None);
+        }
+        let (child_stdin, stdin) = if self.stdin == InputFrom::Nothing {
+            (OpenOptions::new().read(true).open("/dev/null")?.into(), None)
+        } else {
+            let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
+            (read, Some(write))
+        };
+        let (out, child_out) = pipe2(OFlag::O_CLOEXEC)?;
+        let (err, child_err) = pipe2(OFlag::O_CLOEXEC)?;
+        self.ends = Ends { stdin, outputs: [Some(out), Some(err)] };
+        Ok(Some(ChildPipes { stdin: child_stdin, stdout: child_out, stderr: child_err }))
+    }
+
     /// Starts to move bytes. `console` is the terminal's master.
     ///
     /// # Errors
     /// When a FIFO or file can't be opened, or a descriptor not be watched.
-    pub fn connect(mut self, console: Option<OwnedFd>, tasks: &mut JoinSet<()>) -> io::Result<Stdio> {
+    pub fn connect(&mut self, console: Option<OwnedFd>, tasks: &mut JoinSet<()>) -> io::Result<()> {
         let console = console.map(shared).transpose()?;
-        let [out, err] = self.outputs.map(|end| end.map(shared).transpose());
+        let ends = std::mem::take(&mut self.ends);
+        let [out, err] = ends.outputs.map(|end| end.map(shared).transpose());
         let sources: [Option<Source>; 2] = [console.clone().map_or(out, |c| Ok(Some(c)))?, err?];
-        let writer = match (&console, self.stdin.take()) {
-            (Some(console), _) if self.config.stdin != InputFrom::Nothing => Some(Rc::clone(console)),
-            (_, Some(stdin)) => Some(shared(stdin)?),
-            _ => None,
+        let writer = match (&console, ends.stdin) {
+            (Some(console), _) => Some(Rc::clone(console)),
+            (None, stdin) => stdin.map(shared).transpose()?,
         };
-        let log = self.config.log.take().map(|log| Log::new(log.format, log.limits));
-        let [to_out, to_err] = &self.config.outputs;
-        let files = [open_file(to_out)?, open_file(to_err)?];
-        let output = Output::new(console.is_some(), sources, log, files);
-        for (stream, target) in Stream::ALL.into_iter().zip([to_out, to_err]) {
+        let output = &self.clients.output;
+        output.begin(sources, [open_file(&self.outputs[0])?, open_file(&self.outputs[1])?]);
+        for (stream, target) in Stream::ALL.into_iter().zip(&self.outputs) {
             if let OutputTo::Fifo(path) = target {
-                write_fifo(path, stream, &output, tasks)?;
+                write_fifo(path, stream, output, tasks)?;
             }
         }
         for stream in Stream::ALL {
-            tasks.spawn_local(Rc::clone(&output).pump(stream));
+            tasks.spawn_local(Rc::clone(output).pump(stream));
         }
-        let (input, keep_open) = start_input(writer, &self.config.stdin, tasks)?;
-        // A terminal stays open for whoever comes next: leaving it is detaching.
-        let stdin_once = console.is_none() && self.config.stdin == InputFrom::Clients { once: true };
-        Ok(Stdio { clients: Attachable { output, input, console, stdin_once }, keep_open })
+        self.clients.terminal.set(console);
+        self.start_input(writer, tasks)
+    }
+
+    fn start_input(&mut self, writer: Option<Source>, tasks: &mut JoinSet<()>) -> io::Result<()> {
+        let (Some(writer), Some(queue)) = (writer, self.queue.take()) else { return Ok(()) };
+        tasks.spawn_local(input::run(writer, queue));
+        if let (InputFrom::Fifo(path), Some(sender)) = (&self.stdin, &self.clients.input) {
+            let (fifo, keep) = fifo::open_stdin(path).map_err(|e| named(path, &e))?;
+            tasks.spawn_local(fifo::read_stdin(fifo, sender.clone()));
+            self.keep_open = Some(keep);
+        }
+        Ok(())
+    }
+
+    /// The size of the terminal; `None` where there is none.
+    #[must_use]
+    pub fn size(&self) -> Option<Size> {
+        self.clients.terminal.size()
+    }
+
+    /// The output.
+    #[must_use]
+    pub fn output(&self) -> &Rc<Output> {
+        &self.clients.output
+    }
+
+    /// Serves an attached client, which misses nothing from now on.
+    pub fn attach(&self, client: Client) -> impl Future<Output = Left> + use<> {
+        attach::serve(client, self.clients.clone())
+    }
+
+    /// No more input, once what is under way has been written.
+    pub fn close_stdin(&mut self, tasks: &mut JoinSet<()>) {
+        if self.keep_open.take().is_some() {
+            // The pipe ends when its client has closed it too.
+            return;
+        }
+        if let Some(input) = self.clients.input.clone() {
+            tasks.spawn_local(async move {
+                // Fails when nothing reads any more: then it's closed.
+                let _ = input.send(Input::Close).await;
+            });
+        }
+    }
+
+    /// Changes the terminal's size, or the one that it will have.
+    pub fn resize(&self, size: Size) {
+        self.clients.terminal.resize(size);
+    }
+
+    /// The container has ended: nobody's input is wanted any more.
+    pub fn end(&mut self) {
+        self.clients.output.close();
+        self.end_input();
+    }
+
+    /// A process has ended, and others may still have its output: they aren't
+    /// listened to any more.
+    pub fn release(&mut self) {
+        self.clients.output.release();
+        self.end_input();
+    }
+
+    fn end_input(&mut self) {
+        self.clients.input = None;
+        self.clients.terminal.set(None);
+        self.keep_open = None;
+        self.queue = None;
+        self.ends = Ends::default();
     }
 }
 
@@ -183,75 +279,8 @@ fn write_fifo(path: &Path, stream: Stream, output: &Rc<Output>, tasks: &mut Join
     Ok(())
 }
 
-fn start_input(
-    writer: Option<Source>,
-    from: &InputFrom,
-    tasks: &mut JoinSet<()>,
-) -> io::Result<(Option<input::Sender>, Option<KeepOpen>)> {
-    let Some(writer) = writer else { return Ok((None, None)) };
-    // One message: a sender waits until the one before it was written.
-    let (sender, receiver) = mpsc::channel(1);
-    tasks.spawn_local(input::run(writer, receiver));
-    let mut keep_open = None;
-    if let InputFrom::Fifo(path) = from {
-        let (fifo, keep) = fifo::open_stdin(path).map_err(|e| named(path, &e))?;
-        tasks.spawn_local(fifo::read_stdin(fifo, sender.clone()));
-        keep_open = Some(keep);
-    }
-    Ok((Some(sender), keep_open))
-}
-
 fn named(path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("open {}: {error}", path.display()))
-}
-
-/// The standard streams of a container that exists.
-#[derive(Debug)]
-pub struct Stdio {
-    clients: Attachable,
-    keep_open: Option<KeepOpen>,
-}
-
-impl Stdio {
-    /// The container's output.
-    #[must_use]
-    pub fn output(&self) -> &Rc<Output> {
-        &self.clients.output
-    }
-
-    /// Serves an attached client.
-    pub fn attach(&self, client: UnixStream, tasks: &mut JoinSet<()>) {
-        tasks.spawn_local(attach::serve(client, self.clients.clone()));
-    }
-
-    /// No more input, once what is under way has been written.
-    pub fn close_stdin(&mut self, tasks: &mut JoinSet<()>) {
-        if self.keep_open.take().is_some() {
-            // The pipe ends when its client has closed it too.
-            return;
-        }
-        if let Some(input) = self.clients.input.clone() {
-            tasks.spawn_local(async move {
-                // Fails when nothing reads any more: then it's closed.
-                let _ = input.send(Input::Close).await;
-            });
-        }
-    }
-
-    /// Changes the terminal's size; nothing without a terminal.
-    pub fn resize(&self, size: Size) {
-        if let Some(console) = &self.clients.console {
-            attach::resize(console, size);
-        }
-    }
-
-    /// The container has ended: nobody's input is wanted any more.
-    pub fn end(&mut self) {
-        self.clients.output.close();
-        self.clients.input = None;
-        self.clients.console = None;
-        self.keep_open = None;
-    }
 }
 
 #[cfg(test)]

@@ -235,8 +235,8 @@ impl Joined {
         remove(self.leaf.take().as_deref());
     }
 
-    /// Ends it; there is nobody else to reap it.
-    fn abandon(&mut self) {
+    /// Ends it, and reaps it: nobody will hear of it.
+    pub fn abandon(&mut self) {
         let _gone_already = process::pidfd_send_signal(self.pidfd(), libc::SIGKILL);
         while let Err(Errno::EINTR) =
             nix::sys::wait::waitpid(Pid::from_raw(self.child.pid.cast_signed()), None)

@@ -42,13 +42,7 @@ pub(super) fn read(request: CreateTaskRequest) -> Result<Create, Status> {
         true => Some(size(options.console_rows, options.console_columns)?),
         false => None,
     };
-    let stdin = if !request.stdin.is_empty() {
-        InputFrom::Fifo(PathBuf::from(&request.stdin))
-    } else if options.open_stdin {
-        InputFrom::Clients { once: options.stdin_once }
-    } else {
-        InputFrom::Nothing
-    };
+    let stdin = input(&request.stdin, options.open_stdin, options.stdin_once);
     let log = options.log.map(log).transpose()?.flatten();
     let stdio =
         Config { terminal, stdin, outputs: [output(&request.stdout)?, output(&request.stderr)?], log };
@@ -111,7 +105,16 @@ fn log(log: Log) -> Result<Option<LogConfig>, Status> {
     Ok(Some(LogConfig { format, limits }))
 }
 
-fn output(text: &str) -> Result<OutputTo, Status> {
+/// Where input comes from: a named pipe, or attached clients when it is open.
+pub(super) fn input(pipe: &str, open: bool, once: bool) -> InputFrom {
+    match (pipe, open) {
+        ("", false) => InputFrom::Nothing,
+        ("", true) => InputFrom::Clients { once },
+        (pipe, _) => InputFrom::Fifo(PathBuf::from(pipe)),
+    }
+}
+
+pub(super) fn output(text: &str) -> Result<OutputTo, Status> {
     OutputTo::parse(text).map_err(|message| Status::new(Code::Unimplemented, message))
 }
 

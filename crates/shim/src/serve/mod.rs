@@ -5,6 +5,7 @@
 //! number of clients may come and go; the container doesn't notice.
 
 mod create;
+mod exec;
 mod metrics;
 mod task;
 
@@ -19,7 +20,7 @@ use tokio::{
 
 use self::task::TaskService;
 use crate::{
-    io::diag,
+    io::{attach::Client, diag},
     supervisor::{Identity, Supervisor, call::Call},
 };
 
@@ -72,10 +73,20 @@ async fn accept_calls(listener: &UnixListener, service: &TaskService, connection
 /// Never returns.
 async fn accept_clients(listener: Option<&UnixListener>, calls: &mpsc::Sender<Call>) {
     let Some(listener) = listener else { return std::future::pending().await };
+    let mut clients = JoinSet::new();
     loop {
-        let client = accept(listener).await;
-        // Fails only when the supervisor has ended, and this with it.
-        drop(calls.send(Call::Attach(client)).await);
+        tokio::select! {
+            stream = accept(listener) => {
+                let calls = calls.clone();
+                clients.spawn_local(async move {
+                    if let Some(client) = Client::accept(stream).await {
+                        // Fails only when the supervisor has ended, and this with it.
+                        drop(calls.send(Call::Attach(client)).await);
+                    }
+                });
+            }
+            Some(_) = clients.join_next() => {}
+        }
     }
 }
 

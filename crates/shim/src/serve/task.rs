@@ -5,11 +5,13 @@ use std::path::PathBuf;
 
 use berth::{
     api::{
+        shim::ListExecsResponse,
         task::{
             CloseIoRequest, ConnectRequest, ConnectResponse, CreateTaskRequest, CreateTaskResponse,
-            DeleteRequest, DeleteResponse, KillRequest, PauseRequest, PidsRequest, PidsResponse,
-            ResizePtyRequest, ResumeRequest, ShutdownRequest, StartRequest, StartResponse, StateRequest,
-            StateResponse, StatsRequest, StatsResponse, UpdateTaskRequest, WaitRequest, WaitResponse,
+            DeleteRequest, DeleteResponse, ExecProcessRequest, KillRequest, PauseRequest, PidsRequest,
+            PidsResponse, ResizePtyRequest, ResumeRequest, ShutdownRequest, StartRequest, StartResponse,
+            StateRequest, StateResponse, StatsRequest, StatsResponse, UpdateTaskRequest, WaitRequest,
+            WaitResponse,
         },
         task_types::{ProcessInfo, Status as TaskStatus},
     },
@@ -21,14 +23,17 @@ use prost::Message;
 use prost_types::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{create, metrics};
+use super::{create, exec, metrics};
 use crate::supervisor::{
     Phase,
-    call::{Call, Reply, Signal, View},
+    call::{Call, Reply, Signal, View, Whose},
 };
 
 /// Both versions of the protocol: the messages are the same.
 const SERVICES: [&str; 2] = ["containerd.task.v3.Task", "containerd.task.v2.Task"];
+
+/// What only our engine asks.
+const SHIM: &str = "berth.shim.v1.Shim";
 
 /// The service of one container.
 #[derive(Debug, Clone)]
@@ -40,8 +45,14 @@ pub(super) struct TaskService {
 
 impl server::Service for TaskService {
     async fn call(&self, service: &str, method: &str, payload: &[u8]) -> Result<Vec<u8>, Status> {
-        if !SERVICES.contains(&service) {
+        if service != SHIM && !SERVICES.contains(&service) {
             return Err(Status::new(Code::Unimplemented, format!("unknown service {service}")));
+        }
+        if service == SHIM {
+            return match method {
+                "ListExecs" => self.list_execs().await.map(encode),
+                _ => Err(Status::new(Code::Unimplemented, format!("unknown method {method}"))),
+            };
         }
         match method {
             "State" => self.state(server::decode(payload)?).await.map(encode),
@@ -59,9 +70,10 @@ impl server::Service for TaskService {
             "Shutdown" => self.shutdown(server::decode(payload)?).await.map(encode),
             "Stats" => self.stats(server::decode(payload)?).await.map(encode),
             "Update" => self.update(server::decode(payload)?).await.map(encode),
-            "Exec" | "Checkpoint" => Err(Status::new(
+            "Exec" => self.exec(server::decode(payload)?).await.map(encode),
+            "Checkpoint" => Err(Status::new(
                 Code::Unimplemented,
-                format!("{method} is not supported by this version of berth-shim"),
+                "Checkpoint is not supported by this version of berth-shim",
             )),
             _ => Err(Status::new(Code::Unimplemented, format!("unknown method {method}"))),
         }
@@ -74,8 +86,8 @@ impl TaskService {
     }
 
     async fn state(&self, request: StateRequest) -> Result<StateResponse, Status> {
-        self.check(&request.id, &request.exec_id)?;
-        let View { phase, pid, streams } = self.ask(Call::State).await?;
+        let whose = self.whose(&request.id, &request.exec_id)?;
+        let View { phase, pid, streams } = self.ask(|reply| Call::State(whose, reply)).await?;
         let exit = if let Phase::Stopped(record) = &phase { Some(record) } else { None };
         Ok(StateResponse {
             id: request.id,
@@ -88,110 +100,127 @@ impl TaskService {
             terminal: streams.terminal,
             exit_status: exit.map_or(0, |record| record.exit_code.into()),
             exited_at: exit.map(exited_at),
-            exec_id: String::new(),
+            exec_id: request.exec_id,
         })
     }
 
     async fn create(&self, request: CreateTaskRequest) -> Result<CreateTaskResponse, Status> {
-        self.check(&request.id, "")?;
+        self.check(&request.id)?;
         let create = Box::new(create::read(request)?);
         let pid = self.ask(|reply| Call::Create(create, reply)).await?;
         Ok(CreateTaskResponse { pid })
     }
 
     async fn start(&self, request: StartRequest) -> Result<StartResponse, Status> {
-        self.check(&request.id, &request.exec_id)?;
-        Ok(StartResponse { pid: self.ask(Call::Start).await? })
+        let whose = self.whose(&request.id, &request.exec_id)?;
+        Ok(StartResponse { pid: self.ask(|reply| Call::Start(whose, reply)).await? })
     }
 
     async fn delete(&self, request: DeleteRequest) -> Result<DeleteResponse, Status> {
-        self.check(&request.id, &request.exec_id)?;
-        let record = self.ask(Call::Delete).await?;
+        let whose = self.whose(&request.id, &request.exec_id)?;
+        let record = self.ask(|reply| Call::Delete(whose, reply)).await?;
         let exit_status = record.exit_code.into();
         Ok(DeleteResponse { pid: record.pid, exit_status, exited_at: Some(exited_at(&record)) })
     }
 
     async fn pids(&self, request: PidsRequest) -> Result<PidsResponse, Status> {
-        self.check(&request.id, "")?;
+        self.check(&request.id)?;
         let pids = self.ask(Call::Pids).await?;
-        Ok(PidsResponse { processes: pids.into_iter().map(|pid| ProcessInfo { pid, info: None }).collect() })
+        let execs = self.ask(Call::ListExecs).await?;
+        let info =
+            |pid| execs.iter().find(|e| e.pid == pid && e.exited_at == 0).map(|e| exec::details(&e.exec_id));
+        Ok(PidsResponse {
+            processes: pids.into_iter().map(|pid| ProcessInfo { pid, info: info(pid) }).collect(),
+        })
     }
 
     async fn stats(&self, request: StatsRequest) -> Result<StatsResponse, Status> {
-        self.check(&request.id, "")?;
+        self.check(&request.id)?;
         let stats = self.ask(Call::Stats).await?;
         Ok(StatsResponse { stats: Some(metrics::encode(&stats)) })
     }
 
     async fn update(&self, request: UpdateTaskRequest) -> Result<(), Status> {
-        self.check(&request.id, "")?;
+        self.check(&request.id)?;
         let resources = Box::new(create::resources(request.resources)?);
         self.ask(|reply| Call::Update(resources, reply)).await
     }
 
     async fn pause(&self, request: PauseRequest) -> Result<(), Status> {
-        self.check(&request.id, "")?;
+        self.check(&request.id)?;
         self.ask(Call::Pause).await
     }
 
     async fn resume(&self, request: ResumeRequest) -> Result<(), Status> {
-        self.check(&request.id, "")?;
+        self.check(&request.id)?;
         self.ask(Call::Resume).await
     }
 
     async fn kill(&self, request: KillRequest) -> Result<(), Status> {
-        self.check(&request.id, &request.exec_id)?;
+        let whose = self.whose(&request.id, &request.exec_id)?;
         let number =
             i32::try_from(request.signal).ok().filter(|number| (0..=64).contains(number)).ok_or_else(
                 || Status::new(Code::InvalidArgument, format!("invalid signal {}", request.signal)),
             )?;
-        self.ask(|reply| Call::Kill(Signal { number, all: request.all }, reply)).await
+        self.ask(|reply| Call::Kill(whose, Signal { number, all: request.all }, reply)).await
     }
 
     async fn resize(&self, request: ResizePtyRequest) -> Result<(), Status> {
-        self.check(&request.id, &request.exec_id)?;
+        let whose = self.whose(&request.id, &request.exec_id)?;
         let size = create::size(request.height, request.width)?;
-        self.ask(|reply| Call::Resize(size, reply)).await
+        self.ask(|reply| Call::Resize(whose, size, reply)).await
     }
 
     async fn close_io(&self, request: CloseIoRequest) -> Result<(), Status> {
-        self.check(&request.id, &request.exec_id)?;
+        let whose = self.whose(&request.id, &request.exec_id)?;
         if !request.stdin {
             return Ok(());
         }
-        self.ask(Call::CloseStdin).await
+        self.ask(|reply| Call::CloseStdin(whose, reply)).await
     }
 
     async fn wait(&self, request: WaitRequest) -> Result<WaitResponse, Status> {
-        self.check(&request.id, &request.exec_id)?;
-        let record = self.ask(Call::Wait).await?;
+        let whose = self.whose(&request.id, &request.exec_id)?;
+        let record = self.ask(|reply| Call::Wait(whose, reply)).await?;
         Ok(WaitResponse { exit_status: record.exit_code.into(), exited_at: Some(exited_at(&record)) })
     }
 
     async fn connect(&self, request: ConnectRequest) -> Result<ConnectResponse, Status> {
-        self.check(&request.id, "")?;
-        let view = self.ask(Call::State).await?;
+        self.check(&request.id)?;
+        let view = self.ask(|reply| Call::State(Whose::Init, reply)).await?;
         let version = env!("CARGO_PKG_VERSION").to_owned();
         Ok(ConnectResponse { shim_pid: std::process::id(), task_pid: view.pid, version })
     }
 
     async fn shutdown(&self, request: ShutdownRequest) -> Result<(), Status> {
-        self.check(&request.id, "")?;
+        self.check(&request.id)?;
         self.ask(|reply| Call::Shutdown { now: request.now, reply }).await
     }
 
-    /// A shim holds one container, and no further processes in it.
-    fn check(&self, id: &str, exec_id: &str) -> Result<(), Status> {
-        if id != self.id.as_str() {
-            return Err(Status::new(Code::NotFound, format!("container {} is not here", id.escape_debug())));
+    async fn exec(&self, request: ExecProcessRequest) -> Result<(), Status> {
+        self.check(&request.id)?;
+        let add = Box::new(exec::read(request)?);
+        self.ask(|reply| Call::Exec(add, reply)).await
+    }
+
+    async fn list_execs(&self) -> Result<ListExecsResponse, Status> {
+        Ok(ListExecsResponse { processes: self.ask(Call::ListExecs).await? })
+    }
+
+    /// A shim holds one container.
+    fn check(&self, id: &str) -> Result<(), Status> {
+        if id == self.id.as_str() {
+            return Ok(());
         }
-        if !exec_id.is_empty() {
-            return Err(Status::new(
-                Code::NotFound,
-                format!("process {} is not here", exec_id.escape_debug()),
-            ));
+        Err(Status::new(Code::NotFound, format!("container {} is not here", id.escape_debug())))
+    }
+
+    fn whose(&self, id: &str, exec_id: &str) -> Result<Whose, Status> {
+        self.check(id)?;
+        if exec_id.is_empty() {
+            return Ok(Whose::Init);
         }
-        Ok(())
+        exec::id(exec_id).map(Whose::Exec)
     }
 
     async fn ask<T>(&self, call: impl FnOnce(Reply<T>) -> Call) -> Result<T, Status> {

@@ -1,45 +1,68 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What can be asked of the supervisor: plain data, and where the answer goes.
 
-use berth::{api::types::Mount, bundle::ExitRecord, ttrpc::Status};
-use oci_spec::runtime::LinuxResources;
-use tokio::{net::UnixStream, sync::oneshot};
+use berth::{
+    api::{shim::ExecProcess, types::Mount},
+    bundle::ExitRecord,
+    ids::ExecId,
+    ttrpc::Status,
+};
+use oci_spec::runtime::{LinuxResources, Process};
+use tokio::sync::oneshot;
 
 use super::Phase;
-use crate::{io::stdio::Config, kernel::tty::Size, runtime::stats::Stats};
+use crate::{
+    io::{attach::Client, stdio::Config},
+    kernel::tty::Size,
+    runtime::stats::Stats,
+};
 
 /// Where an answer goes. Nobody may be waiting any more.
 pub type Reply<T> = oneshot::Sender<Result<T, Status>>;
+
+/// Whose call it is: the container's first process, or one that joined it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Whose {
+    /// The first; with its end the container ends.
+    Init,
+    /// One of [`Call::Exec`].
+    Exec(ExecId),
+}
 
 /// A request, from any connection.
 #[derive(Debug)]
 pub enum Call {
     /// Make the container; answers the pid of its first process.
     Create(Box<Create>, Reply<u32>),
+    /// Add a process to the container; it is started later.
+    Exec(Box<AddExec>, Reply<()>),
     /// Execute its program; answers the pid.
-    Start(Reply<u32>),
-    /// Send a signal, to the first process or to all.
-    Kill(Signal, Reply<()>),
-    /// Freeze it.
+    Start(Whose, Reply<u32>),
+    /// Send a signal, to the process or to all that belong to it.
+    Kill(Whose, Signal, Reply<()>),
+    /// Freeze the container.
     Pause(Reply<()>),
     /// Thaw it.
     Resume(Reply<()>),
     /// Free what it held; answers how it ended.
-    Delete(Reply<ExitRecord>),
-    /// Answers how it ended, once that is on disk.
-    Wait(Reply<ExitRecord>),
+    Delete(Whose, Reply<ExitRecord>),
+    /// Answers how it ended, once that is on disk; of a process that has
+    /// joined, once its output has been read.
+    Wait(Whose, Reply<ExitRecord>),
     /// How it is.
-    State(Reply<View>),
-    /// Its processes.
+    State(Whose, Reply<View>),
+    /// The container's processes.
     Pids(Reply<Vec<u32>>),
-    /// Its counters.
+    /// Processes that have joined.
+    ListExecs(Reply<Vec<ExecProcess>>),
+    /// The container's counters.
     Stats(Reply<Stats>),
     /// Change its limits.
     Update(Box<LinuxResources>, Reply<()>),
     /// Change the terminal's size.
-    Resize(Size, Reply<()>),
+    Resize(Whose, Size, Reply<()>),
     /// No more input.
-    CloseStdin(Reply<()>),
+    CloseStdin(Whose, Reply<()>),
     /// End the shim once nothing needs it; kill the container first with `now`.
     Shutdown {
         /// Don't wait for the container's own end.
@@ -47,8 +70,34 @@ pub enum Call {
         /// Answered at once.
         reply: Reply<()>,
     },
-    /// Somebody wants the container's streams.
-    Attach(UnixStream),
+    /// Somebody wants a process' streams.
+    Attach(Client),
+}
+
+/// A process that is to join the container.
+#[derive(Debug)]
+pub struct AddExec {
+    /// Its id.
+    pub id: ExecId,
+    /// What to execute.
+    pub process: Process,
+    /// `user[:group]` to resolve inside; empty: the process' numbers.
+    pub user: String,
+    /// The standard streams.
+    pub stdio: Config,
+    /// What [`View::streams`] says.
+    pub streams: Streams,
+    /// What the end of an attached client's connection means to it.
+    pub on_disconnect: OnDisconnect,
+}
+
+/// What becomes of a process when a client that attached to it leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnDisconnect {
+    /// Nothing.
+    GoOn,
+    /// It is killed, and what it has started with it.
+    Kill,
 }
 
 /// How to make the container; its configuration is in the bundle.

@@ -8,7 +8,9 @@
 //! those that the runtime makes, and it needs no SIGCHLD.
 
 pub mod call;
+mod execs;
 mod exit;
+mod open;
 pub mod phase;
 
 use std::{
@@ -21,25 +23,32 @@ use std::{
 
 use berth::{
     bundle::{self, ExitRecord},
-    ids::{ContainerId, Namespace},
+    ids::{ContainerId, ExecId, Namespace},
     ttrpc::{Code, Status},
 };
 use nix::libc::SIGKILL;
 use oci_spec::runtime::LinuxResources;
 use tokio::{
     io::unix::AsyncFd,
-    net::UnixStream,
     sync::mpsc,
     task::{JoinSet, yield_now},
     time::{Instant, sleep_until, timeout},
 };
 
-use self::call::{Call, Create, Reply, Signal, Streams, View};
 pub use self::phase::{Event, Phase, Verb};
+use self::{
+    call::{AddExec, Call, Create, Reply, Signal, Streams, View, Whose},
+    execs::{Execs, Happened},
+    open::runtime_stdio,
+};
 use crate::{
     cgroup::Placement,
-    io::{attach, diag, stdio, stdio::Stdio},
-    kernel::{identity, memory, tty::Size, watch::watch_process},
+    io::{
+        attach::{self, Client},
+        diag,
+        stdio::Stdio,
+    },
+    kernel::{identity, memory, watch::watch_process},
     runtime::{self, Container, Kind, stats::Stats},
 };
 
@@ -90,7 +99,8 @@ pub struct Supervisor {
     trim_due: bool,
     waits: Vec<Reply<ExitRecord>>,
     deletes: Vec<Reply<ExitRecord>>,
-    early_clients: Vec<UnixStream>,
+    early_clients: Vec<Client>,
+    execs: Execs,
     shutdown: bool,
     /// Pumps, clients and pipes of `stdio`.
     tasks: JoinSet<()>,
@@ -111,6 +121,7 @@ enum Action {
     Call(Call),
     Exited,
     OutputEnded,
+    Exec(Happened),
     GraceOver,
     /// Answers are out: time for what nobody waits for.
     Idle,
@@ -135,6 +146,7 @@ impl Supervisor {
             waits: Vec::new(),
             deletes: Vec::new(),
             early_clients: Vec::new(),
+            execs: Execs::default(),
             shutdown: false,
             tasks: JoinSet::new(),
         }
@@ -165,6 +177,7 @@ impl Supervisor {
             () = exited(self.task.as_ref()), if alive => Action::Exited,
             () = output_ended(self.stdio.as_ref()), if ending => Action::OutputEnded,
             () = sleep_until(self.grace.unwrap_or_else(Instant::now)), if ending => Action::GraceOver,
+            Some(happened) = self.execs.next() => Action::Exec(happened),
             Some(call) = calls.recv() => Action::Call(call),
             Some(_) = self.tasks.join_next() => Action::Joined,
             () = answers_are_written(), if self.cleanup_due || self.trim_due => Action::Idle,
@@ -177,11 +190,12 @@ impl Supervisor {
             Action::Call(call) => self.call(call),
             Action::Exited => self.exited(),
             Action::OutputEnded | Action::GraceOver => self.output_taken(),
+            Action::Exec(happened) => self.execs.happened(happened),
             Action::Idle => self.idle(),
             Action::Joined => {}
             Action::Abandoned => return ControlFlow::Break(()),
         }
-        if self.shutdown && !self.phase.holds_process() && !self.cleanup_due {
+        if self.shutdown && !self.phase.holds_process() && !self.execs.hold_process() && !self.cleanup_due {
             return ControlFlow::Break(());
         }
         ControlFlow::Continue(())
@@ -190,18 +204,27 @@ impl Supervisor {
     fn call(&mut self, call: Call) {
         match call {
             Call::Create(request, reply) => answer(reply, self.create(*request)),
-            Call::Start(reply) => answer(reply, self.start()),
-            Call::Kill(signal, reply) => answer(reply, self.kill(signal)),
+            Call::Exec(request, reply) => answer(reply, self.add_exec(*request)),
+            Call::Start(Whose::Init, reply) => answer(reply, self.start()),
+            Call::Start(Whose::Exec(id), reply) => answer(reply, self.start_exec(&id)),
+            Call::Kill(Whose::Init, signal, reply) => answer(reply, self.kill(signal)),
+            Call::Kill(Whose::Exec(id), signal, reply) => answer(reply, self.execs.kill(&id, signal)),
             Call::Pause(reply) => answer(reply, self.pause()),
             Call::Resume(reply) => answer(reply, self.resume()),
-            Call::Delete(reply) => self.delete(reply),
-            Call::Wait(reply) => self.wait(reply),
-            Call::State(reply) => answer(reply, self.view()),
+            Call::Delete(Whose::Init, reply) => self.delete(reply),
+            Call::Delete(Whose::Exec(id), reply) => self.execs.delete(&id, reply),
+            Call::Wait(Whose::Init, reply) => self.wait(reply),
+            Call::Wait(Whose::Exec(id), reply) => self.execs.wait(&id, reply),
+            Call::State(Whose::Init, reply) => answer(reply, self.view()),
+            Call::State(Whose::Exec(id), reply) => answer(reply, self.execs.view(&id)),
             Call::Pids(reply) => answer(reply, self.pids()),
+            Call::ListExecs(reply) => answer(reply, Ok(self.execs.list())),
             Call::Stats(reply) => answer(reply, self.stats()),
             Call::Update(resources, reply) => answer(reply, self.update(&resources)),
-            Call::Resize(size, reply) => answer(reply, self.with_stdio(|stdio, _| stdio.resize(size))),
-            Call::CloseStdin(reply) => answer(reply, self.with_stdio(Stdio::close_stdin)),
+            Call::Resize(whose, size, reply) => {
+                answer(reply, self.with_stdio(&whose, |stdio, _| stdio.resize(size)));
+            }
+            Call::CloseStdin(whose, reply) => answer(reply, self.with_stdio(&whose, Stdio::close_stdin)),
             Call::Shutdown { now, reply } => answer(reply, self.shut_down(now)),
             Call::Attach(client) => self.attach(client),
         }
@@ -223,18 +246,8 @@ impl Supervisor {
 
     fn make(&mut self, request: Create) -> Result<Task, Status> {
         let spec = self.read_spec()?;
-        let terminal = request.stdio.terminal;
-        let (opened, pipes) =
-            stdio::open(request.stdio).map_err(|e| internal("open the standard streams", &e))?;
-        let stdio = match pipes {
-            Some(pipes) => {
-                runtime::Stdio::Pipes { stdin: pipes.stdin, stdout: pipes.stdout, stderr: pipes.stderr }
-            }
-            None => {
-                let size = terminal.unwrap_or(NO_SIZE);
-                runtime::Stdio::Terminal { rows: size.rows, columns: size.columns }
-            }
-        };
+        let mut streams = Stdio::new(request.stdio);
+        let stdio = runtime_stdio(&mut streams)?;
         let cgroups = self.me.cgroups().map_err(|e| status(&e))?;
         let mut container = runtime::create(runtime::Create {
             id: self.me.id.as_str(),
@@ -253,9 +266,9 @@ impl Supervisor {
             diag::warn(format_args!("{warning}"));
         }
         let mut tasks = JoinSet::new();
-        match self.adopt(&mut container, opened, &mut tasks) {
-            Ok((pidfd, stdio)) => {
-                self.stdio = Some(stdio);
+        match self.adopt(&mut container, &mut streams, &mut tasks) {
+            Ok(pidfd) => {
+                self.stdio = Some(streams);
                 self.tasks = tasks;
                 Ok(Task { pid: container.pid(), container, pidfd, streams: request.streams })
             }
@@ -283,14 +296,38 @@ impl Supervisor {
     fn adopt(
         &self,
         container: &mut Container,
-        opened: stdio::Opened,
+        stdio: &mut Stdio,
         tasks: &mut JoinSet<()>,
-    ) -> io::Result<(AsyncFd<OwnedFd>, Stdio)> {
+    ) -> io::Result<AsyncFd<OwnedFd>> {
         let identity = identity::identify(container.pid(), container.pidfd())?;
         bundle::write_record(&self.me.bundle, bundle::INIT_RECORD, &identity)?;
         let pidfd = watch_process(container.pidfd().try_clone_to_owned()?)?;
-        let stdio = opened.connect(container.take_console(), tasks)?;
-        Ok((pidfd, stdio))
+        stdio.connect(container.take_console(), tasks)?;
+        Ok(pidfd)
+    }
+
+    fn add_exec(&mut self, request: AddExec) -> Result<(), Status> {
+        self.permit(Verb::Exec)?;
+        self.execs.add(request)
+    }
+
+    fn start_exec(&mut self, id: &ExecId) -> Result<u32, Status> {
+        self.permit(Verb::Exec)?;
+        let spec = self.read_spec()?;
+        let cgroups = self.me.cgroups().map_err(|e| status(&e))?;
+        let no_task = || Status::new(Code::Internal, "a container without a process");
+        let task = self.task.as_ref().ok_or_else(no_task)?;
+        let target = runtime::Target {
+            id: self.me.id.as_str(),
+            bundle: &self.me.bundle,
+            pid: task.pid,
+            pidfd: task.pidfd.get_ref().as_fd(),
+            spec: &spec,
+            cgroups: &cgroups,
+        };
+        let pid = self.execs.start(id, target, &mut self.tasks)?;
+        self.trim_due = true;
+        Ok(pid)
     }
 
     fn start(&mut self) -> Result<u32, Status> {
@@ -366,12 +403,21 @@ impl Supervisor {
         Ok(())
     }
 
-    fn with_stdio(&mut self, f: impl FnOnce(&mut Stdio, &mut JoinSet<()>)) -> Result<(), Status> {
+    fn with_stdio(
+        &mut self,
+        whose: &Whose,
+        f: impl FnOnce(&mut Stdio, &mut JoinSet<()>),
+    ) -> Result<(), Status> {
         self.permit(Verb::Ask)?;
-        if let Some(stdio) = &mut self.stdio {
-            f(stdio, &mut self.tasks);
+        let tasks = &mut self.tasks;
+        match (whose, &mut self.stdio) {
+            (Whose::Exec(id), _) => self.execs.with_stdio(id, |stdio| f(stdio, tasks)),
+            (Whose::Init, Some(stdio)) => {
+                f(stdio, tasks);
+                Ok(())
+            }
+            (Whose::Init, None) => Ok(()),
         }
-        Ok(())
     }
 
     fn shut_down(&mut self, now: bool) -> Result<(), Status> {
@@ -382,9 +428,21 @@ impl Supervisor {
         Ok(())
     }
 
-    fn attach(&mut self, client: UnixStream) {
+    fn attach(&mut self, client: Client) {
+        if !client.exec_id().is_empty() {
+            if let Err((client, why)) = self.execs.attach(client) {
+                self.tasks.spawn_local(async move { client.refuse(&why).await });
+            }
+            return;
+        }
         match &self.stdio {
-            Some(stdio) => stdio.attach(client, &mut self.tasks),
+            Some(stdio) => {
+                let serving = stdio.attach(client);
+                self.tasks.spawn_local(async move {
+                    // Its leaving changes nothing.
+                    let _ = serving.await;
+                });
+            }
             None if self.early_clients.len() < EARLY_CLIENTS => self.early_clients.push(client),
             None => diag::warn(format_args!("attach: too many clients wait for the container to be made")),
         }
@@ -481,7 +539,7 @@ impl Supervisor {
     }
 
     fn permit(&self, verb: Verb) -> Result<(), Status> {
-        self.phase.permit(verb, self.me.id.as_str())
+        self.phase.permit(verb, format_args!("container {}", self.me.id))
     }
 
     fn task(&mut self, verb: Verb) -> Result<&mut Task, Status> {
@@ -493,9 +551,6 @@ impl Supervisor {
         self.phase = std::mem::replace(&mut self.phase, Phase::Empty).after(event);
     }
 }
-
-/// The kernel's default for a terminal whose size nobody has set.
-const NO_SIZE: Size = Size { rows: 0, columns: 0 };
 
 /// Runs the hooks of the end.
 fn end_hooks(container: &Container) {

@@ -7,6 +7,8 @@
 //!             └──────────┴────────┴─► Ending ─► Stopped ─► Deleted
 //! ```
 
+use std::fmt;
+
 use berth::{
     bundle::ExitRecord,
     ttrpc::{Code, Status},
@@ -49,6 +51,8 @@ pub enum Verb {
     Delete,
     /// Read its counters, change its limits.
     Measure,
+    /// Put another process into it.
+    Exec,
     /// Ask about it, talk to its streams, wait for its end.
     Ask,
 }
@@ -73,19 +77,20 @@ pub enum Event {
 }
 
 impl Phase {
-    /// Whether `verb` can be done now.
+    /// Whether `verb` can be done to `what` now.
     ///
     /// # Errors
     /// The status to answer. A signal to a process that has ended is
     /// `NotFound`, as containerd's clients expect it.
-    pub fn permit(&self, verb: Verb, id: &str) -> Result<(), Status> {
+    pub fn permit(&self, verb: Verb, what: impl fmt::Display) -> Result<(), Status> {
         use Phase::{Created, Deleted, Empty, Ending, Paused, Running, Stopped};
-        let refuse = |code, why: &str| Err(Status::new(code, format!("container {id} {why}")));
+        let refuse = |code, why: &str| Err(Status::new(code, format!("{what} {why}")));
         match (verb, self) {
             (Verb::Create, Empty)
             | (Verb::Start, Created)
             | (Verb::Pause, Running)
             | (Verb::Resume, Paused)
+            | (Verb::Exec, Created | Running)
             | (Verb::Kill | Verb::Measure, Created | Running | Paused)
             | (Verb::Delete, Created | Ending(_) | Stopped(_))
             | (Verb::Ask, Created | Running | Paused | Ending(_) | Stopped(_)) => Ok(()),
@@ -98,7 +103,12 @@ impl Phase {
             (Verb::Start, _) => refuse(Code::FailedPrecondition, "was started already"),
             (Verb::Delete, _) => refuse(Code::FailedPrecondition, "is running"),
             (Verb::Pause, Paused) => refuse(Code::FailedPrecondition, "is already paused"),
-            (Verb::Pause | Verb::Measure, _) => refuse(Code::FailedPrecondition, "is not running"),
+            (Verb::Exec, Paused) => {
+                refuse(Code::FailedPrecondition, "is paused, unpause the container before exec")
+            }
+            (Verb::Pause | Verb::Measure | Verb::Exec, _) => {
+                refuse(Code::FailedPrecondition, "is not running")
+            }
             (Verb::Resume, _) => refuse(Code::FailedPrecondition, "is not paused"),
         }
     }
@@ -223,6 +233,7 @@ mod tests {
         assert_eq!(code(&Phase::Running, Verb::Resume), Some(Code::FailedPrecondition));
         for phase in &ended {
             assert_eq!(code(phase, Verb::Kill), Some(Code::NotFound));
+            assert_eq!(code(phase, Verb::Exec), Some(Code::FailedPrecondition));
             assert_eq!(code(phase, Verb::Delete), None);
             assert_eq!(code(phase, Verb::Start), Some(Code::FailedPrecondition));
         }

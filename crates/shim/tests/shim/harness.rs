@@ -272,8 +272,10 @@ pub(crate) fn create(options: &CreateOptions) -> CreateTaskRequest {
     CreateTaskRequest { id: ID.to_owned(), options: Some(any), ..Default::default() }
 }
 
-pub(crate) const OUTPUT: AttachOpen = AttachOpen { stdin: false, stdout: true, stderr: true };
-pub(crate) const ALL: AttachOpen = AttachOpen { stdin: true, stdout: true, stderr: true };
+pub(crate) const OUTPUT: AttachOpen =
+    AttachOpen { stdin: false, stdout: true, stderr: true, exec_id: String::new() };
+pub(crate) const ALL: AttachOpen =
+    AttachOpen { stdin: true, stdout: true, stderr: true, exec_id: String::new() };
 
 /// An attached client.
 pub(crate) struct Attached {

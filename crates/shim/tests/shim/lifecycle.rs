@@ -69,7 +69,7 @@ async fn what_is_asked_wrongly_gets_the_right_code() {
     let other = StateRequest { id: "other".to_owned(), ..Default::default() };
     assert_eq!(engine.call::<StateResponse>("State", &other).await.unwrap_err().code, Code::NotFound);
     let exec = ExecProcessRequest { id: ID.to_owned(), ..Default::default() };
-    assert_eq!(engine.call::<()>("Exec", &exec).await.unwrap_err().code, Code::Unimplemented);
+    assert_eq!(engine.call::<()>("Exec", &exec).await.unwrap_err().code, Code::InvalidArgument);
     let signal = KillRequest { id: ID.to_owned(), signal: 4711, ..Default::default() };
     assert_eq!(engine.call::<()>("Kill", &signal).await.unwrap_err().code, Code::InvalidArgument);
 }

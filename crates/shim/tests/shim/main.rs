@@ -4,6 +4,7 @@
 //! busybox-static.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+mod execs;
 mod harness;
 mod hooks;
 mod lifecycle;

@@ -2,5 +2,6 @@
 //! berth.v1, one file per service.
 pub mod containers;
 pub mod events;
+pub mod execs;
 pub mod images;
 pub mod system;

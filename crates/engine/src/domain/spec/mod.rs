@@ -168,7 +168,7 @@ impl Security {
 
 /// Root without a name is nobody's to look up: its groups are said here, the
 /// primary one among them.
-fn user(name: &str) -> User {
+pub(super) fn user(name: &str) -> User {
     let mut user = User::default();
     if name.is_empty() {
         user.set_additional_gids(Some(vec![0]));
@@ -194,7 +194,7 @@ fn process(document: &Document, facts: &Facts, security: &Security) -> Result<Pr
 }
 
 /// Nothing inheritable or ambient: a process that isn't root has none.
-fn sets(capabilities: &[Capability]) -> LinuxCapabilities {
+pub(super) fn sets(capabilities: &[Capability]) -> LinuxCapabilities {
     let set: std::collections::HashSet<_> = capabilities.iter().copied().collect();
     let mut sets = LinuxCapabilities::default();
     sets.set_bounding(Some(set.clone()))

@@ -140,7 +140,7 @@ impl Containers {
 
     /// Runs `work` to its end even when the caller goes away, so that nothing
     /// is left half done.
-    async fn detached<T: Send + 'static>(
+    pub(super) async fn detached<T: Send + 'static>(
         work: impl Future<Output = Result<T>> + Send + 'static,
     ) -> Result<T> {
         tokio::spawn(work).await.context("finish a request")?
@@ -149,6 +149,11 @@ impl Containers {
     /// The container's entry; made when it is asked for first.
     pub(super) fn entry(&self, id: &ContainerId) -> Arc<Entry> {
         Arc::clone(self.entries().entry(id.clone()).or_default())
+    }
+
+    /// What a privileged process may do here.
+    pub(super) fn all_capabilities(&self) -> &[oci_spec::runtime::Capability] {
+        &self.host.capabilities
     }
 
     fn entries(&self) -> MutexGuard<'_, HashMap<ContainerId, Arc<Entry>>> {

@@ -228,6 +228,7 @@ impl Containers {
             self.record_paused(record, paused).await?;
         }
         // One that has stopped meanwhile says so to the watcher's first question.
+        self.adopt_execs(record, &live);
         self.watch(Arc::clone(entry), record.clone(), live);
         Ok(())
     }

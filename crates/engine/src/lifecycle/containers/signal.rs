@@ -3,6 +3,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use berth::ids::Namespace;
+
 use super::{Containers, Entry, Live, Phase};
 use crate::{
     domain::{record::Record, signal, state::Status},
@@ -160,6 +162,19 @@ impl Containers {
     ) -> Result<()> {
         let (record, more) = (record.clone(), more.to_vec());
         self.blocking(move |this| this.note(&record, action, &more)).await
+    }
+}
+
+impl Containers {
+    /// The shim of a container that runs.
+    pub(in crate::lifecycle) fn running(&self, record: &Record) -> Result<Arc<Live>> {
+        running(&self.entry(&record.id), record)
+    }
+
+    /// The shims of all of a tenant's containers that run.
+    pub(in crate::lifecycle) fn all_running(&self, namespace: &Namespace) -> Vec<Arc<Live>> {
+        let all = self.entries().values().filter_map(|entry| entry.running()).collect::<Vec<_>>();
+        all.into_iter().filter(|live| live.namespace == *namespace).collect()
     }
 }
 

@@ -112,11 +112,17 @@ pub(super) fn input(kind: attach_request::Kind) -> Option<AttachInput> {
         attach_request::Kind::Open(_) => return None,
         attach_request::Kind::Stdin(bytes) => AttachInput::Stdin(bytes),
         attach_request::Kind::StdinClosed(_) => AttachInput::Close,
-        attach_request::Kind::Resize(size) => AttachInput::Resize {
-            rows: u16::try_from(size.rows).unwrap_or(u16::MAX),
-            columns: u16::try_from(size.columns).unwrap_or(u16::MAX),
-        },
+        attach_request::Kind::Resize(to) => {
+            let (rows, columns) = size(&to);
+            AttachInput::Resize { rows, columns }
+        }
     })
+}
+
+/// Rows and columns of a terminal.
+pub(in crate::api::berth) fn size(size: &v1::TtySize) -> (u16, u16) {
+    let number = |n| u16::try_from(n).unwrap_or(u16::MAX);
+    (number(size.rows), number(size.columns))
 }
 
 /// Nanoseconds since the Unix epoch; 0 for none, and for times before it.

@@ -2,6 +2,7 @@
 //! The engine's own types as answers of berth.v1.
 
 use berth::api::v1::{self, attach_response, container_state, mount::Type};
+use bytes::Bytes;
 use prost_types::Timestamp;
 
 use crate::{
@@ -18,7 +19,7 @@ use crate::{
 };
 
 /// A time; none for 0.
-pub(super) fn time(nanos: u64) -> Option<Timestamp> {
+pub(in crate::api::berth) fn time(nanos: u64) -> Option<Timestamp> {
     if nanos == 0 {
         return None;
     }
@@ -173,14 +174,17 @@ pub(super) fn line(line: Line) -> v1::LogsResponse {
 }
 
 /// A message to an attached client.
-pub(super) fn attached(output: AttachOutput) -> v1::AttachResponse {
-    let kind = match output {
+pub(super) fn attached(message: AttachOutput) -> v1::AttachResponse {
+    let kind = match message {
         AttachOutput::Attached { tty } => attach_response::Kind::Attached(attach_response::Attached { tty }),
-        AttachOutput::Output(from, data) => {
-            attach_response::Kind::Output(attach_response::Output { stream: stream(from), data })
-        }
+        AttachOutput::Output(from, data) => attach_response::Kind::Output(output(from, data)),
     };
     v1::AttachResponse { kind: Some(kind) }
+}
+
+/// A piece of output.
+pub(in crate::api::berth) fn output(from: Stream, data: Bytes) -> attach_response::Output {
+    attach_response::Output { stream: stream(from), data }
 }
 
 fn stream(stream: Stream) -> i32 {

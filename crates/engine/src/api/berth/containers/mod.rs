@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! berth.v1.Containers: decode, one call of lifecycle, encode.
 
-mod config;
-mod encode;
+pub(super) mod config;
+pub(super) mod encode;
 
 use std::{
     pin::Pin,
@@ -47,7 +47,7 @@ impl ContainersService {
     }
 }
 
-fn tenant(namespace: &str) -> Result<Namespace> {
+pub(super) fn tenant(namespace: &str) -> Result<Namespace> {
     Namespace::of_request(namespace).map_err(|e| Error::new(Kind::InvalidArgument, e.to_string()))
 }
 
@@ -330,7 +330,7 @@ impl<T> Stream for Answers<T> {
     }
 }
 
-fn answers<A: Send + 'static, T: 'static>(
+pub(super) fn answers<A: Send + 'static, T: 'static>(
     receiver: mpsc::Receiver<Result<A>>,
     encode: fn(A) -> T,
 ) -> Answers<T> {
