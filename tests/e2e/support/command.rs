@@ -149,6 +149,7 @@ impl Background {
     }
 
     /// Sends it a signal.
+    #[expect(clippy::disallowed_methods, reason = "our child, and nobody else waits for it")]
     pub(crate) fn signal(&self, signal: nix::sys::signal::Signal) {
         let pid = nix::unistd::Pid::from_raw(self.child.id().cast_signed());
         nix::sys::signal::kill(pid, signal).expect("a child that was not waited for");

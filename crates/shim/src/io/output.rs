@@ -58,7 +58,12 @@ struct State {
     log: Option<Log>,
     files: [Option<RawFile>; 2],
     subscribers: Vec<Rc<Subscriber>>,
-    buffer: Box<[u8]>,
+}
+
+thread_local! {
+    /// What was read last, of whichever output: one for all, because it is
+    /// given to everyone before anything else is read.
+    static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; READ]);
 }
 
 /// How far output is.
@@ -99,7 +104,6 @@ impl Output {
             log,
             files: [None, None],
             subscribers: Vec::new(),
-            buffer: Box::default(),
         };
         Rc::new(Self { state: RefCell::new(state), room: Notify::new(), ended: Notify::new(), tty })
     }
@@ -107,7 +111,6 @@ impl Output {
     /// What it comes from, and files that it goes to.
     pub fn begin(&self, sources: [Option<Source>; 2], files: [Option<RawFile>; 2]) {
         let mut state = self.state.borrow_mut();
-        state.buffer = vec![0; READ].into();
         (state.sources, state.files, state.phase) = (sources, files, Phase::Begun);
     }
 
@@ -231,10 +234,13 @@ impl Output {
     }
 
     fn read_once(&self, stream: Stream) -> Progress {
+        BUFFER.with_borrow_mut(|buffer| self.read_into(stream, buffer))
+    }
+
+    fn read_into(&self, stream: Stream, buffer: &mut [u8]) -> Progress {
         let mut state = self.state.borrow_mut();
-        let State { sources, buffer, .. } = &mut *state;
-        let Some(source) = &sources[stream.index()] else { return Progress::Ended };
-        let count = match nix::unistd::read(source.get_ref(), buffer) {
+        let Some(source) = &state.sources[stream.index()] else { return Progress::Ended };
+        let count = match nix::unistd::read(source.get_ref(), &mut *buffer) {
             Ok(count) if count > 0 => count,
             Err(Errno::EAGAIN | Errno::EINTR) => return Progress::Nothing,
             // A terminal that nobody has open any more reads as EIO.
@@ -244,7 +250,7 @@ impl Output {
                 return self.end_of(state, stream);
             }
         };
-        state.publish(stream, count);
+        state.publish(stream, &buffer[..count]);
         Progress::Bytes(count)
     }
 
@@ -277,9 +283,8 @@ impl Subscriber {
 }
 
 impl State {
-    /// Gives the first `count` bytes of the buffer to everyone.
-    fn publish(&mut self, stream: Stream, count: usize) {
-        let bytes = &self.buffer[..count];
+    /// Gives what was read to everyone.
+    fn publish(&mut self, stream: Stream, bytes: &[u8]) {
         if let Some(log) = &mut self.log {
             log.append(stream, bytes);
         }
