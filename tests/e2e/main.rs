@@ -19,5 +19,6 @@ mod lifecycle;
 mod logs;
 mod manage;
 mod pause;
+mod stats;
 mod survival;
 mod tty;

@@ -54,6 +54,11 @@ failed, 126 when the command can't be executed, 127 when it can't be found.")]
     Pause(Containers),
     /// Let paused containers go on
     Unpause(Containers),
+    /// Show what containers use, as it changes
+    #[command(after_help = "Examples:
+  berth stats
+  berth stats --no-stream --format '{{.Name}}: {{.CPUPerc}}' web db")]
+    Stats(Stats),
     /// Rename a container
     #[command(after_help = "Examples:
   berth rename web web-old")]
@@ -116,6 +121,8 @@ pub enum GroupVerb {
     Pause(Containers),
     /// Let paused containers go on
     Unpause(Containers),
+    /// Show what containers use, as it changes
+    Stats(Stats),
     /// Rename a container
     Rename(Rename),
     /// List the ports of a container that the host forwards
@@ -150,6 +157,7 @@ impl From<GroupVerb> for super::Verb {
             GroupVerb::Restart(a) => Verb::Restart(a),
             GroupVerb::Pause(a) => Verb::Pause(a),
             GroupVerb::Unpause(a) => Verb::Unpause(a),
+            GroupVerb::Stats(a) => Verb::Stats(a),
             GroupVerb::Rename(a) => Verb::Rename(a),
             GroupVerb::Port(a) => Verb::Port(a),
             GroupVerb::Wait(a) => Verb::Wait(a),
@@ -249,6 +257,26 @@ pub enum Condition {
     NextExit,
     /// That it is gone
     Removed,
+}
+
+/// `berth stats`.
+#[derive(Debug, Args)]
+pub struct Stats {
+    /// Names or ids; without one, all that run
+    #[arg(value_name = "CONTAINER")]
+    pub containers: Vec<String>,
+    /// All containers, not only running ones
+    #[arg(short, long)]
+    pub all: bool,
+    /// table, json, 'table TEMPLATE' or TEMPLATE, e.g. '{{.Name}} {{.MemPerc}}'
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<String>,
+    /// Only once
+    #[arg(long)]
+    pub no_stream: bool,
+    /// Whole ids
+    #[arg(long)]
+    pub no_trunc: bool,
 }
 
 /// `berth rename`.

@@ -7,7 +7,7 @@ use clap::Command;
 
 /// Every command that isn't hidden, once.
 const GROUPS: [(&str, &[&str]); 5] = [
-    ("Common commands", &["run", "exec", "ps", "logs", "pull", "images", "version", "info"]),
+    ("Common commands", &["run", "exec", "ps", "logs", "stats", "pull", "images", "version", "info"]),
     (
         "Containers",
         &[

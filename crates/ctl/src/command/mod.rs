@@ -24,6 +24,7 @@ mod rename;
 mod run;
 mod save;
 mod start;
+mod stats;
 mod stop;
 mod tag;
 mod version;
@@ -78,6 +79,7 @@ async fn container_verb(context: &Context, verb: container::Verb) -> Result<u8> 
         container::Verb::Restart(args) => stop::restart(context, args).await,
         container::Verb::Pause(args) => pause::pause(context, args).await,
         container::Verb::Unpause(args) => pause::unpause(context, args).await,
+        container::Verb::Stats(args) => stats::stats(context, args).await,
         container::Verb::Rename(args) => rename::rename(context, args).await,
         container::Verb::Port(args) => port::port(context, args).await,
         container::Verb::Wait(args) => wait::wait(context, args).await,

@@ -49,6 +49,8 @@ pub(crate) struct Script {
     pub(crate) containers: Vec<ContainerSummary>,
     pub(crate) inspect: HashMap<String, Container>,
     pub(crate) events: Vec<Event>,
+    /// Rounds of `stats`.
+    pub(crate) stats: Vec<Vec<ContainerStats>>,
 }
 
 pub(crate) use berth::api::v1::Stream as Of;
@@ -459,6 +461,18 @@ impl Containers for Fake {
         let request = request.into_inner();
         self.call(&format!("restart {} {} {:?}", request.container, request.signal, request.timeout));
         Ok(Response::new(Default::default()))
+    }
+
+    type StatsStream = Answers<ContainerStatsResponse>;
+
+    async fn stats(
+        &self,
+        request: Request<ContainerStatsRequest>,
+    ) -> Result<Response<Self::StatsStream>, Status> {
+        let request = request.into_inner();
+        self.call(&format!("stats {:?} all={} stream={}", request.containers, request.all, request.stream));
+        let rounds = self.script().stats.clone();
+        Ok(stream(rounds.into_iter().map(|containers| Ok(ContainerStatsResponse { containers })).collect()))
     }
 
     async fn resize_tty(&self, _: Request<ResizeTtyRequest>) -> Result<Response<ResizeTtyResponse>, Status> {

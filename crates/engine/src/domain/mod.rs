@@ -17,4 +17,5 @@ pub mod signal;
 pub mod size;
 pub mod spec;
 pub mod state;
+pub mod usage;
 pub mod validate;

@@ -11,6 +11,9 @@ use nix::sys::{
     resource::{Resource, getrlimit, setrlimit},
     statfs::{CGROUP2_SUPER_MAGIC, statfs},
 };
+use nix::unistd::{SysconfVar, sysconf};
+
+use crate::domain::usage::HostCpu;
 
 /// Where cgroup hierarchies are mounted, on every distribution.
 const CGROUP_ROOT: &str = "/sys/fs/cgroup";
@@ -189,6 +192,27 @@ pub fn raise_open_files() -> io::Result<Limit> {
     Ok(Limit { soft, hard })
 }
 
+/// What all CPUs together have had so far: proc_stat(5).
+///
+/// # Errors
+/// Those of procfs.
+pub fn cpu() -> io::Result<HostCpu> {
+    let per_second = sysconf(SysconfVar::CLK_TCK)?.and_then(|n| u64::try_from(n).ok()).filter(|n| *n > 0);
+    let per_second = per_second.ok_or(io::ErrorKind::Unsupported)?;
+    Ok(cpu_in(&fs::read_to_string("/proc/stat")?, 1_000_000_000 / per_second))
+}
+
+fn cpu_in(stat: &str, nanos_per_tick: u64) -> HostCpu {
+    let lines = || stat.lines().filter_map(|line| line.strip_prefix("cpu"));
+    let ticks = lines().find_map(|line| line.strip_prefix(' ')).map_or(0, |fields| {
+        // Guests' time, which follows, is a part of the user's already.
+        let own = fields.split_whitespace().take(8).filter_map(|field| field.parse::<u64>().ok());
+        own.fold(0, u64::saturating_add)
+    });
+    let online = lines().filter(|line| !line.starts_with(' ')).count();
+    HostCpu { total: ticks.saturating_mul(nanos_per_tick), online: u32::try_from(online).unwrap_or(u32::MAX) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -203,6 +227,14 @@ mod tests {
 28 22 0:26 / /var rw master:2 - tmpfs tmpfs rw
 29 22 0:27 / /var rw - btrfs /dev/vdc rw
 ";
+
+    #[test]
+    fn cpus_are_counted_and_guests_not_twice() {
+        let stat = "cpu  1 2 3 4 5 6 7 8 100 100\ncpu0 1 1 1 1 1 1 1 1 1 1\ncpu3 0 0\nintr 7\nctxt 9\n";
+        assert_eq!(cpu_in(stat, 10), HostCpu { total: 360, online: 2 });
+        let now = cpu().expect("the host's");
+        assert!(now.total > 0 && now.online > 0);
+    }
 
     #[test]
     fn a_path_is_on_the_deepest_and_last_mount() {

@@ -15,9 +15,12 @@ use berth::{
 use prost::Message as _;
 use tokio::net::UnixStream;
 
-use super::timeouts;
+use super::{metrics, timeouts};
 use crate::{
-    domain::state::{WaitAnswer, code_of_wire},
+    domain::{
+        state::{WaitAnswer, code_of_wire},
+        usage::Usage,
+    },
     error::{Error, Kind, Result},
     kernel::socket,
 };
@@ -111,6 +114,26 @@ impl Task {
     pub async fn kill(&self, signal: u32) -> Result<()> {
         let request = task::KillRequest { id: self.id.clone(), signal, ..Default::default() };
         self.call("Kill", &request, Some(timeouts::QUICK)).await
+    }
+
+    /// What the container uses.
+    ///
+    /// # Errors
+    /// The shim's.
+    pub async fn stats(&self) -> Result<Usage> {
+        let request = task::StatsRequest { id: self.id.clone() };
+        let answer: task::StatsResponse = self.call("Stats", &request, Some(timeouts::STATS)).await?;
+        metrics::decode(answer.stats)
+    }
+
+    /// All processes of the container, in the engine's pid namespace.
+    ///
+    /// # Errors
+    /// The shim's.
+    pub async fn pids(&self) -> Result<Vec<u32>> {
+        let request = task::PidsRequest { id: self.id.clone() };
+        let answer: task::PidsResponse = self.call("Pids", &request, Some(timeouts::QUICK)).await?;
+        Ok(answer.processes.into_iter().map(|process| process.pid).collect())
     }
 
     /// Freezes all processes.

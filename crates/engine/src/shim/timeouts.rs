@@ -19,6 +19,10 @@ pub const ATTACHERS: Duration = Duration::from_secs(2);
 /// Calls that a shim answers from memory or with one system call.
 pub const QUICK: Duration = Duration::from_secs(5);
 
+/// Task.Stats: a table that is drawn once a second waits no longer for one
+/// line of it.
+pub const STATS: Duration = Duration::from_secs(1);
+
 /// Task.Pause and Task.Resume: the shim gives the processes ten seconds to
 /// come to rest.
 pub const FREEZE: Duration = Duration::from_secs(12);

@@ -126,7 +126,7 @@ impl Containers {
     }
 
     /// The status that users see: a shim that doesn't answer shows.
-    fn shown(&self, record: &Record) -> Shown {
+    pub(super) fn shown(&self, record: &Record) -> Shown {
         if record.status != Status::Running {
             return record.shown();
         }

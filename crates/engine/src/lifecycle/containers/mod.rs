@@ -20,6 +20,7 @@ mod rename;
 mod restart;
 mod signal;
 mod start;
+mod stats;
 mod wait;
 
 use std::{
@@ -43,6 +44,7 @@ pub use self::{
     remove::Force,
     signal::Stopped,
     start::StartOutcome,
+    stats::{Counted, Measured, StatsOptions},
     wait::Condition,
 };
 use super::{events::Events, images::Images, logs::Changes};

@@ -76,24 +76,27 @@ pub(super) fn details(details: Details) -> v1::Container {
     }
 }
 
-fn state(record: &Record, status: Shown) -> v1::ContainerState {
-    use container_state::Status;
-    let status = match status {
-        Shown::Created => Status::Created,
-        Shown::Running => Status::Running,
-        Shown::Paused => Status::Paused,
-        Shown::Exited => Status::Exited,
-        Shown::Unknown => Status::Unknown,
-        Shown::Removing => Status::Removing,
-    };
+fn state(record: &Record, shown: Shown) -> v1::ContainerState {
     v1::ContainerState {
-        status: status.into(),
+        status: status(shown).into(),
         pid: record.pid,
         exit_code: record.exit.code.into(),
         oom_killed: record.exit.oom_killed,
         error: record.exit.error.clone(),
         started_at: time(record.started_at),
         finished_at: time(record.exit.at),
+    }
+}
+
+pub(super) fn status(shown: Shown) -> container_state::Status {
+    use container_state::Status;
+    match shown {
+        Shown::Created => Status::Created,
+        Shown::Running => Status::Running,
+        Shown::Paused => Status::Paused,
+        Shown::Exited => Status::Exited,
+        Shown::Unknown => Status::Unknown,
+        Shown::Removing => Status::Removing,
     }
 }
 

@@ -3,6 +3,7 @@
 
 pub(super) mod config;
 pub(super) mod encode;
+mod usage;
 
 use std::{
     pin::Pin,
@@ -24,7 +25,7 @@ use crate::{
     error::{Error, Kind, Result},
     lifecycle::{
         attach::{AttachInput, AttachOptions},
-        containers::{Condition, Containers, ListOptions, StartOutcome, Stopped},
+        containers::{Condition, Containers, ListOptions, StartOutcome, StatsOptions, Stopped},
         logs::LogOptions,
     },
 };
@@ -287,6 +288,26 @@ impl containers_server::Containers for ContainersService {
             let record = self.find(&request.namespace, &request.container).await?;
             let pid = self.containers.restart(record, request.signal, request.timeout).await?;
             Ok(v1::RestartContainerResponse { pid })
+        })
+        .await
+    }
+
+    type StatsStream = Answers<v1::ContainerStatsResponse>;
+
+    async fn stats(
+        &self,
+        request: Request<v1::ContainerStatsRequest>,
+    ) -> Result<Response<Self::StatsStream>, Status> {
+        contained(async {
+            let request = request.into_inner();
+            let options = StatsOptions {
+                namespace: tenant(&request.namespace)?,
+                containers: request.containers,
+                all: request.all,
+                stream: request.stream,
+                one_shot: request.one_shot,
+            };
+            Ok(answers(self.containers.stats(options).await?, usage::round))
         })
         .await
     }
