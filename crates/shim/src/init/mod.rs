@@ -17,6 +17,7 @@ pub(crate) mod join;
 mod limits;
 mod mask;
 mod mounts;
+pub(crate) mod overlay;
 pub mod passwd;
 mod rootfs;
 mod stdio;
@@ -24,6 +25,7 @@ mod sysctl;
 mod users;
 
 use std::{
+    cell::RefCell,
     convert::Infallible,
     os::fd::{AsFd, AsRawFd as _, OwnedFd},
     panic::{AssertUnwindSafe, catch_unwind},
@@ -48,7 +50,7 @@ use crate::{
     runtime::{
         During as _, Error, Keyring, Kind, Lifetime, Mount, Plan, Result, Stdio, ToInit, ToShim, await_start,
         hooks::{Hooks, Moment},
-        tell_shim, wait_for,
+        receive_mount, tell_shim, wait_for,
     },
 };
 
@@ -69,6 +71,8 @@ pub(crate) struct Setup<'a> {
     /// What is seen below /sys/fs/cgroup.
     pub(crate) cgroups: Vec<(String, PathBuf)>,
     pub(crate) hooks: &'a Hooks,
+    /// The shim sends the root file system, ready to be attached.
+    pub(crate) root_from_shim: bool,
 }
 
 /// Init: sets the process up and executes the program. Never returns.
@@ -79,6 +83,22 @@ pub(crate) fn run(setup: Setup<'_>) -> Infallible {
         let program = or_tell(&settled.socket, follow(&settled, &setup))?;
         let starter = start_of(settled)?;
         or_tell(&starter, execute(&program, &setup))
+    })
+}
+
+/// Between the shim and init: joins the users of somebody else, and makes init
+/// the shim's child, not its own. Never returns.
+pub(crate) fn run_among(users: OwnedFd, flags: u64, socket: OwnedFd, setup: Setup<'_>) -> Infallible {
+    leave(|| {
+        let made = || {
+            sys(nix::sched::setns(&users, CloneFlags::CLONE_NEWUSER), || "setns(CLONE_NEWUSER)".to_owned())?;
+            users::become_root()?;
+            let parent = libc::CLONE_PARENT.cast_unsigned() as u64;
+            Ok(process::clone3(flags | parent, None, || run(setup))?)
+        };
+        let child = or_tell(&socket, made())?;
+        tell_shim(&socket, &ToShim::Made(child.pidfd))?;
+        Ok(process::exit_now(0))
     })
 }
 
@@ -186,11 +206,17 @@ fn follow(settled: &Settled, setup: &Setup<'_>) -> Result<Program> {
         net::loopback_up().during(|| "bring the loopback interface up".to_owned())?;
     }
     let null = mask::host_null()?;
-    let root = rootfs::attach(plan, hooks.any_in_creation().then_some(&plan.root_path))
+    let made = setup.root_from_shim.then(|| receive_mount(socket)).transpose()?;
+    // All of them, before anything else comes from the shim.
+    let wanted = plan.mounts.iter().filter(|mount| mount.ids.is_some());
+    let mapped: Vec<OwnedFd> = wanted.map(|_| receive_mount(socket)).collect::<Result<_>>()?;
+    let mapped = RefCell::new(mapped.into_iter());
+    let root = rootfs::attach(plan, hooks.any_in_creation().then_some(&plan.root_path), made)
         .during(|| "mount the root file system".to_owned())?;
     let mount_all = |mounts: &[Mount]| {
         mounts.iter().try_for_each(|mount| {
-            let mounted = mounts::mount(&root, mount, cgroups);
+            let mapped = mount.ids.as_ref().and_then(|_| mapped.borrow_mut().next());
+            let mounted = mounts::mount(&root, mount, mapped, cgroups);
             mounted
                 .during(|| format!("mount {}", mount.destination.display()))
                 .map_err(|e| rootfs::unless_detached(plan, e))

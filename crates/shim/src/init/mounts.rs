@@ -19,10 +19,16 @@ use crate::{
     runtime::{Error, Mount, Result, Source},
 };
 
-pub(super) fn mount(root: &Root, plan: &Mount, cgroups: &[(String, PathBuf)]) -> Result<()> {
+/// `mapped` is the source of a bind whose ids the shim has mapped.
+pub(super) fn mount(
+    root: &Root,
+    plan: &Mount,
+    mapped: Option<OwnedFd>,
+    cgroups: &[(String, PathBuf)],
+) -> Result<()> {
     match &plan.source {
         Source::FileSystem { kind, name, options } => new_file_system(root, plan, (kind, name), options),
-        Source::Bind { path, recursive } => bind(root, plan, path, *recursive),
+        Source::Bind { path, recursive } => bind(root, plan, mapped, path, *recursive),
         Source::Cgroup { unified: false } => cgroup(root, plan, cgroups),
         Source::Cgroup { unified: true } => {
             let is_unified = |(name, _): &&(String, PathBuf)| name.is_empty() || name == "unified";
@@ -98,8 +104,11 @@ fn file_system(
     Ok(file_system.mount(attributes)?)
 }
 
-fn bind(root: &Root, plan: &Mount, source: &Path, recursive: bool) -> Result<()> {
-    let mount = mount::clone_mount(root, source, if recursive { Reach::Tree } else { Reach::Mount })?;
+fn bind(root: &Root, plan: &Mount, mapped: Option<OwnedFd>, source: &Path, recursive: bool) -> Result<()> {
+    let mount = match mapped {
+        Some(mapped) => mapped,
+        None => mount::clone_mount(root, source, if recursive { Reach::Tree } else { Reach::Mount })?,
+    };
     mount::set_attributes(&mount, Reach::Mount, plan.attributes.change())?;
     mount::set_attributes(&mount, Reach::Tree, plan.tree_attributes.change())?;
     let is_proc = plan.destination == Path::new("/proc");

@@ -7,7 +7,7 @@ use std::{
     ffi::{CStr, CString, c_int, c_uint},
     fmt,
     os::{
-        fd::{AsFd, AsRawFd as _, FromRawFd as _, OwnedFd},
+        fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
         unix::ffi::OsStrExt as _,
     },
     path::Path,
@@ -49,6 +49,8 @@ pub mod attr {
     pub const NODIRATIME: u64 = 0x80;
     /// Symbolic links are not followed.
     pub const NOSYMFOLLOW: u64 = 0x20_0000;
+    /// Ids are those of a user namespace.
+    pub(super) const IDMAP: u64 = 0x10_0000;
 }
 
 /// How far an operation reaches down a tree of mounts.
@@ -93,6 +95,13 @@ impl Attributes {
     #[must_use]
     pub fn change(set: u64, clear: u64) -> Self {
         Self { set, clear, ..Self::default() }
+    }
+
+    /// Shows ids as they are in the user namespace `users`. Only once, and
+    /// only of a mount that is attached nowhere.
+    #[must_use]
+    pub fn idmap(users: BorrowedFd<'_>) -> Self {
+        Self { set: attr::IDMAP, userns: u64::from(users.as_raw_fd().unsigned_abs()), ..Self::default() }
     }
 
     /// Changes how mount events travel.

@@ -6,11 +6,12 @@ use std::{
     convert::Infallible,
     ffi::{CString, c_int, c_uint},
     os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
+    path::Path,
 };
 
 use nix::errno::Errno;
 
-use super::{Result, SysError, fd};
+use super::{Result, SysError, fd, paths};
 
 /// `CLONE_CLEAR_SIGHAND` of linux/sched.h: handlers become SIG_DFL.
 const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
@@ -25,6 +26,9 @@ const LAST_SIGNAL: c_int = 64;
 
 /// Below this are the numbers that streams and sockets are placed on.
 const ABOVE_STREAMS: c_int = 10;
+
+/// Largest file of /proc/self/fdinfo that is read.
+const MAX_FDINFO: u64 = 4096;
 
 /// A child and how to name it for ever.
 #[derive(Debug)]
@@ -54,7 +58,10 @@ pub fn clone3(
     let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
     arguments.flags = flags | CLONE_CLEAR_SIGHAND | libc::CLONE_PIDFD as u64;
     arguments.pidfd = (&raw mut pidfd) as u64;
-    arguments.exit_signal = u64::from(libc::SIGCHLD.unsigned_abs());
+    // With CLONE_PARENT it is that of this process.
+    if flags & libc::CLONE_PARENT.cast_unsigned() as u64 == 0 {
+        arguments.exit_signal = u64::from(libc::SIGCHLD.unsigned_abs());
+    }
     if let Some(cgroup) = cgroup {
         arguments.flags |= CLONE_INTO_CGROUP;
         arguments.cgroup = u64::from(cgroup.as_raw_fd().unsigned_abs());
@@ -101,6 +108,19 @@ pub fn pidfd_open(pid: u32) -> Result<OwnedFd> {
         Ok(number) if number >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(number) }),
         _ => Err(SysError::new(format!("pidfd_open({pid})"), Errno::last())),
     }
+}
+
+/// The pid, in our pid namespace, of the process that `pidfd` is of.
+///
+/// # Errors
+/// Those of reading `/proc/self/fdinfo`; ESRCH when it has been reaped.
+pub fn pid_of(pidfd: impl AsFd) -> Result<u32> {
+    let path = format!("/proc/self/fdinfo/{}", pidfd.as_fd().as_raw_fd());
+    let file = paths::open_host(Path::new(&path), nix::fcntl::OFlag::O_RDONLY)?;
+    let text = paths::read_regular(file, MAX_FDINFO)?;
+    let text = String::from_utf8_lossy(&text);
+    let pid = text.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok());
+    pid.ok_or_else(|| SysError::new(format!("read({path:?})"), Errno::ESRCH))
 }
 
 /// Sends `signal`; 0 only asks whether the process is there.

@@ -6,6 +6,7 @@
 //! shim                          init
 //!                 ←  Warning(text)      any number
 //! Mapped          →                     only with a new user namespace
+//! Mount + fd      →                     those that only the host's root can make
 //! CgroupReady     →                     it is in all its cgroups
 //!                 ←  HooksDue           only where there are hooks
 //! HooksDone       →                     those that the runtime runs
@@ -46,6 +47,8 @@ const MAX_TEXT: usize = 4096;
 #[repr(u8)]
 pub(crate) enum ToInit {
     Mapped = b'm',
+    /// Comes with a descriptor: [`send_mount`].
+    Mount = b'M',
     CgroupReady = b'g',
     HooksDone = b'h',
     ListenerTaken = b'l',
@@ -57,6 +60,8 @@ pub(crate) enum ToInit {
 pub(crate) enum ToShim {
     Warning(String),
     Console(OwnedFd),
+    /// Of a helper: what it was made for.
+    Made(OwnedFd),
     HooksDue,
     /// The number of the descriptor in init.
     Listener(i32),
@@ -83,11 +88,29 @@ pub(crate) fn wait_for(socket: impl AsFd, message: ToInit) -> Result<()> {
     }
 }
 
+/// Sends a mount that init has to attach.
+pub(super) fn send_mount(socket: impl AsFd, mount: &OwnedFd) -> Result<()> {
+    Ok(socket::send(socket, &[ToInit::Mount as u8], Some(mount))?)
+}
+
+/// Waits for such a mount.
+///
+/// # Errors
+/// As [`wait_for`].
+pub(crate) fn receive_mount(socket: impl AsFd) -> Result<OwnedFd> {
+    let mut buffer = [0; 1];
+    match socket::receive(socket, &mut buffer, None)? {
+        (1, Some(mount)) if buffer[0] == ToInit::Mount as u8 => Ok(mount),
+        _ => Err(Error::new(Kind::Os, "the shim ended before it sent a mount")),
+    }
+}
+
 /// Sends to the shim.
 pub(crate) fn tell_shim(socket: impl AsFd, message: &ToShim) -> Result<()> {
     let (bytes, descriptor) = match message {
         ToShim::Warning(text) => (with_text(b"w", text), None),
         ToShim::Console(master) => (vec![b't'], Some(master)),
+        ToShim::Made(what) => (vec![b'M'], Some(what)),
         ToShim::HooksDue => (vec![b'h'], None),
         // Not by sendmsg(2), which the filter may report.
         ToShim::Listener(number) => {
@@ -112,6 +135,7 @@ pub(crate) fn from_init(socket: impl AsFd, deadline: Instant) -> Result<ToShim> 
         ([], None) => Ok(ToShim::End),
         ([b'w', rest @ ..], None) => Ok(ToShim::Warning(text(rest))),
         ([b't'], Some(master)) => Ok(ToShim::Console(master)),
+        ([b'M'], Some(made)) => Ok(ToShim::Made(made)),
         ([b'h'], None) => Ok(ToShim::HooksDue),
         ([b'l', number @ ..], None) => match text(number).parse() {
             Ok(number) => Ok(ToShim::Listener(number)),

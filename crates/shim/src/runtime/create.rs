@@ -6,7 +6,7 @@
 //! the longest single wait of a start.
 
 use std::{
-    os::fd::{AsFd as _, OwnedFd},
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     path::Path,
     time::{Duration, Instant},
 };
@@ -19,7 +19,7 @@ use super::{
     container::Container,
     error::{During as _, Error, Kind, Result},
     hooks::{Hooks, Moment},
-    host, net_devices, notify,
+    host, mapped, net_devices, notify,
     plan::{self, Namespaces, Plan},
     users,
 };
@@ -105,11 +105,35 @@ fn clone_init(plan: &Plan, group: &Group, hooks: &Hooks, request: Create<'_>) ->
         keyring: request.keyring,
         cgroups: group.view(),
         hooks,
+        root_from_shim: mapped::makes_root(plan),
     };
     let flags = u64::from(plan.namespaces.new.bits().cast_unsigned());
     let _pid_namespace = JoinedPid::enter(&plan.namespaces)?;
-    let child = process::clone3(flags, cgroup.as_ref().map(|fd| fd.as_fd()), || init::run(setup))?;
+    let cgroup = cgroup.as_ref().map(|fd| fd.as_fd());
+    let child = match &plan.namespaces.users {
+        None => process::clone3(flags, cgroup, || init::run(setup))?,
+        Some(path) => clone_among(path, flags, cgroup, setup)?,
+    };
     Ok((child, ours))
+}
+
+/// Clones init into the users that `path` names, so that they own its other
+/// namespaces. A process that has joined them can't come back: a child does
+/// it, whose own child is a sibling.
+fn clone_among(path: &Path, flags: u64, cgroup: Option<BorrowedFd<'_>>, setup: Setup<'_>) -> Result<Child> {
+    let users = paths::open_host(path, OFlag::O_RDONLY).during(|| "linux.namespaces: user".to_owned())?;
+    let (ours, theirs) = socket::pair()?;
+    let between = process::clone3(0, cgroup, move || init::run_among(users, flags, theirs, setup))?;
+    let answer = channel::from_init(&ours, Instant::now() + CREATED_WITHIN);
+    if answer.is_err() {
+        process::pidfd_send_signal(between.pidfd.as_fd(), libc::SIGKILL)?;
+    }
+    users::reap(&between)?;
+    match answer? {
+        ToShim::Made(pidfd) => Ok(Child { pid: process::pid_of(&pidfd)?, pidfd }),
+        ToShim::Failed(e) => Err(e).during(|| "linux.namespaces: user".to_owned()),
+        other => Err(Error::new(Kind::Os, format!("the process between sent {other:?}"))),
+    }
 }
 
 /// While it lives, children of the shim begin in a pid namespace that the
@@ -142,11 +166,16 @@ impl Drop for JoinedPid {
 
 /// Does what only the shim can do for init, and waits until it is ready.
 fn follow(container: &mut Container, plan: &Plan, resctrl: Option<Resctrl>) -> Result<()> {
-    if let Some(maps) = &plan.id_maps {
-        users::map(maps, container.pid())?;
-        // As below.
-        let _ = channel::tell_init(container.socket()?, ToInit::Mapped);
+    match &plan.id_maps {
+        Some(maps) if plan.namespaces.has_new_users() => {
+            users::map(maps, container.pid())?;
+            // As below.
+            let _ = channel::tell_init(container.socket()?, ToInit::Mapped);
+        }
+        Some(maps) => users::check(maps, container.pid())?,
+        None => {}
     }
+    mapped::send(plan, container)?;
     if let Some(score) = plan.process.oom_score_adj
         && let Some(warning) = set_oom_score(container.pid(), score)?
     {
@@ -187,6 +216,7 @@ fn follow(container: &mut Container, plan: &Plan, resctrl: Option<Resctrl>) -> R
             ToShim::Created => return Ok(()),
             ToShim::Failed(e) => return Err(e),
             ToShim::End => return Err(died(container)),
+            ToShim::Made(_) => return Err(Error::new(Kind::Os, "init has made something for the shim")),
         }
     }
 }

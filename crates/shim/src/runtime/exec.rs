@@ -185,7 +185,9 @@ fn follow(joined: &mut Joined, plan: &Joining, group: &Group, socket: &OwnedFd, 
                 // As above.
                 let _ = channel::tell_init(socket, ToInit::ListenerTaken);
             }
-            ToShim::HooksDue => return Err(Error::new(Kind::Os, "there are no hooks of an exec")),
+            ToShim::Made(_) | ToShim::HooksDue => {
+                return Err(Error::new(Kind::Os, "there are no hooks of an exec"));
+            }
         }
     }
 }

@@ -14,6 +14,7 @@ mod error;
 mod exec;
 pub mod hooks;
 mod host;
+mod mapped;
 mod net_devices;
 mod notify;
 mod plan;
@@ -27,11 +28,11 @@ use std::{
 };
 
 pub(crate) use self::{
-    channel::{ToInit, ToShim, await_start, tell_shim, wait_for},
+    channel::{ToInit, ToShim, await_start, receive_mount, tell_shim, wait_for},
     error::During,
     plan::{
         Capabilities, Dev, Execution, Identity, Joining, Mount, Node, Plan, Process, Propagation, Rlimit,
-        Rootfs, Source, capability_names,
+        Rootfs, Source, Writable, capability_names,
     },
 };
 pub use self::{

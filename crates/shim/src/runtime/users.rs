@@ -4,15 +4,32 @@
 //! Root writes them; anybody else may map only themselves, and has the rest
 //! done by newuidmap(1) and newgidmap(1), which look into /etc/subuid.
 
-use std::{path::Path, process::Command};
+use std::{
+    os::fd::{AsFd as _, OwnedFd},
+    path::Path,
+    process::Command,
+};
 
-use nix::{errno::Errno, unistd::geteuid};
+use nix::{
+    errno::Errno,
+    fcntl::OFlag,
+    sched::CloneFlags,
+    sys::{
+        prctl,
+        signal::Signal,
+        wait::{Id, WaitPidFlag, waitid},
+    },
+    unistd::geteuid,
+};
 
 use super::{
     error::{Error, Kind, Result},
     plan::{IdMaps, Range},
 };
-use crate::kernel::paths;
+use crate::kernel::{paths, process, process::Child, sys};
+
+/// Largest map: 340 lines of three numbers.
+const MAX_MAP: u64 = 16 << 10;
 
 /// Where distributions have the helpers: no search in a PATH that somebody
 /// else may have set (D13).
@@ -31,6 +48,55 @@ pub(super) fn map(maps: &IdMaps, pid: u32) -> Result<()> {
                 }
             }
             result => result?,
+        }
+    }
+    Ok(())
+}
+
+/// The user namespace of the process `pid`, which has not been reaped.
+pub(super) fn of(pid: u32) -> Result<OwnedFd> {
+    Ok(paths::open_host(Path::new(&format!("/proc/{pid}/ns/user")), OFlag::O_RDONLY)?)
+}
+
+/// A user namespace that nobody is in, with these maps.
+pub(super) fn namespace(maps: &IdMaps) -> Result<OwnedFd> {
+    let flags = u64::from(CloneFlags::CLONE_NEWUSER.bits().cast_unsigned());
+    let holder = process::clone3(flags, None, || {
+        // Whoever has made it ends it.
+        let _ = prctl::set_pdeathsig(Signal::SIGKILL);
+        loop {
+            nix::unistd::pause();
+        }
+    })?;
+    let made = map(maps, holder.pid).and_then(|()| of(holder.pid));
+    process::pidfd_send_signal(holder.pidfd.as_fd(), libc::SIGKILL)?;
+    reap(&holder)?;
+    made
+}
+
+/// Waits for a child that is about to end.
+pub(super) fn reap(child: &Child) -> Result<()> {
+    loop {
+        match waitid(Id::PIDFd(child.pidfd.as_fd()), WaitPidFlag::WEXITED) {
+            Err(Errno::EINTR) => {}
+            result => return Ok(sys(result, || format!("waitid({})", child.pid)).map(drop)?),
+        }
+    }
+}
+
+/// Whether the process `pid` has users as the specification says.
+pub(super) fn check(maps: &IdMaps, pid: u32) -> Result<()> {
+    for (file, ranges, field) in
+        [("uid_map", &maps.users, "linux.uidMappings"), ("gid_map", &maps.groups, "linux.gidMappings")]
+    {
+        let path = format!("/proc/{pid}/{file}");
+        let file = paths::open_host(Path::new(&path), OFlag::O_RDONLY)?;
+        let text = String::from_utf8_lossy(&paths::read_regular(file, MAX_MAP)?).into_owned();
+        let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        let wanted: String = ranges.iter().map(|range| range.line()).collect();
+        if words(&text) != words(&wanted) {
+            let why = "is not what the user namespace that linux.namespaces names has";
+            return Err(Error::invalid(format!("{field}: {:?} {why}", wanted.trim_end())));
         }
     }
     Ok(())

@@ -37,6 +37,10 @@ pub(crate) struct Bundle {
     /// One more layer, escaped.
     pub(crate) more_lower: Option<String>,
     pub(crate) cgroup_parent: String,
+    /// More options of the overlay.
+    pub(crate) more_options: Vec<String>,
+    /// For whoever looks at it later.
+    pub(crate) note: String,
     /// Elsewhere than below the parent.
     pub(crate) placement: Option<Placement>,
     id: String,
@@ -74,6 +78,8 @@ impl Bundle {
             user: String::new(),
             overlay: false,
             more_lower: None,
+            more_options: Vec::new(),
+            note: String::new(),
             cgroup_parent: "/berth-runtime-test".to_owned(),
             placement: None,
             id: own,
@@ -135,15 +141,17 @@ impl Bundle {
             fs::create_dir_all(self.dir.path().join(name)).unwrap();
         }
         let path = |name: &str| self.dir.path().join(name).display().to_string();
+        let mut options = vec![
+            format!("lowerdir={}:{}", self.more_lower.clone().unwrap_or(path("empty")), path("rootfs")),
+            format!("upperdir={}", path("upper")),
+            format!("workdir={}", path("work")),
+        ];
+        options.extend(self.more_options.clone());
         berth::api::types::Mount {
             r#type: "overlay".to_owned(),
             source: "overlay".to_owned(),
             target: String::new(),
-            options: vec![
-                format!("lowerdir={}:{}", self.more_lower.clone().unwrap_or(path("empty")), path("rootfs")),
-                format!("upperdir={}", path("upper")),
-                format!("workdir={}", path("work")),
-            ],
+            options,
         }
     }
 

@@ -23,13 +23,13 @@ pub(crate) const ALL: &[(&str, fn())] = &[
     ("many_join_and_nothing_grows", many_join_and_nothing_grows),
 ];
 
-fn with_namespace(bundle: Bundle, namespace: Value) -> Bundle {
+pub(crate) fn with_namespace(bundle: Bundle, namespace: Value) -> Bundle {
     let mut bundle = bundle;
     bundle.spec["linux"]["namespaces"].as_array_mut().unwrap().push(namespace);
     bundle
 }
 
-fn mapped(script: &str) -> Bundle {
+pub(crate) fn mapped(script: &str) -> Bundle {
     let map = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
     let bundle = Bundle::shell(script).set("/linux/uidMappings", map.clone()).set("/linux/gidMappings", map);
     // The bundle's own directory lets only its owner in.

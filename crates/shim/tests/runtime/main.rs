@@ -14,6 +14,7 @@ mod join_cases;
 mod mount_cases;
 mod process_cases;
 mod systemd_cases;
+mod users_cases;
 
 use std::{path::Path, process::ExitCode};
 
@@ -54,6 +55,7 @@ fn all() -> impl Iterator<Item = &'static (&'static str, fn())> {
         cgroup_cases::ALL,
         hooks_cases::ALL,
         join_cases::ALL,
+        users_cases::ALL,
         mount_cases::ALL,
         process_cases::ALL,
         systemd_cases::ALL,

@@ -29,12 +29,12 @@ pub(crate) use self::{
     devices::Node,
     execution::Execution,
     joining::Joining,
-    mounts::{Dev, Mount, Propagation, Source},
+    mounts::{Dev, Mount, MountIds, Propagation, Source},
     namespaces::Namespaces,
     net_devices::NetDevice,
     process::{Capabilities, Identity, Process, Rlimit, names as capability_names},
     resources::plan as resources,
-    rootfs::Rootfs,
+    rootfs::{Rootfs, Writable},
     users::{IdMaps, Range},
 };
 use super::error::{Error, Result};
@@ -50,7 +50,7 @@ const MAX_HOST_NAME: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) namespaces: Namespaces,
-    /// Of a new user namespace.
+    /// Of the user namespace, new or joined.
     pub(crate) id_maps: Option<IdMaps>,
     /// Lines for the clocks of a new time namespace.
     pub(crate) time_offsets: Vec<String>,
@@ -123,6 +123,11 @@ pub(crate) fn plan(
     let mount_label = label::plan(linux.mount_label().as_deref())?;
     if let Some(label) = &mount_label {
         label::apply(label, &mut dev, &mut mounts);
+    }
+    let nobody = mounts.iter().find(|mount| matches!(&mount.ids, Some(MountIds { maps: None, .. })));
+    if let Some(mount) = nobody.filter(|_| !namespaces.has_private_users()) {
+        let what = mount.destination.display();
+        return Err(Error::invalid(format!("mounts: {what}: idmap needs mappings, or a user namespace")));
     }
     let rules = linux.resources().as_ref().and_then(|r| r.devices().as_deref()).unwrap_or_default();
     Ok(Plan {

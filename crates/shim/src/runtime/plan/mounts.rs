@@ -10,7 +10,7 @@ use std::path::{Component, Path, PathBuf};
 use nix::mount::MsFlags;
 
 use super::super::error::{Error, Result};
-use super::devices::Node;
+use super::{devices::Node, users::IdMaps};
 use crate::kernel::mount::attr;
 
 /// What may be mounted below /proc: files whose content the host or a
@@ -38,8 +38,19 @@ pub(crate) struct Mount {
     /// Of the whole tree that a bind brings along.
     pub(crate) tree_attributes: Attributes,
     pub(crate) propagation: Vec<Propagation>,
+    /// Ids that differ from those of its file system.
+    pub(crate) ids: Option<MountIds>,
     /// What the image has at the destination is copied into the new tmpfs.
     pub(crate) copy_up: bool,
+}
+
+/// How the ids of a mount differ from those of its file system.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct MountIds {
+    /// `None`: as the container's own users do.
+    pub(crate) maps: Option<IdMaps>,
+    /// Also of the mounts below.
+    pub(crate) recursive: bool,
 }
 
 /// What is mounted.
@@ -164,16 +175,14 @@ fn default_dev() -> Dev {
 
 fn one(mount: &oci_spec::runtime::Mount, bundle: &Path) -> Result<Mount> {
     let destination = normalize(mount.destination());
-    let has_mappings = |list: &Option<Vec<_>>| list.as_ref().is_some_and(|l| !l.is_empty());
-    if has_mappings(mount.uid_mappings()) || has_mappings(mount.gid_mappings()) {
-        return Err(Error::unsupported("mounts[].uidMappings"));
-    }
+    let maps = IdMaps::of_mount(mount, &format!("mounts: {}", destination.display()))?;
     let mut plan = Mount {
         destination,
         source: Source::Cgroup { unified: false },
         attributes: Attributes::default(),
         tree_attributes: Attributes::default(),
         propagation: Vec::new(),
+        ids: maps.map(|maps| MountIds { maps: Some(maps), recursive: false }),
         copy_up: false,
     };
     let (mut bind, mut data) = (None, Vec::new());
@@ -184,7 +193,8 @@ fn one(mount: &oci_spec::runtime::Mount, bundle: &Path) -> Result<Mount> {
             "rbind" => bind = Some(true),
             "tmpcopyup" => plan.copy_up = true,
             "idmap" | "ridmap" => {
-                return Err(Error::unsupported(&format!("mounts[].options {option:?}")));
+                let ids = plan.ids.get_or_insert(MountIds { maps: None, recursive: false });
+                ids.recursive |= option == "ridmap";
             }
             text => apply(text, &mut plan, &mut data),
         }
@@ -192,6 +202,12 @@ fn one(mount: &oci_spec::runtime::Mount, bundle: &Path) -> Result<Mount> {
     plan.source = source(mount, bind, data, bundle)?;
     if plan.copy_up && !plan.source.is_new("tmpfs") {
         return Err(Error::invalid(format!("mounts: {:?}: only a tmpfs has tmpcopyup", plan.destination)));
+    }
+    if plan.ids.is_some() && !matches!(plan.source, Source::Bind { .. }) {
+        return Err(Error::invalid(format!(
+            "mounts: {:?}: only a bind has ids of its own",
+            plan.destination
+        )));
     }
     check_destination(&plan)?;
     Ok(plan)

@@ -24,6 +24,9 @@ pub(crate) struct Namespaces {
     /// Made by clone3; never contains the cgroup namespace.
     pub(crate) new: CloneFlags,
     pub(crate) join: Vec<Join>,
+    /// The user namespace that is joined: before all others, because it is to
+    /// own those that are new.
+    pub(crate) users: Option<PathBuf>,
     /// Made by init itself, once it is in its cgroups.
     pub(crate) new_cgroup: bool,
     /// Made by init itself: nobody may be in it before its clocks are set.
@@ -41,6 +44,11 @@ impl Namespaces {
         self.new.contains(CloneFlags::CLONE_NEWUSER)
     }
 
+    /// Whether its users aren't the host's.
+    pub(crate) fn has_private_users(&self) -> bool {
+        self.has_new_users() || self.users.is_some()
+    }
+
     /// Whether its mounts aren't the host's.
     pub(crate) fn has_private_mounts(&self) -> bool {
         self.is_private(CloneFlags::CLONE_NEWNS)
@@ -53,8 +61,13 @@ impl Namespaces {
 }
 
 pub(super) fn plan(linux: &Linux) -> Result<Namespaces> {
-    let mut plan =
-        Namespaces { new: CloneFlags::empty(), join: Vec::new(), new_cgroup: false, new_time: false };
+    let mut plan = Namespaces {
+        new: CloneFlags::empty(),
+        join: Vec::new(),
+        users: None,
+        new_cgroup: false,
+        new_time: false,
+    };
     let mut seen = CloneFlags::empty();
     for namespace in linux.namespaces().as_deref().unwrap_or_default() {
         let kind = flag(namespace.typ());
@@ -63,9 +76,7 @@ pub(super) fn plan(linux: &Linux) -> Result<Namespaces> {
         }
         seen |= kind;
         match namespace.path().as_ref().filter(|path| !path.as_os_str().is_empty()) {
-            Some(_) if kind == CloneFlags::CLONE_NEWUSER => {
-                return Err(Error::unsupported("linux.namespaces[user].path"));
-            }
+            Some(path) if kind == CloneFlags::CLONE_NEWUSER => plan.users = Some(path.clone()),
             Some(path) => plan.join.push(Join { kind, path: path.clone() }),
             None if kind == CloneFlags::CLONE_NEWCGROUP => plan.new_cgroup = true,
             None if kind == NEW_TIME => plan.new_time = true,
@@ -130,7 +141,8 @@ mod tests {
     #[test]
     fn no_namespace_is_listed_twice() {
         use LinuxNamespaceType::{Mount, User};
-        assert_eq!(plan(&linux(&[(Mount, ""), (User, "/u")])).expect_err("user").kind(), Kind::Unsupported);
+        let joined = plan(&linux(&[(Mount, ""), (User, "/u")])).expect("plan");
+        assert!(joined.has_private_users() && !joined.has_new_users());
         assert_eq!(plan(&linux(&[(Mount, ""), (Mount, "")])).expect_err("twice").kind(), Kind::InvalidSpec);
     }
 }

@@ -8,7 +8,7 @@ use nix::mount::MsFlags;
 use oci_spec::runtime::{Linux, Spec};
 
 use super::super::error::{Error, Result};
-use super::mounts::Propagation;
+use super::{mounts::Propagation, users::IdMaps};
 
 /// The root file system.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +22,9 @@ pub(crate) enum Rootfs {
         /// Options that are handed to overlayfs as they are.
         options: Vec<(String, Option<String>)>,
         read_only: bool,
+        /// How the ids in the layers differ from those on disk; never those in
+        /// the writable directory, which has the container's own.
+        ids: Option<IdMaps>,
     },
     /// A directory, with the mounts below it if `recursive`.
     Bind { source: PathBuf, recursive: bool },
@@ -60,11 +63,14 @@ pub(super) fn path(spec: &Spec, bundle: &Path) -> PathBuf {
 fn overlay(options: &[String]) -> Result<Rootfs> {
     let (mut lower, mut upper, mut work) = (Vec::new(), None, None);
     let (mut rest, mut read_only) = (Vec::new(), false);
+    let (mut users, mut groups) = ("", "");
     for option in options {
         match option.split_once('=') {
             Some(("lowerdir", list)) => lower = split_lower(list),
             Some(("upperdir", path)) => upper = Some(PathBuf::from(unescape(path))),
             Some(("workdir", path)) => work = Some(PathBuf::from(unescape(path))),
+            Some(("uidmap", list)) => users = list,
+            Some(("gidmap", list)) => groups = list,
             Some((key, value)) => rest.push((key.to_owned(), Some(value.to_owned()))),
             None if option == "ro" => read_only = true,
             None if option == "rw" => read_only = false,
@@ -79,7 +85,8 @@ fn overlay(options: &[String]) -> Result<Rootfs> {
         (None, None) => None,
         _ => return Err(Error::invalid("rootfs: upperdir and workdir go together")),
     };
-    Ok(Rootfs::Overlay { lower, writable, options: rest, read_only })
+    let ids = IdMaps::of_options(users, groups)?;
+    Ok(Rootfs::Overlay { lower, writable, options: rest, read_only, ids })
 }
 
 /// Splits at colons; `\:` is a colon in a name, as overlayfs has it.
@@ -143,7 +150,7 @@ mod tests {
             &["lowerdir=/a:/b\\:c:/d", "upperdir=/u\\:p", "workdir=/w", "index=off", "volatile"],
         )];
         let planned = plan(&Spec::default(), Path::new("/"), &mounts).expect("plan");
-        let Rootfs::Overlay { lower, writable, options, read_only } = planned else { panic!("overlay") };
+        let Rootfs::Overlay { lower, writable, options, read_only, .. } = planned else { panic!("overlay") };
         assert_eq!(lower, ["/a", "/b:c", "/d"].map(PathBuf::from));
         let expected = Writable { upper: "/u:p".into(), work: "/w".into() };
         assert_eq!(writable, Some(expected));

@@ -73,7 +73,8 @@ mod tests {
     use super::*;
 
     fn plan_one(key: &str, value: &str, new: CloneFlags) -> Result<Vec<(PathBuf, String)>> {
-        let namespaces = Namespaces { new, join: Vec::new(), new_cgroup: false, new_time: false };
+        let namespaces =
+            Namespaces { new, join: Vec::new(), users: None, new_cgroup: false, new_time: false };
         plan(Some(&HashMap::from([(key.to_owned(), value.to_owned())])), &namespaces)
     }
 

@@ -2,7 +2,7 @@
 //! Which ids a container's user namespace has, and by how much its clocks are
 //! off the host's.
 
-use oci_spec::runtime::{Linux, LinuxIdMapping};
+use oci_spec::runtime::{Linux, LinuxIdMapping, LinuxIdMappingBuilder};
 
 use super::{
     super::error::{Error, Result},
@@ -34,7 +34,42 @@ impl Range {
     }
 }
 
-/// The maps of a new user namespace; `None` without one.
+impl IdMaps {
+    /// The maps of a mount: both or none. `field` says which mount.
+    pub(super) fn of_mount(mount: &oci_spec::runtime::Mount, field: &str) -> Result<Option<Self>> {
+        let users = ranges(mount.uid_mappings().as_deref(), &format!("{field}.uidMappings"))?;
+        let groups = ranges(mount.gid_mappings().as_deref(), &format!("{field}.gidMappings"))?;
+        Self::both(users, groups, field)
+    }
+
+    /// Maps as containerd writes them into the options of a root file system:
+    /// `container:host:size`, separated by commas.
+    pub(super) fn of_options(users: &str, groups: &str) -> Result<Option<Self>> {
+        let read = |text: &str, field: &str| {
+            let list: Option<Vec<_>> = text.split(',').filter(|part| !part.is_empty()).map(mapping).collect();
+            let invalid = || Error::invalid(format!("{field}: {text:?} is not container:host:size"));
+            ranges(Some(&list.ok_or_else(invalid)?), field)
+        };
+        Self::both(read(users, "rootfs: uidmap")?, read(groups, "rootfs: gidmap")?, "rootfs")
+    }
+
+    fn both(users: Vec<Range>, groups: Vec<Range>, field: &str) -> Result<Option<Self>> {
+        match (users.is_empty(), groups.is_empty()) {
+            (true, true) => Ok(None),
+            (false, false) => Ok(Some(Self { users, groups })),
+            _ => Err(Error::invalid(format!("{field}: mappings of users and of groups go together"))),
+        }
+    }
+}
+
+fn mapping(text: &str) -> Option<LinuxIdMapping> {
+    let numbers: Vec<u32> = text.split(':').map(|n| n.parse().ok()).collect::<Option<_>>()?;
+    let [container, host, size] = numbers[..] else { return None };
+    LinuxIdMappingBuilder::default().container_id(container).host_id(host).size(size).build().ok()
+}
+
+/// The maps of a user namespace: those that a new one gets, or those that a
+/// joined one is said to have. `None` without one, or where nothing is said.
 pub(super) fn maps(linux: &Linux, namespaces: &Namespaces) -> Result<Option<IdMaps>> {
     let users = ranges(linux.uid_mappings().as_deref(), "linux.uidMappings")?;
     let groups = ranges(linux.gid_mappings().as_deref(), "linux.gidMappings")?;
@@ -42,7 +77,10 @@ pub(super) fn maps(linux: &Linux, namespaces: &Namespaces) -> Result<Option<IdMa
         if users.is_empty() && groups.is_empty() {
             return Ok(None);
         }
-        let why = "linux.uidMappings, linux.gidMappings: there are mappings, but no new user namespace";
+        if namespaces.users.is_some() {
+            return IdMaps::both(users, groups, "linux");
+        }
+        let why = "linux.uidMappings, linux.gidMappings: there are mappings, but no user namespace";
         return Err(Error::invalid(why));
     }
     for (list, field) in [(&users, "linux.uidMappings"), (&groups, "linux.gidMappings")] {
@@ -110,9 +148,7 @@ pub(super) fn time_offsets(linux: &Linux, namespaces: &Namespaces) -> Result<Vec
 
 #[cfg(test)]
 mod tests {
-    use oci_spec::runtime::{
-        LinuxBuilder, LinuxIdMappingBuilder, LinuxNamespaceBuilder, LinuxNamespaceType, LinuxTimeOffset,
-    };
+    use oci_spec::runtime::{LinuxBuilder, LinuxNamespaceBuilder, LinuxNamespaceType, LinuxTimeOffset};
 
     use super::{super::namespaces, *};
     use crate::runtime::error::Kind;

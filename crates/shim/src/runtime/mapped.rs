@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Mounts that only the host's root can make for a container with users of its
+//! own: made here, attached nowhere, and sent to init, which attaches them.
+
+use std::{
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use nix::{errno::Errno, fcntl::OFlag, mount::MsFlags, sched::CloneFlags, unistd::geteuid};
+
+use super::{
+    channel::{self, ToShim},
+    container::Container,
+    error::{During as _, Error, Kind, Result},
+    plan::{IdMaps, Mount, Plan, Rootfs, Source, Writable},
+    users,
+};
+use crate::{
+    init::overlay,
+    kernel::{
+        SysError,
+        mount::{self, Attributes, Reach},
+        paths, process, socket,
+    },
+};
+
+/// How long an overlay may take.
+const WITHIN: Duration = Duration::from_secs(60);
+
+/// Whether the root file system is made here: layers are the host root's, and
+/// often nobody else may even reach them.
+pub(super) fn makes_root(plan: &Plan) -> bool {
+    match &plan.rootfs {
+        Rootfs::Overlay { ids: Some(_), .. } => true,
+        Rootfs::Overlay { ids: None, .. } => plan.namespaces.has_private_users() && geteuid().is_root(),
+        Rootfs::Bind { .. } => false,
+    }
+}
+
+/// Makes all of them, in the order in which init takes them.
+pub(super) fn send(plan: &Plan, container: &Container) -> Result<()> {
+    let users = Users { plan, pid: container.pid() };
+    if makes_root(plan)
+        && let Rootfs::Overlay { lower, writable, options, ids, .. } = &plan.rootfs
+    {
+        let made = match ids {
+            None => overlay::mount(lower, writable.as_ref(), options),
+            Some(maps) => remapped(lower, writable.as_ref(), options, users.of(Some(maps))?.as_fd()),
+        };
+        let made = made.during(|| "mount the root file system".to_owned())?;
+        channel::send_mount(container.socket()?, &made)?;
+    }
+    for mount in plan.mounts.iter().filter(|mount| mount.ids.is_some()) {
+        let made = bind(mount, &users).during(|| format!("mount {}", mount.destination.display()))?;
+        channel::send_mount(container.socket()?, &made)?;
+    }
+    Ok(())
+}
+
+/// The user namespaces that ids are mapped by.
+struct Users<'a> {
+    plan: &'a Plan,
+    pid: u32,
+}
+
+impl Users<'_> {
+    /// One with these maps, or the container's own.
+    fn of(&self, maps: Option<&IdMaps>) -> Result<OwnedFd> {
+        match maps {
+            Some(maps) if self.plan.id_maps.as_ref() != Some(maps) => users::namespace(maps),
+            _ => users::of(self.pid),
+        }
+    }
+}
+
+fn bind(mount: &Mount, users: &Users<'_>) -> Result<OwnedFd> {
+    let (Source::Bind { path, recursive }, Some(ids)) = (&mount.source, &mount.ids) else {
+        return Err(Error::new(Kind::Os, "only a bind has ids of its own"));
+    };
+    let made = clone(path, if *recursive { Reach::Tree } else { Reach::Mount })?;
+    let reach = if ids.recursive { Reach::Tree } else { Reach::Mount };
+    idmap(&made, reach, users.of(ids.maps.as_ref())?.as_fd(), path)?;
+    Ok(made)
+}
+
+fn clone(path: &Path, reach: Reach) -> Result<OwnedFd> {
+    let host = paths::open_host(Path::new("/"), OFlag::O_PATH | OFlag::O_DIRECTORY)?;
+    Ok(mount::clone_mount(&host, path, reach)?)
+}
+
+fn idmap(mount: &OwnedFd, reach: Reach, users: BorrowedFd<'_>, path: &Path) -> Result<()> {
+    match mount::set_attributes(mount, reach, Attributes::idmap(users)) {
+        // What the manual says of it: the file system doesn't support it yet.
+        Err(e) if e.errno() == Errno::EINVAL => {
+            let path = path.display();
+            Err(Error::new(Kind::Unsupported, format!("the file system of {path} can't map ids: {e}")))
+        }
+        result => Ok(result?),
+    }
+}
+
+/// An overlay whose layers show mapped ids. Overlayfs takes layers by name,
+/// and before Linux 6.15 only such that are mounted somewhere: so each of them
+/// is mounted over itself, in a mount namespace that goes with its one process.
+fn remapped(
+    lower: &[PathBuf],
+    writable: Option<&Writable>,
+    options: &[(String, Option<String>)],
+    users: BorrowedFd<'_>,
+) -> Result<OwnedFd> {
+    let (ours, theirs) = socket::pair()?;
+    let flags = u64::from(CloneFlags::CLONE_NEWNS.bits().cast_unsigned());
+    let helper = process::clone3(flags, None, move || {
+        let made = map_in_place(lower, users).and_then(|()| overlay::mount(lower, writable, options));
+        let said = made.map_or_else(ToShim::Failed, ToShim::Made);
+        // Who should hear of a failure has died.
+        let _ = channel::tell_shim(&theirs, &said);
+        process::exit_now(0)
+    })?;
+    let answer = channel::from_init(&ours, Instant::now() + WITHIN);
+    if answer.is_err() {
+        process::pidfd_send_signal(helper.pidfd.as_fd(), libc::SIGKILL)?;
+    }
+    users::reap(&helper)?;
+    match answer? {
+        ToShim::Made(made) => Ok(made),
+        ToShim::Failed(e) => Err(e),
+        other => Err(Error::new(Kind::Os, format!("the helper sent {other:?}"))),
+    }
+}
+
+fn map_in_place(lower: &[PathBuf], users: BorrowedFd<'_>) -> Result<()> {
+    let host = paths::open_host(Path::new("/"), OFlag::O_PATH | OFlag::O_DIRECTORY)?;
+    let private = Attributes::propagation(MsFlags::MS_PRIVATE.bits());
+    mount::set_attributes(&host, Reach::Tree, private)?;
+    for path in lower {
+        let layer = clone(path, Reach::Mount)?;
+        idmap(&layer, Reach::Mount, users, path)?;
+        let place = paths::open_host(path, OFlag::O_PATH | OFlag::O_DIRECTORY)?;
+        mount::attach(&layer, &place).map_err(|e: SysError| Error::from(e))?;
+    }
+    Ok(())
+}
