@@ -14,6 +14,5 @@ pub mod io;
 pub mod kernel;
 pub mod oci;
 pub mod runtime;
-pub mod seccomp;
 pub mod serve;
 pub mod supervisor;

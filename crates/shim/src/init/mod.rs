@@ -312,12 +312,12 @@ fn run_hooks(hooks: &Hooks, socket: &OwnedFd, root: &paths::Root, umask: Mode) -
     Ok(in_runtime)
 }
 
-fn reports_calls(filter: Option<&crate::seccomp::Program>) -> bool {
+fn reports_calls(filter: Option<&berth_seccomp::Program>) -> bool {
     filter.is_some_and(|filter| filter.listener.is_some())
 }
 
 /// Puts the filter in force; whoever waits at `socket` gets its listener.
-fn filter_calls(filter: Option<&crate::seccomp::Program>, socket: &OwnedFd) -> Result<()> {
+fn filter_calls(filter: Option<&berth_seccomp::Program>, socket: &OwnedFd) -> Result<()> {
     let Some(filter) = filter else { return Ok(()) };
     if let Some(listener) = seccomp::install(&filter.raw(), filter.flags)? {
         tell_shim(socket, &ToShim::Listener(listener.as_raw_fd()))?;

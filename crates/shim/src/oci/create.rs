@@ -251,6 +251,7 @@ fn make_in(
         spec: request.spec.clone(),
         rootfs: &[],
         user: "",
+        filter: &[],
         cgroups: &record.cgroups,
         stdio,
         lifetime,

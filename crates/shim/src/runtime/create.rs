@@ -39,7 +39,7 @@ const CREATED_WITHIN: Duration = Duration::from_secs(60);
 /// # Errors
 /// Of every kind; nothing is left of the container then.
 pub fn create(request: Create<'_>) -> Result<Container> {
-    let plan = plan::plan(&request.spec, request.bundle, request.rootfs, request.user)?;
+    let plan = plan::plan(&request.spec, request.bundle, request.rootfs, request.user, request.filter)?;
     check_stdio(plan.process.terminal, &request.stdio)?;
     host::check(&plan)?;
     let request = Create { stdio: with_console_size(request.stdio, plan.process.console_size), ..request };

@@ -63,6 +63,9 @@ pub struct Create<'a> {
     /// `user[:group]`, looked up in the container; empty means the numbers of
     /// the specification.
     pub user: &'a str,
+    /// The specification's `linux.seccomp`, compiled; empty when it's still to
+    /// be done.
+    pub filter: &'a [u8],
     /// Where its cgroups are made.
     pub cgroups: &'a Placement,
     /// Standard input, output and error.

@@ -8,16 +8,14 @@
 
 use std::os::fd::BorrowedFd;
 
+use berth_seccomp::Listener;
 use serde::Serialize;
 
 use super::{
     error::{During as _, Error, Result},
     hooks::State,
 };
-use crate::{
-    kernel::{process, socket},
-    seccomp::Listener,
-};
+use crate::kernel::{process, socket};
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]

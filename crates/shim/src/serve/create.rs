@@ -52,7 +52,7 @@ pub(super) fn read(request: CreateTaskRequest) -> Result<Create, Status> {
         stderr: request.stderr,
         terminal: request.terminal,
     };
-    Ok(Create { rootfs: request.rootfs, user: options.user, stdio, streams })
+    Ok(Create { rootfs: request.rootfs, user: options.user, filter: options.seccomp_filter, stdio, streams })
 }
 
 /// The limits of an update: JSON, by the name that containerd gives to it.

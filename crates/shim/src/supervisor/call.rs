@@ -107,6 +107,8 @@ pub struct Create {
     pub rootfs: Vec<Mount>,
     /// `user[:group]` to resolve inside; empty: the configuration's numbers.
     pub user: String,
+    /// The configuration's seccomp profile, compiled; empty: not yet.
+    pub filter: Vec<u8>,
     /// The standard streams.
     pub stdio: Config,
     /// What [`View::streams`] says.

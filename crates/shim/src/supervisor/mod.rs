@@ -248,14 +248,14 @@ impl Supervisor {
         let spec = self.read_spec()?;
         let mut streams = Stdio::new(request.stdio);
         let stdio = runtime_stdio(&mut streams)?;
-        let cgroups = self.me.cgroups().map_err(|e| status(&e))?;
         let mut container = runtime::create(runtime::Create {
             id: self.me.id.as_str(),
             bundle: &self.me.bundle,
             spec,
             rootfs: &request.rootfs,
             user: &request.user,
-            cgroups: &cgroups,
+            filter: &request.filter,
+            cgroups: &self.me.cgroups().map_err(|e| status(&e))?,
             stdio,
             lifetime: runtime::Lifetime::Bound,
             preserve_fds: 0,

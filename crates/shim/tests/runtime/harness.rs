@@ -33,6 +33,8 @@ pub(crate) struct Bundle {
     pub(crate) dir: tempfile::TempDir,
     pub(crate) spec: Value,
     pub(crate) user: String,
+    /// `linux.seccomp`, compiled by somebody else.
+    pub(crate) filter: Vec<u8>,
     pub(crate) overlay: bool,
     /// One more layer, escaped.
     pub(crate) more_lower: Option<String>,
@@ -76,6 +78,7 @@ impl Bundle {
         Self {
             spec: spec(args),
             user: String::new(),
+            filter: Vec::new(),
             overlay: false,
             more_lower: None,
             more_options: Vec::new(),
@@ -119,6 +122,7 @@ impl Bundle {
             spec: self.read().value,
             rootfs: &mounts,
             user: &self.user,
+            filter: &self.filter,
             cgroups: &self.cgroups(),
             stdio,
             lifetime: Lifetime::Bound,

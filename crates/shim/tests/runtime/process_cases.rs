@@ -31,6 +31,7 @@ pub(crate) const ALL: &[(&str, fn())] = &[
         "a_container_without_a_process_is_created_but_not_started",
         a_container_without_a_process_is_created_but_not_started,
     ),
+    ("a_filter_that_is_handed_over_is_installed", a_filter_that_is_handed_over_is_installed),
     ("wrong_processes_are_refused_by_name", wrong_processes_are_refused_by_name),
 ];
 
@@ -377,4 +378,23 @@ fn a_container_without_a_process_is_created_but_not_started() {
     assert_eq!(e.to_string(), "process is not set: the container has nothing to start");
     reap(&container);
     container.cleanup().unwrap();
+}
+
+/// The program is believed, not compiled again: here it says something else
+/// than the specification.
+fn a_filter_that_is_handed_over_is_installed() {
+    let refusing = |names: &[&str]| {
+        let rule = json!({"names": names, "action": "SCMP_ACT_ERRNO", "errnoRet": 37});
+        json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]})
+    };
+    let script = "mkdir /dev/x 2>&1; chmod 700 /dev/shm 2>&1; true";
+    let mut bundle = Bundle::shell(script).set("/linux/seccomp", refusing(&["chmod", "fchmodat"]));
+    assert_eq!(bundle.output(), "chmod: /dev/shm: No locks available\n");
+    let other = serde_json::from_value(refusing(&["mkdir", "mkdirat"])).unwrap();
+    bundle.filter = berth_seccomp::compile(&other).unwrap().bytes();
+    assert_eq!(bundle.output(), "mkdir: can't create directory '/dev/x': No locks available\n");
+    // Without a return.
+    bundle.filter.truncate(8);
+    let e = bundle.error();
+    assert_eq!((e.kind(), e.to_string().contains("linux.seccomp")), (Kind::InvalidSpec, true), "{e}");
 }

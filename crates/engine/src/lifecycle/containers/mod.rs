@@ -10,6 +10,7 @@ mod create;
 mod end;
 mod entry;
 mod etc;
+mod filters;
 mod host;
 mod list;
 mod lookup;
@@ -35,7 +36,6 @@ use berth::{
     ids::{ContainerId, Namespace},
 };
 
-use self::host::Host;
 pub(super) use self::signal::unreachable;
 pub use self::{
     create::Created,
@@ -47,6 +47,7 @@ pub use self::{
     stats::{Counted, Measured, StatsOptions},
     wait::Condition,
 };
+use self::{filters::Filters, host::Host};
 use super::{events::Events, images::Images, logs::Changes};
 use crate::{
     config::Containers as Defaults,
@@ -103,6 +104,7 @@ pub struct Containers {
     defaults: Defaults,
     shims: Manager,
     host: Host,
+    filters: Filters,
     entries: Mutex<HashMap<ContainerId, Arc<Entry>>>,
     pub(super) log_changes: Changes,
 }
@@ -126,6 +128,7 @@ impl Containers {
             defaults,
             shims,
             host,
+            filters: Filters::default(),
             entries,
             log_changes,
         }))

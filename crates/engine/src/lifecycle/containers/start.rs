@@ -58,6 +58,8 @@ pub enum StartOutcome {
 struct Launch {
     document: Document,
     rootfs: Rootfs,
+    /// Its seccomp profile, compiled; empty for none.
+    filter: Arc<[u8]>,
     bundle: Bundle,
     shim: Started,
 }
@@ -109,7 +111,7 @@ impl Containers {
     async fn launch(self: &Arc<Self>, entry: &Arc<Entry>, record: &Record) -> Result<u32> {
         let row = record.clone();
         let launch = self.blocking(move |this| this.prepare(&row)).await?;
-        let Launch { document, rootfs, bundle, shim } = launch;
+        let Launch { document, rootfs, filter, bundle, shim } = launch;
         let live = Arc::new(Live {
             namespace: record.namespace.clone(),
             id: record.id.clone(),
@@ -121,7 +123,7 @@ impl Containers {
         });
         // Known from now on, so that whatever fails next can be cleaned up.
         entry.set(Phase::Unreachable(Some(Arc::clone(&live))));
-        let options = self.options(record, &document)?;
+        let options = self.options(record, &document, &filter)?;
         let path = live.bundle.path().to_string_lossy();
         let terminal = document.config.tty.into();
         let made = live.task.create(&path, mounts(&rootfs)?, terminal, &options);
@@ -164,6 +166,8 @@ impl Containers {
         let etc = EtcFiles::within(&self.directory(&record.namespace, &record.id));
         etc::write(&etc, &document)?;
         let spec = spec::build(&document, &self.facts(record, &document, etc)?)?;
+        let profile = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
+        let filter = self.filters.compiled(profile)?;
         self.db.write(|tx| {
             rows::transit(tx, &record.id, &[Status::Created, Status::Exited], Status::Starting).map(drop)
         })?;
@@ -174,7 +178,7 @@ impl Containers {
         let shim = self.shims.start(&record.namespace, &record.id, &bundle)?;
         bundle.record_shim(&shim.identity)?;
         self.db.write(|tx| rows::set_shim(tx, &record.id, Some(&shim.identity)))?;
-        Ok(Launch { document, rootfs, bundle, shim })
+        Ok(Launch { document, rootfs, filter, bundle, shim })
     }
 
     fn facts(&self, record: &Record, document: &Document, etc: EtcFiles) -> Result<Facts> {
@@ -190,7 +194,7 @@ impl Containers {
         })
     }
 
-    fn options(&self, record: &Record, document: &Document) -> Result<CreateOptions> {
+    fn options(&self, record: &Record, document: &Document, filter: &[u8]) -> Result<CreateOptions> {
         let config = &document.config;
         Ok(CreateOptions {
             log: Some(log(document, &self.log_path(&record.namespace, &record.id), &self.defaults)),
@@ -199,6 +203,7 @@ impl Containers {
             stdin_once: config.stdin_once,
             console_rows: 0,
             console_columns: 0,
+            seccomp_filter: filter.to_vec(),
         })
     }
 

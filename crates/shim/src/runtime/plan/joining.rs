@@ -2,6 +2,7 @@
 //! A process that joins a container which runs: what is its own, and what it
 //! takes over from the container.
 
+use berth_seccomp as seccomp;
 use nix::sched::CloneFlags;
 use oci_spec::runtime::{Process as OciProcess, Spec};
 
@@ -12,7 +13,6 @@ use super::{
     process::{self, Process},
     seccomp_program,
 };
-use crate::seccomp;
 
 /// Everything that is done for such a process, in values.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ pub(crate) fn plan(spec: &Spec, process: OciProcess, user: &str) -> Result<Joini
         namespaces: flags,
         process: process::plan(&spec, user)?,
         seccomp: match spec.linux() {
-            Some(linux) => seccomp_program(linux)?,
+            Some(linux) => seccomp_program(linux, &[])?,
             None => None,
         },
         affinity,

@@ -21,6 +21,7 @@ mod users;
 
 use std::path::{Path, PathBuf};
 
+use berth_seccomp as seccomp;
 use nix::sched::CloneFlags;
 use oci_spec::runtime::{Linux, Spec};
 
@@ -38,10 +39,7 @@ pub(crate) use self::{
     users::{IdMaps, Range},
 };
 use super::error::{Error, Result};
-use crate::{
-    cgroup::{Resources, devices::Policy},
-    seccomp,
-};
+use crate::cgroup::{Resources, devices::Policy};
 
 /// `__NEW_UTS_LEN` of linux/utsname.h.
 const MAX_HOST_NAME: usize = 64;
@@ -105,7 +103,8 @@ impl Plan {
     }
 }
 
-/// Plans a container.
+/// Plans a container. `filter` is its seccomp profile, compiled; empty when
+/// nobody has done that.
 ///
 /// # Errors
 /// `InvalidSpec`, and `Unsupported` for what later versions do.
@@ -114,6 +113,7 @@ pub(crate) fn plan(
     bundle: &Path,
     rootfs: &[berth::api::types::Mount],
     user: &str,
+    filter: &[u8],
 ) -> Result<Plan> {
     let Some(linux) = spec.linux() else { return Err(Error::invalid("linux is missing")) };
     let namespaces = namespaces::plan(linux)?;
@@ -148,7 +148,7 @@ pub(crate) fn plan(
         sysctls: sysctl::plan(linux.sysctl().as_ref(), &namespaces)?,
         net_devices: net_devices::plan(linux.net_devices().as_ref(), &namespaces)?,
         process: process::plan(spec, user)?,
-        seccomp: seccomp_program(linux)?,
+        seccomp: seccomp_program(linux, filter)?,
         resources: resources::plan(linux.resources().as_ref())?,
         devices: Policy::from_spec(rules, nodes)?,
         namespaces,
@@ -169,9 +169,14 @@ fn host_name(name: Option<&str>, field: &str, namespaces: &Namespaces) -> Result
     Ok(Some(name.to_owned()))
 }
 
-fn seccomp_program(linux: &Linux) -> Result<Option<seccomp::Program>> {
+/// The filter, unless somebody has `compiled` it already.
+fn seccomp_program(linux: &Linux, compiled: &[u8]) -> Result<Option<seccomp::Program>> {
     let Some(profile) = linux.seccomp() else { return Ok(None) };
-    seccomp::compile(profile).map(Some).map_err(|e| Error::invalid(format!("linux.seccomp: {e}")))
+    let program = match compiled {
+        [] => seccomp::compile(profile),
+        bytes => seccomp::Program::compiled(profile, bytes),
+    };
+    program.map(Some).map_err(|e| Error::invalid(format!("linux.seccomp: {e}")))
 }
 
 /// The paths of a list. The specification wants them absolute; what isn't is
@@ -189,7 +194,7 @@ mod tests {
     use crate::runtime::error::Kind;
 
     fn plan_of(spec: &Spec) -> Result<Plan> {
-        plan(spec, Path::new("/bundle"), &[], "")
+        plan(spec, Path::new("/bundle"), &[], "", &[])
     }
 
     #[test]

@@ -45,9 +45,9 @@ impl Table {
     /// Name and `seccomp_data.nr` of every call that our tables have.
     pub(crate) fn names(self) -> Vec<(&'static str, u32)> {
         let (text, bit) = match self {
-            Self::X86_64 => (include_str!("../../src/seccomp/tables/x86_64.txt"), 0),
-            Self::X32 => (include_str!("../../src/seccomp/tables/x32.txt"), X32_BIT),
-            Self::I386 => (include_str!("../../src/seccomp/tables/i386.txt"), 0),
+            Self::X86_64 => (include_str!("../../src/tables/x86_64.txt"), 0),
+            Self::X32 => (include_str!("../../src/tables/x32.txt"), X32_BIT),
+            Self::I386 => (include_str!("../../src/tables/i386.txt"), 0),
         };
         let lines = text.lines().map(|line| line.split_once(' ').unwrap());
         lines.map(|(name, number)| (name, number.parse::<u32>().unwrap() | bit)).collect()
@@ -70,7 +70,10 @@ struct Rule<'a> {
 /// A profile, read a second time and as plainly as can be: to find the calls
 /// worth trying, and those that its rules disagree on.
 #[derive(Debug)]
-pub(crate) struct Rules<'a>(BTreeMap<u32, Vec<Rule<'a>>>);
+pub(crate) struct Rules<'a> {
+    by_number: BTreeMap<u32, Vec<Rule<'a>>>,
+    newest: u32,
+}
 
 impl<'a> Rules<'a> {
     pub(crate) fn of(profile: &'a LinuxSeccomp, table: Table) -> Self {
@@ -89,25 +92,31 @@ impl<'a> Rules<'a> {
                 }
             }
         }
-        Self(rules)
+        Self { by_number: rules, newest: numbers.values().copied().max().unwrap() }
+    }
+
+    /// Whether our tables end below `nr`.
+    pub(crate) fn is_newer(&self, nr: u32) -> bool {
+        nr > self.newest
     }
 
     /// The actions of the rules that hold for a call, each once.
     pub(crate) fn actions(&self, call: &Call) -> BTreeSet<u32> {
-        let rules = self.0.get(&call.nr).into_iter().flatten();
+        let rules = self.by_number.get(&call.nr).into_iter().flatten();
         rules.filter(|rule| rule.args.iter().all(|a| holds(a, call))).map(|rule| rule.action).collect()
     }
 
     /// Whether a rule for `nr` says something that doesn't fit in 32 bits.
     pub(crate) fn has_long_constants(&self, nr: u32) -> bool {
         let long = |a: &&LinuxSeccompArg| (a.value() | a.value_two().unwrap_or(0)) >> 32 != 0;
-        self.0.get(&nr).into_iter().flatten().any(|rule| rule.args.iter().any(&long))
+        self.by_number.get(&nr).into_iter().flatten().any(|rule| rule.args.iter().any(&long))
     }
 
     /// Whether several rules for `nr` have conditions that libseccomp merges
     /// into one tree: any but comparisons of one argument for equality.
     pub(crate) fn are_merged(&self, nr: u32) -> bool {
-        let conditional = || self.0.get(&nr).into_iter().flatten().filter(|rule| !rule.args.is_empty());
+        let conditional =
+            || self.by_number.get(&nr).into_iter().flatten().filter(|rule| !rule.args.is_empty());
         let index = conditional().next().map(|rule| rule.args[0].index());
         let plain = |rule: &Rule<'_>| {
             rule.args.len() == 1 && rule.args[0].op() == Op::ScmpCmpEq && Some(rule.args[0].index()) == index
@@ -118,16 +127,15 @@ impl<'a> Rules<'a> {
     /// Every number up to a few above the last, with arguments around all
     /// constants of its rules. `seed` picks among the combinations.
     pub(crate) fn calls(&self, table: Table, seed: u64) -> Vec<Call> {
-        let last = table.names().iter().map(|(_, nr)| *nr).max().unwrap();
         let first = if table == Table::X32 { X32_BIT } else { 0 };
         let mut random = Random(seed | 1);
-        (first..last + 4).flat_map(|nr| self.arguments(table, nr, &mut random)).collect()
+        (first..self.newest + 4).flat_map(|nr| self.arguments(table, nr, &mut random)).collect()
     }
 
     fn arguments(&self, table: Table, nr: u32, random: &mut Random) -> Vec<Call> {
         let mut calls = vec![table.call(nr, [0; 6]), table.call(nr, [u64::MAX; 6])];
         let mut candidates: [Vec<u64>; 6] = Default::default();
-        for arg in self.0.get(&nr).into_iter().flatten().flat_map(|rule| &rule.args) {
+        for arg in self.by_number.get(&nr).into_iter().flatten().flat_map(|rule| &rule.args) {
             candidates[arg.index()].extend(around(arg));
         }
         if table == Table::I386 && matches!(nr, 102 | 117) {

@@ -26,7 +26,7 @@ pub(crate) fn program() -> Option<&'static Path> {
 }
 
 fn build() -> Result<PathBuf, String> {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/seccomp/reference.c");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/libseccomp/reference.c");
     // Several processes may build at once: each has its own.
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("libseccomp-{}", std::process::id()));
     let mut compiler = Command::new("cc");

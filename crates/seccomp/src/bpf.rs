@@ -11,6 +11,44 @@ pub struct Instruction {
     k: u32,
 }
 
+/// What an instruction does, as far as a checker asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Of the word at this offset.
+    Load(u32),
+    Mask,
+    Jump(u32),
+    Branch(u8, u8),
+    Return,
+    Unknown,
+}
+
+impl Instruction {
+    /// As it is in memory, and in a file of libseccomp's.
+    #[must_use]
+    pub fn bytes(self) -> [u8; 8] {
+        let ([c0, c1], [k0, k1, k2, k3]) = (self.code.to_ne_bytes(), self.k.to_ne_bytes());
+        [c0, c1, self.jt, self.jf, k0, k1, k2, k3]
+    }
+
+    /// The other way.
+    #[must_use]
+    pub fn from_bytes([c0, c1, jt, jf, k0, k1, k2, k3]: [u8; 8]) -> Self {
+        Self { code: u16::from_ne_bytes([c0, c1]), jt, jf, k: u32::from_ne_bytes([k0, k1, k2, k3]) }
+    }
+
+    pub(super) fn kind(self) -> Kind {
+        match self.code {
+            LD_W_ABS => Kind::Load(self.k),
+            AND_K => Kind::Mask,
+            JA => Kind::Jump(self.k),
+            JEQ_K | JGT_K | JGE_K => Kind::Branch(self.jt, self.jf),
+            RET_K => Kind::Return,
+            _ => Kind::Unknown,
+        }
+    }
+}
+
 impl From<Instruction> for libc::sock_filter {
     fn from(i: Instruction) -> Self {
         Self { code: i.code, jt: i.jt, jf: i.jf, k: i.k }
@@ -77,10 +115,10 @@ pub(super) mod interpreter {
 
     /// A call as the kernel shows it to a filter.
     #[derive(Debug, Clone, Copy)]
-    pub(in crate::seccomp) struct Call {
-        pub(in crate::seccomp) arch: u32,
-        pub(in crate::seccomp) nr: u32,
-        pub(in crate::seccomp) args: [u64; 6],
+    pub(crate) struct Call {
+        pub(crate) arch: u32,
+        pub(crate) nr: u32,
+        pub(crate) args: [u64; 6],
     }
 
     impl Call {
@@ -97,7 +135,7 @@ pub(super) mod interpreter {
     }
 
     /// Runs a filter as the kernel would, and refuses what it would refuse.
-    pub(in crate::seccomp) fn run(program: &[Instruction], call: &Call) -> u32 {
+    pub(crate) fn run(program: &[Instruction], call: &Call) -> u32 {
         let (mut a, mut pc) = (0_u32, 0_usize);
         loop {
             let i = program[pc];

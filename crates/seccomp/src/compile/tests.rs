@@ -55,6 +55,7 @@ fn profile(default: Action, architectures: Vec<Arch>, syscalls: Vec<LinuxSyscall
 fn check(profile: &LinuxSeccomp, nr: u32, args: [u64; 6]) {
     let program = compile(profile).expect("compiles");
     for table in tables(profile).expect("tables") {
+        assert_eq!(super::check(&program.filter), Ok(()));
         let policy = policy::policy(profile, table).expect("policy");
         let nr = if table == Table::X32 { nr | X32_BIT } else { nr & !X32_BIT };
         // As the kernel shows them.
@@ -205,4 +206,18 @@ fn minus_one_has_the_length_of_the_arguments() {
     let answer =
         |value| run(&program.filter, &Call { arch: 0x4000_0003, nr: 136, args: [value, 0, 0, 0, 0, 0] });
     assert_eq!((answer(0xffff_ffff), answer(0xffff_fffe)), (0x0005_0000 | 1, 0x7fff_0000));
+}
+
+#[test]
+fn a_program_that_is_handed_over_is_the_same() {
+    let syscalls = vec![
+        rule(&["read"], Action::ScmpActNotify, None, vec![]),
+        rule(&["clone"], Action::ScmpActAllow, None, vec![arg(0, Op::ScmpCmpMaskedEq, 0x7e02_0000, 0)]),
+    ];
+    let mut profile = profile(Action::ScmpActErrno, vec![], syscalls);
+    profile.set_listener_path(Some("/agent".into())).set_flags(Some(vec![Flag::SeccompFilterFlagLog]));
+    let program = compile(&profile).expect("compiles");
+    assert_eq!(Program::compiled(&profile, &program.bytes()), Ok(program.clone()));
+    assert!(Program::compiled(&profile, &program.bytes()[..7]).is_err());
+    assert!(Program::compiled(&profile, &[]).is_err());
 }

@@ -9,11 +9,12 @@ use oci_spec::runtime::{Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompFilt
 use super::{
     arch::{Table, X32_BIT},
     bpf::{self, Instruction},
+    check::check,
     policy::{self, Condition, Policy, Rule, Test},
 };
 
 /// Longest filter that the kernel takes (BPF_MAXINSNS, linux/bpf_common.h).
-const MAX_INSTRUCTIONS: usize = 4096;
+pub(super) const MAX_INSTRUCTIONS: usize = 4096;
 
 // SECCOMP_FILTER_FLAG_*, linux/seccomp.h.
 const FLAG_TSYNC: u32 = 1;
@@ -44,6 +45,40 @@ pub struct Listener {
 }
 
 impl Program {
+    /// The instructions as they are handed over.
+    #[must_use]
+    pub fn bytes(&self) -> Vec<u8> {
+        self.filter.iter().flat_map(|i| i.bytes()).collect()
+    }
+
+    /// The program that `bytes` are, which somebody has compiled `profile` to.
+    ///
+    /// # Errors
+    /// When it is none, or the kernel wouldn't take it.
+    pub fn compiled(profile: &LinuxSeccomp, bytes: &[u8]) -> Result<Self, Error> {
+        let (instructions, rest) = bytes.as_chunks::<8>();
+        if !rest.is_empty() {
+            return Err(Error::new(format!("seccomp: {} bytes are no filter", bytes.len())));
+        }
+        let filter: Vec<_> = instructions.iter().map(|bytes| Instruction::from_bytes(*bytes)).collect();
+        check(&filter)?;
+        Self::of(profile, filter)
+    }
+
+    /// What else `profile` asks for.
+    fn of(profile: &LinuxSeccomp, filter: Vec<Instruction>) -> Result<Self, Error> {
+        let listener = listener(profile)?;
+        let mut flags = flags(profile);
+        if listener.is_some() {
+            flags |= FLAG_NEW_LISTENER;
+            if flags & FLAG_TSYNC != 0 {
+                // Both return something: the kernel wants to be told which.
+                flags |= FLAG_TSYNC_ESRCH;
+            }
+        }
+        Ok(Self { filter, flags, listener })
+    }
+
     /// The instructions as seccomp(2) takes them.
     #[must_use]
     pub fn raw(&self) -> Vec<libc::sock_filter> {
@@ -76,7 +111,8 @@ impl std::error::Error for Error {}
 /// out of range, reports calls to nobody or calls that nobody could report, or
 /// is too long for the kernel.
 pub fn compile(profile: &LinuxSeccomp) -> Result<Program, Error> {
-    let listener = listener(profile)?;
+    // What is wrong with it comes before the work.
+    listener(profile)?;
     let tables = tables(profile)?;
     let policies =
         tables.into_iter().map(|table| policy::policy(profile, table)).collect::<Result<Vec<_>, _>>()?;
@@ -87,15 +123,7 @@ pub fn compile(profile: &LinuxSeccomp) -> Result<Program, Error> {
             filter.len()
         )));
     }
-    let mut flags = flags(profile);
-    if listener.is_some() {
-        flags |= FLAG_NEW_LISTENER;
-        if flags & FLAG_TSYNC != 0 {
-            // Both return something: the kernel wants to be told which.
-            flags |= FLAG_TSYNC_ESRCH;
-        }
-    }
-    Ok(Program { filter, flags, listener })
+    Program::of(profile, filter)
 }
 
 /// The agent of a profile that reports calls. Init can't go on while it waits
