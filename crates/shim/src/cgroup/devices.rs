@@ -5,7 +5,7 @@
 //! Everything is denied first (D16): a list that only denies one device does
 //! not allow the others, unless it begins by allowing all.
 
-use oci_spec::runtime::{LinuxDevice, LinuxDeviceCgroup, LinuxDeviceType};
+use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType};
 
 use crate::runtime::{Error, Result};
 
@@ -72,27 +72,16 @@ impl Policy {
         Self { allow: false, exceptions }
     }
 
-    /// Applies the rules of a specification in their order; its device files
-    /// may be used.
+    /// Applies the rules of a specification in their order. A device file that
+    /// it lists is of no use without a rule, as with other runtimes: an engine
+    /// gives both.
     ///
     /// # Errors
     /// `InvalidSpec` for a rule that neither v1 nor v2 can express.
-    pub fn from_spec(rules: &[LinuxDeviceCgroup], nodes: &[LinuxDevice]) -> Result<Self> {
+    pub fn from_spec(rules: &[LinuxDeviceCgroup]) -> Result<Self> {
         let mut policy = Self::container();
         for rule in rules {
             policy.apply(rule)?;
-        }
-        if !policy.allow {
-            for node in nodes {
-                let Some(kind) = kind(node.typ()) else { continue };
-                let number = |n: i64| u32::try_from(n).ok();
-                let exception =
-                    Exception { kind, major: number(node.major()), minor: number(node.minor()), access: ALL };
-                // A node without a usable number would stand for any.
-                if exception.major.is_some() && exception.minor.is_some() {
-                    policy.add(exception);
-                }
-            }
         }
         Ok(policy)
     }
@@ -175,6 +164,8 @@ fn access(text: Option<&str>) -> Result<u8> {
             'r' => READ,
             'w' => WRITE,
             'm' => MKNOD,
+            // As the kernel's own lists have it.
+            'a' => ALL,
             _ => return Err(Error::invalid(format!("linux.resources.devices: access {text:?}"))),
         };
     }
@@ -198,16 +189,16 @@ mod tests {
 
     #[test]
     fn nothing_is_allowed_by_saying_nothing() {
-        assert_eq!(Policy::from_spec(&[], &[]).expect("policy"), Policy::container());
-        assert_eq!(Policy::from_spec(&[deny_all()], &[]).expect("policy"), Policy::container());
+        assert_eq!(Policy::from_spec(&[]).expect("policy"), Policy::container());
+        assert_eq!(Policy::from_spec(&[deny_all()]).expect("policy"), Policy::container());
         let only_deny = [rule(false, LinuxDeviceType::B, 8, 0, "rwm")];
-        assert!(!Policy::from_spec(&only_deny, &[]).expect("policy").allow);
+        assert!(!Policy::from_spec(&only_deny).expect("policy").allow);
     }
 
     #[test]
     fn a_privileged_container_has_them_all() {
         let all = LinuxDeviceCgroupBuilder::default().allow(true).access("rwm").build().expect("rule");
-        let policy = Policy::from_spec(&[deny_all(), all], &[]).expect("policy");
+        let policy = Policy::from_spec(&[deny_all(), all]).expect("policy");
         assert_eq!(policy, Policy { allow: true, exceptions: Vec::new() });
     }
 
@@ -215,10 +206,10 @@ mod tests {
     fn later_rules_change_earlier_ones() {
         use LinuxDeviceType::C;
         let rules = [rule(true, C, 10, 229, "rw"), rule(true, C, 10, 229, "m"), rule(false, C, 10, 229, "w")];
-        let policy = Policy::from_spec(&rules, &[]).expect("policy");
+        let policy = Policy::from_spec(&rules).expect("policy");
         let fuse = policy.exceptions.iter().find(|e| e.major == Some(10)).expect("fuse");
         assert_eq!(fuse.access, READ | MKNOD);
-        let gone = Policy::from_spec(&[rule(true, C, 10, 229, "rw"), rule(false, C, 10, -1, "rwm")], &[]);
+        let gone = Policy::from_spec(&[rule(true, C, 10, 229, "rw"), rule(false, C, 10, -1, "rwm")]);
         assert!(gone.expect("policy").exceptions.iter().all(|e| e.major != Some(10)));
     }
 
@@ -226,9 +217,9 @@ mod tests {
     fn a_hole_in_a_range_can_not_be_expressed() {
         use LinuxDeviceType::C;
         let rules = [rule(true, C, 10, -1, "rw"), rule(false, C, 10, 229, "rw")];
-        assert!(Policy::from_spec(&rules, &[]).is_err());
+        assert!(Policy::from_spec(&rules).is_err());
         // Only making the file overlaps with what every container has.
-        assert!(Policy::from_spec(&[rule(false, C, 10, 229, "rwm")], &[]).is_ok());
+        assert!(Policy::from_spec(&[rule(false, C, 10, 229, "rwm")]).is_ok());
     }
 
     #[test]
@@ -240,7 +231,7 @@ mod tests {
             rule(true, A, 1, 1, "rwm"),
             rule(true, P, 1, 1, "r"),
         ] {
-            assert!(Policy::from_spec(std::slice::from_ref(&bad), &[]).is_err(), "{bad:?}");
+            assert!(Policy::from_spec(std::slice::from_ref(&bad)).is_err(), "{bad:?}");
         }
     }
 }

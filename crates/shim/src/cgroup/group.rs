@@ -5,7 +5,7 @@ use std::{
     cell::RefCell,
     fs::File,
     os::fd::{AsFd as _, OwnedFd},
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -48,6 +48,8 @@ pub struct Group {
     v1: Vec<v1::Member>,
     pub(super) layout: Layout,
     placement: Placement,
+    /// The v2 directory was chosen by name.
+    pub(super) placed: bool,
     /// Holds a new unit's place until a process has entered.
     keeper: RefCell<Option<Keeper>>,
 }
@@ -136,7 +138,44 @@ impl Group {
                 (unified.as_ref().map(|root| root.join(path)), v1::find(root, path))
             }
         };
-        Self { unified, v1, layout: layout.clone(), placement: placement.clone(), keeper: RefCell::default() }
+        Self {
+            unified,
+            v1,
+            layout: layout.clone(),
+            placement: placement.clone(),
+            placed: false,
+            keeper: RefCell::default(),
+        }
+    }
+
+    /// The same container's, but for some that lie below: a controller of
+    /// version 1, or nothing for all hierarchies, and a relative path.
+    ///
+    /// # Errors
+    /// `InvalidSpec` for a path that leaves the container's, and a controller
+    /// that it hasn't.
+    pub fn inside(mut self, all: &[(String, PathBuf)]) -> Result<Self> {
+        for (controller, path) in all {
+            let mut known = controller.is_empty();
+            for member in &mut self.v1 {
+                if controller.is_empty() || member.controller.name() == controller {
+                    member.dir = below(&member.dir, path)?;
+                    // One that is another's mount as well may be named alone.
+                    member.entered &= controller.is_empty();
+                    known = true;
+                }
+            }
+            if controller.is_empty()
+                && let Some(dir) = &mut self.unified
+            {
+                *dir = below(dir, path)?;
+                self.placed = true;
+            }
+            if !known {
+                return Err(Error::invalid(format!("unknown controller {controller}")));
+            }
+        }
+        Ok(self)
     }
 
     pub(super) fn unified_dir(&self) -> Option<&Path> {
@@ -405,6 +444,25 @@ impl Group {
     }
 }
 
+/// `path` below `dir`, taken by its names alone.
+fn below(dir: &Path, path: &Path) -> Result<PathBuf> {
+    let mut inside = PathBuf::new();
+    for part in path.components() {
+        let left = match part {
+            Component::Normal(name) => {
+                inside.push(name);
+                false
+            }
+            Component::ParentDir => !inside.pop(),
+            _ => false,
+        };
+        if left {
+            return Err(Error::invalid(format!("bad sub cgroup path: {}", path.display())));
+        }
+    }
+    Ok(if inside.as_os_str().is_empty() { dir.to_owned() } else { dir.join(inside) })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -419,6 +477,19 @@ mod tests {
 
     fn at(name: &str) -> Placement {
         Placement::below("/berth", name).expect("placement")
+    }
+
+    #[test]
+    fn a_cgroup_inside_stays_inside() {
+        let below = |path: &str| below(Path::new("/c"), Path::new(path)).ok();
+        for (path, wanted) in
+            [("/", "/c"), ("a/b", "/c/a/b"), ("/a/../b", "/c/b"), ("", "/c"), ("./a", "/c/a")]
+        {
+            assert_eq!(below(path).as_deref(), Some(Path::new(wanted)), "{path}");
+        }
+        for path in ["..", "a/../..", "../c/a"] {
+            assert_eq!(below(path), None, "{path}");
+        }
     }
 
     #[test]

@@ -44,6 +44,10 @@ impl Group {
     /// Those of reading `/proc/<pid>/cgroup`.
     pub fn enterable(&self, pid: u32) -> Result<Option<PathBuf>> {
         let Some(dir) = self.unified_dir() else { return Ok(None) };
+        // Who has asked for it shall have it, or hear why not.
+        if self.placed {
+            return Ok(Some(dir.to_owned()));
+        }
         let divided = fs::read(dir, "cgroup.subtree_control").is_ok_and(|text| !text.trim().is_empty());
         if !divided {
             return Ok(Some(dir.to_owned()));

@@ -92,6 +92,15 @@ impl Resctrl {
         })
     }
 
+    /// Limits what is there otherwise, whatever limited it before.
+    ///
+    /// # Errors
+    /// Those of the kernel, in its own words.
+    pub fn change(&self) -> Result<()> {
+        let lines = self.checked.iter().chain(&self.written);
+        lines.into_iter().try_for_each(|line| self.write(&self.group(), "schemata", &format!("{line}\n")))
+    }
+
     /// Puts a process in.
     ///
     /// # Errors

@@ -19,6 +19,9 @@ use crate::{
 /// Becomes the user, with exactly the capabilities of the plan.
 pub(super) fn become_user(user: &User, plan: &Process, warn: impl Fn(String) -> Result<()>) -> Result<()> {
     let (granted, ignored) = granted(plan.capabilities, process::capabilities()?.permitted);
+    for name in capability_names(plan.capabilities.ambient & !granted.ambient & !ignored) {
+        warn(format!("can't raise ambient capability {name}: it is not both permitted and inheritable"))?;
+    }
     if ignored != 0 {
         let names = capability_names(ignored).join(" ");
         warn(format!("ignoring unknown or unavailable capabilities: [{names}]"))?;
@@ -49,7 +52,6 @@ fn granted(wanted: Capabilities, own: u64) -> (Capabilities, u64) {
     };
     let ambient = wanted.ambient & sets.permitted & sets.inheritable;
     let asked = wanted.bounding | wanted.sets.effective | wanted.sets.permitted | wanted.sets.inheritable;
-    // Ambient without inheritable is in runc's own example: nothing to warn of.
     let ignored =
         asked & !own | wanted.sets.effective & !sets.effective | wanted.sets.inheritable & !sets.inheritable;
     (Capabilities { bounding: wanted.bounding, sets, ambient }, ignored)

@@ -17,7 +17,7 @@ use nix::{
 use crate::{
     kernel::{
         SysError,
-        mount::{self, FileSystem, Reach},
+        mount::{self, Attributes, FileSystem, Reach, attr},
         paths::{self, Make, Root},
         sys,
     },
@@ -55,7 +55,8 @@ pub(super) fn mount(root: &Root, dev: &Dev) -> Result<Option<Root>> {
             None => file_system.flag(key)?,
         }
     }
-    let dev = Root::new(file_system.mount(*attributes)?);
+    // Read-only when it is full.
+    let dev = Root::new(file_system.mount(*attributes & !attr::RDONLY)?);
     for (target, name) in LINKS {
         sys(symlinkat(target, &dev, name), || format!("symlinkat({target:?}, /dev, {name:?})"))?;
     }
@@ -67,6 +68,7 @@ pub(super) fn mount(root: &Root, dev: &Dev) -> Result<Option<Root>> {
     }
     mount::attach(&dev, root.real_directory(Path::new("/dev"))?)?;
     refused.into_iter().try_for_each(|node| bind_node(&dev, node, Path::new("/dev")))?;
+    mount::set_attributes(&dev, Reach::Mount, Attributes::set(attributes & attr::RDONLY))?;
     Ok(Some(dev))
 }
 

@@ -33,23 +33,28 @@ pub(super) struct Program {
 
 /// Finds the program, and completes its environment.
 pub(super) fn prepare(plan: &Process, user: &User) -> Result<Program> {
-    let Some(name) = plan.args.first() else {
-        return Ok(Program { path: CString::default(), args: Vec::new(), env: Vec::new() });
-    };
-    let name = OsStr::from_bytes(name.as_bytes());
-    let path = find(name, variable(&plan.env, "PATH").unwrap_or(OsStr::new(DEFAULT_PATH)))?;
-    let nul = |_| Error::invalid(format!("process.args: {name:?} contains NUL"));
+    let nul = |_| Error::invalid("process.env: HOME contains NUL");
     let mut env = plan.env.clone();
     // An empty one is as good as none, as runc has it.
     if variable(&env, "HOME").is_none_or(OsStr::is_empty) {
         env.retain(|entry| !entry.as_bytes().starts_with(b"HOME="));
         env.push(CString::new(format!("HOME={}", user.home)).map_err(nul)?);
     }
+    let Some(name) = plan.args.first() else {
+        return Ok(Program { path: CString::default(), args: Vec::new(), env });
+    };
+    let name = OsStr::from_bytes(name.as_bytes());
+    let path = find(name, variable(&plan.env, "PATH").unwrap_or(OsStr::new(DEFAULT_PATH)))?;
     let path = CString::new(path.into_os_string().into_vec()).map_err(nul)?;
     Ok(Program { path, args: plan.args.clone(), env })
 }
 
 impl Program {
+    /// Its environment.
+    pub(super) fn env(&self) -> &[CString] {
+        &self.env
+    }
+
     /// Executes it; returns only when that failed.
     pub(super) fn execute(&self) -> Error {
         if self.args.is_empty() {

@@ -77,8 +77,8 @@ fn follow(settled: &Settled, setup: &Setup<'_>) -> Result<Infallible> {
         reason = "the root of the namespace that was joined: there is no other"
     )]
     sys(nix::unistd::chroot("."), || "chroot(\".\")".to_owned())?;
-    if let Some(size) = settled.terminal {
-        let master = stdio::open_terminal(&root, None, size).during(|| "open the terminal".to_owned())?;
+    if let Some(terminal) = settled.terminal {
+        let master = stdio::open_terminal(&root, None, terminal).during(|| "open the terminal".to_owned())?;
         tell_shim(socket, &ToShim::Console(master))?;
     }
     let user = identity::resolve(&root, &process.identity)?;

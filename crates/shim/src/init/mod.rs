@@ -68,6 +68,8 @@ pub(crate) struct Setup<'a> {
     /// So many descriptors from 3 on are the program's.
     pub(crate) preserved: u32,
     pub(crate) keyring: Keyring,
+    /// The root is moved, not pivoted to.
+    pub(crate) no_pivot: bool,
     /// What is seen below /sys/fs/cgroup.
     pub(crate) cgroups: Vec<(String, PathBuf)>,
     pub(crate) hooks: &'a Hooks,
@@ -130,8 +132,9 @@ struct Settled {
     /// For the first process: where it waits for its start, unless that comes
     /// through `socket`. For one that joins: the container.
     second: Option<OwnedFd>,
-    /// The size of the terminal, where there is one.
-    terminal: Option<Size>,
+    /// The size of the terminal, where there is one, and whether a line's end
+    /// is one character there.
+    terminal: Option<(Size, bool)>,
 }
 
 /// Leaves the shim behind: its death is ours, its descriptors are closed, and
@@ -146,7 +149,7 @@ fn settle(socket: &OwnedFd, second: Option<impl AsFd>, stdio: &Stdio, preserved:
     let copy = |from| process::duplicate_above(from, (first + 7).cast_signed());
     let kept: Vec<OwnedFd> = kept.into_iter().flatten().map(copy).collect::<crate::kernel::Result<_>>()?;
     let terminal = match stdio {
-        Stdio::Terminal { rows, columns } => Some(Size { rows: *rows, columns: *columns }),
+        Stdio::Terminal { rows, columns, plain } => Some((Size { rows: *rows, columns: *columns }, *plain)),
         Stdio::Pipes { stdin, stdout, stderr } => {
             process::place_streams([stdin.as_fd(), stdout.as_fd(), stderr.as_fd()])?;
             None
@@ -169,7 +172,11 @@ fn settle(socket: &OwnedFd, second: Option<impl AsFd>, stdio: &Stdio, preserved:
 /// Waits until somebody starts the container: who has to hear how that went.
 fn start_of(settled: Settled) -> Result<OwnedFd> {
     match settled.second {
-        Some(listener) => await_start(&listener),
+        Some(listener) => {
+            // Whoever asks a container to end before its start is heard, too.
+            process::end_on_request()?;
+            await_start(&listener)
+        }
         None => {
             wait_for(&settled.socket, ToInit::Start)?;
             Ok(settled.socket)
@@ -227,9 +234,9 @@ fn follow(settled: &Settled, setup: &Setup<'_>) -> Result<Program> {
     let dev = dev::mount(&root, &plan.dev).during(|| "make /dev".to_owned())?;
     mount_all(after)?;
     dev::elsewhere(&root, &plan.nodes_elsewhere)?;
-    if let Some(size) = terminal {
+    if let Some(terminal) = terminal {
         let master =
-            stdio::open_terminal(&root, dev.as_ref(), *size).during(|| "open the terminal".to_owned())?;
+            stdio::open_terminal(&root, dev.as_ref(), *terminal).during(|| "open the terminal".to_owned())?;
         tell_shim(socket, &ToShim::Console(master))?;
     }
     root.make(&plan.process.cwd, Make::Directory)
@@ -242,7 +249,10 @@ fn follow(settled: &Settled, setup: &Setup<'_>) -> Result<Program> {
     mask::hide(&root, &plan.masked, null)?;
     let user = identity::resolve(&root, &plan.process.identity)?;
     rootfs::finish(&root, plan)?;
-    rootfs::enter(&root, plan).during(|| "enter the root file system".to_owned())?;
+    if setup.no_pivot && plan.namespaces.has_private_mounts() {
+        rootfs::cover_host(&root, plan.propagation).during(|| "cover the host's mounts".to_owned())?;
+    }
+    rootfs::enter(&root, plan, setup.no_pivot).during(|| "enter the root file system".to_owned())?;
     if !in_cgroups {
         // The shim has been attaching this process all the while.
         wait_for(socket, ToInit::CgroupReady)?;
@@ -284,7 +294,7 @@ fn follow(settled: &Settled, setup: &Setup<'_>) -> Result<Program> {
 /// All of the start.
 fn execute(program: &Program, setup: &Setup<'_>) -> Result<Infallible> {
     let Setup { plan, hooks, .. } = setup;
-    hooks.run_here(Moment::StartContainer, std::process::id(), &plan.process.env)?;
+    hooks.run_here(Moment::StartContainer, std::process::id(), program.env())?;
     process::reset_signals()?;
     if plan.process.no_new_privileges
         && let Some(filter) = plan.seccomp.as_ref().filter(|filter| filter.listener.is_none())

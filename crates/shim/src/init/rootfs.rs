@@ -2,7 +2,11 @@
 //! The root file system: mounted in the container's own mount namespace only,
 //! and entered by pivot_root.
 
-use std::{os::fd::OwnedFd, path::Path};
+use std::{
+    collections::HashSet,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+};
 
 use nix::{
     errno::Errno,
@@ -14,12 +18,15 @@ use super::overlay;
 use crate::{
     kernel::{
         SysError, fd,
-        mount::{self, Attributes, Reach, attr},
+        mount::{self, Attributes, FileSystem, Reach, attr},
         paths::{self, Root},
         sys,
     },
     runtime::{Error, Kind, Plan, Propagation, Result, Rootfs},
 };
+
+/// Largest `/proc/self/mountinfo`.
+const MAX_MOUNTINFO: u64 = 16 << 20;
 
 /// Mounts the root file system on top of the host's root, or on the directory
 /// `shown` where hooks look for it. Absolute paths still mean the host: this
@@ -94,19 +101,90 @@ pub(super) fn finish(root: &Root, plan: &Plan) -> Result<()> {
     Ok(())
 }
 
-/// Enters the new root; mounts that are the host's stay out of it.
-pub(super) fn enter(root: &Root, plan: &Plan) -> Result<()> {
-    if plan.namespaces.has_private_mounts() {
+/// Enters the new root; mounts that are the host's stay out of it, unless they
+/// can't be left (`no_pivot`).
+pub(super) fn enter(root: &Root, plan: &Plan, no_pivot: bool) -> Result<()> {
+    let private = plan.namespaces.has_private_mounts();
+    if private && !no_pivot {
         pivot(root, plan.propagation)?;
         return propagate(root, plan.propagation);
+    }
+    if private {
+        // Where who joins the namespace begins.
+        let top = paths::open_host(Path::new("/"), OFlag::O_PATH | OFlag::O_DIRECTORY)?;
+        match mount::attach(root, &top) {
+            // It is there already.
+            Err(e) if e.errno() == Errno::ELOOP => {}
+            result => result?,
+        }
     }
     sys(nix::unistd::fchdir(root), || format!("fchdir({})", fd(root)))?;
     #[expect(
         clippy::disallowed_methods,
-        reason = "a container that shares the host's mounts can't let go of them"
+        reason = "a container that shares the host's mounts, or has to keep them, can't let go of them"
     )]
     sys(nix::unistd::chroot("."), || "chroot(\".\")".to_owned())?;
-    Ok(sys(nix::unistd::chdir("/"), || "chdir(\"/\")".to_owned())?)
+    sys(nix::unistd::chdir("/"), || "chdir(\"/\")".to_owned())?;
+    if private { propagate(root, plan.propagation) } else { Ok(()) }
+}
+
+/// Takes the host's own procfs and sysfs away from a container that keeps the
+/// host's mounts below its root. The kernel lets a user namespace mount a
+/// whole one only where one can be seen whole: those of the container can't,
+/// those that stay behind could.
+pub(super) fn cover_host(root: &Root, propagation: Propagation) -> Result<()> {
+    if propagation.kind == MsFlags::MS_SHARED {
+        // The host keeps its own.
+        let host = paths::open_host(Path::new("/"), OFlag::O_PATH | OFlag::O_DIRECTORY)?;
+        mount::set_attributes(&host, Reach::Tree, Attributes::propagation(MsFlags::MS_SLAVE.bits()))?;
+    }
+    let file = paths::open_host(Path::new("/proc/self/mountinfo"), OFlag::O_RDONLY)?;
+    let text = paths::read_regular(file, MAX_MOUNTINFO)?;
+    let id = mount::id_of(root)?;
+    for path in whole_outside(&String::from_utf8_lossy(&text), id) {
+        match nix::mount::umount2(&path, MntFlags::MNT_DETACH) {
+            // It was on another that has gone.
+            Ok(()) | Err(Errno::ENOENT) => {}
+            // In a user namespace it is locked in its place.
+            Err(Errno::EINVAL | Errno::EPERM) => {
+                let empty = FileSystem::open("tmpfs")?.mount(attr::RDONLY)?;
+                mount::attach(empty, paths::open_host(&path, OFlag::O_PATH | OFlag::O_DIRECTORY)?)?;
+            }
+            result => sys(result, || format!("umount2({path:?}, MNT_DETACH)"))?,
+        }
+    }
+    Ok(())
+}
+
+/// Where whole procfs and sysfs are mounted, outside of the mount `root` and
+/// what is mounted in it (proc_pid_mountinfo(5)).
+fn whole_outside(mountinfo: &str, root: u64) -> Vec<PathBuf> {
+    let mut inside = HashSet::from([root]);
+    let mut found = Vec::new();
+    for line in mountinfo.lines() {
+        let mut fields = line.split(' ');
+        let mut number = || fields.next().and_then(|field| field.parse::<u64>().ok());
+        let (Some(id), Some(parent)) = (number(), number()) else { continue };
+        // Of a tree the lower mounts are listed first.
+        if id == root || inside.contains(&parent) {
+            inside.insert(id);
+            continue;
+        }
+        let place = fields.nth(1).zip(fields.next());
+        let kind = line.split(" - ").nth(1).and_then(|rest| rest.split(' ').next());
+        if let (Some(("/", path)), Some("proc" | "sysfs")) = (place, kind) {
+            found.push(unescaped(path));
+        }
+    }
+    found
+}
+
+/// Octal numbers stand for what would end a field.
+fn unescaped(path: &str) -> PathBuf {
+    [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
+        .into_iter()
+        .fold(path.to_owned(), |path, (code, text)| path.replace(code, text))
+        .into()
 }
 
 /// What a mount in a root that isn't mounted itself fails with.
@@ -140,4 +218,22 @@ fn pivot(root: &Root, propagation: Propagation) -> Result<()> {
     drop(old);
     sys(nix::mount::umount2(".", MntFlags::MNT_DETACH), || "umount2(\".\", MNT_DETACH)".to_owned())?;
     Ok(sys(nix::unistd::chdir("/"), || "chdir(\"/\")".to_owned())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_whole_and_not_the_containers_is_found() {
+        let text = "21 1 8:1 / / rw - ext4 /dev/x rw\n\
+            22 21 0:5 / /proc rw - proc proc rw\n\
+            23 22 0:9 / /proc/sys/fs rw - autofs x rw\n\
+            24 21 0:6 / /a\\040b rw shared:3 - sysfs sysfs rw\n\
+            25 21 0:5 /sys /part rw - proc proc rw\n\
+            40 21 0:7 / / rw - overlay overlay rw\n\
+            41 40 0:8 / /proc rw - proc proc rw\n\
+            42 41 0:8 /x /proc/x rw - proc proc rw\n";
+        assert_eq!(whole_outside(text, 40), [PathBuf::from("/proc"), PathBuf::from("/a b")]);
+    }
 }

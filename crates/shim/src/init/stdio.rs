@@ -10,7 +10,10 @@ use std::{
 use nix::{
     errno::Errno,
     fcntl::OFlag,
-    sys::stat::{SFlag, makedev},
+    sys::{
+        stat::{SFlag, makedev},
+        termios::{OutputFlags, SetArg, tcgetattr, tcsetattr},
+    },
     unistd::Uid,
 };
 
@@ -31,7 +34,7 @@ const UNIX98_SLAVES: std::ops::RangeInclusive<u64> = 136..=143;
 
 /// Opens a terminal in the container, makes it the controlling one, the
 /// standard streams and /dev/console, and returns its master side.
-pub(super) fn open_terminal(root: &Root, dev: Option<&Root>, size: Size) -> Result<OwnedFd> {
+pub(super) fn open_terminal(root: &Root, dev: Option<&Root>, (size, plain): (Size, bool)) -> Result<OwnedFd> {
     let master = root.open(Path::new("/dev/pts/ptmx"), OFlag::O_RDWR | OFlag::O_NOCTTY)?;
     let stat = paths::stat(&master)?;
     if paths::kind(&stat) != SFlag::S_IFCHR || stat.st_rdev != makedev(5, 2) {
@@ -39,6 +42,11 @@ pub(super) fn open_terminal(root: &Root, dev: Option<&Root>, size: Size) -> Resu
     }
     let slave = tty::peer(&master)?;
     tty::resize(&slave, size)?;
+    if plain {
+        let mut mode = sys(tcgetattr(&slave), || "tcgetattr(/dev/pts)".to_owned())?;
+        mode.output_flags.remove(OutputFlags::ONLCR);
+        sys(tcsetattr(&slave, SetArg::TCSANOW, &mode), || "tcsetattr(/dev/pts)".to_owned())?;
+    }
     if let Some(dev) = dev {
         let console = dev.make(Path::new("/console"), Make::File)?;
         mount::attach(mount::clone_mount(&slave, Path::new(""), Reach::Mount)?, console)?;

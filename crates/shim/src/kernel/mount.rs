@@ -301,13 +301,28 @@ pub fn root_of(directory: &OwnedFd) -> Result<OwnedFd> {
 }
 
 fn is_mount_root(directory: &OwnedFd) -> Result<bool> {
+    let found = statx(directory, 0)?;
+    Ok(found.stx_attributes & libc::STATX_ATTR_MOUNT_ROOT.cast_unsigned() as u64 != 0)
+}
+
+/// The number of the mount that `directory` is in, as mountinfo has it.
+///
+/// # Errors
+/// Those of statx(2).
+pub fn id_of(directory: impl AsFd) -> Result<u64> {
+    Ok(statx(directory, libc::STATX_MNT_ID)?.stx_mnt_id)
+}
+
+fn statx(directory: impl AsFd, mask: c_uint) -> Result<libc::statx> {
+    let directory = directory.as_fd();
     // SAFETY: all zeros is a valid `statx`: integers only.
     let mut found: libc::statx = unsafe { std::mem::zeroed() };
     // SAFETY: an empty path means the descriptor itself; `found` is alive.
-    let result =
-        unsafe { libc::statx(directory.as_raw_fd(), c"".as_ptr(), libc::AT_EMPTY_PATH, 0, &raw mut found) };
+    let result = unsafe {
+        libc::statx(directory.as_raw_fd(), c"".as_ptr(), libc::AT_EMPTY_PATH, mask, &raw mut found)
+    };
     if result != 0 {
         return Err(SysError::new(format!("statx({}, AT_EMPTY_PATH)", fd(directory)), Errno::last()));
     }
-    Ok(found.stx_attributes & libc::STATX_ATTR_MOUNT_ROOT.cast_unsigned() as u64 != 0)
+    Ok(found)
 }

@@ -163,7 +163,11 @@ impl Root {
                     return Err(SysError::new(format!("make({path:?})"), Errno::ELOOP));
                 }
                 // An absolute target replaces the prefix, which is what join does.
-                path = prefix.join(target).join(rest);
+                path = prefix.join(target);
+                // Joined with nothing it would end with a slash: a directory's.
+                if !rest.as_os_str().is_empty() {
+                    path.push(rest);
+                }
                 continue;
             }
             make_component(

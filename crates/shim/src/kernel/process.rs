@@ -264,6 +264,41 @@ pub fn reset_signals() -> Result<()> {
     super::sys(none.thread_set_mask(), || "sigprocmask(SIG_SETMASK, [])".to_owned())
 }
 
+/// Ends this process on the signals that ask for it. By default the first
+/// process of a pid namespace doesn't get them. In force until
+/// [`reset_signals`].
+///
+/// # Errors
+/// Those of sigaction(2).
+pub fn end_on_request() -> Result<()> {
+    use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+    extern "C" fn end(signal: c_int) {
+        exit_now(128 + signal);
+    }
+    let action = SigAction::new(SigHandler::Handler(end), SaFlags::empty(), SigSet::empty());
+    for signal in [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTERM] {
+        // SAFETY: the handler makes one system call, which is async-signal-safe.
+        let result = unsafe { sigaction(signal, &action) };
+        super::sys(result, || format!("sigaction({signal})"))?;
+    }
+    SigSet::empty().thread_set_mask().map_err(|e| SysError::new("sigprocmask(SIG_SETMASK, [])", e))
+}
+
+/// Lets a process run on every processor that its cgroups leave it: the
+/// choice that was made for the runtime isn't one for a container.
+///
+/// # Errors
+/// Those of sched_setaffinity(2).
+pub fn run_anywhere(pid: u32) -> Result<()> {
+    let mut all = nix::sched::CpuSet::new();
+    // None of the numbers below its count is out of range.
+    (0..nix::sched::CpuSet::count()).for_each(|number| {
+        let _in_range = all.set(number);
+    });
+    let result = nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(pid.cast_signed()), &all);
+    super::sys(result, || format!("sched_setaffinity({pid})"))
+}
+
 /// A set of capabilities, bit n for capability n.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct CapSets {

@@ -14,7 +14,7 @@ use std::{
     process::ExitCode,
 };
 
-use super::{Context, Failure, Outcome};
+use super::{Context, Failure, Outcome, program};
 
 /// A flag.
 #[derive(Debug)]
@@ -91,7 +91,6 @@ impl Matches {
     }
 
     /// All values of a flag, in their order.
-    #[allow(dead_code, reason = "exec comes next")]
     pub(super) fn all(&self, name: &str) -> Result<Vec<&str>, Failure> {
         let given = self.flags.iter().filter(|(flag, _)| *flag == name);
         given.map(|(_, value)| text(name, value)).collect()
@@ -171,7 +170,7 @@ pub(super) fn rest_of(verb: &Verb, rest: &mut Rest) -> Result<Parsed, Failure> {
     let given = matches.arguments.len();
     let (least, most) = verb.takes;
     let wrong = |how: &str, number: usize| {
-        Err(Failure::new(format!("berth-oci: \"{}\" requires {how} {number} argument(s)", verb.name)))
+        Err(Failure::new(format!("{}: \"{}\" requires {how} {number} argument(s)", program(), verb.name)))
     };
     match () {
         () if least == most && given != least => wrong("exactly", least),
@@ -225,7 +224,8 @@ fn take(
 /// The help of a verb.
 pub(super) fn help(verb: &Verb) -> ExitCode {
     let mut text = format!(
-        "NAME:\n   berth-oci {name} - {usage}\n\nUSAGE:\n   berth-oci {name} [command options] {arguments}\n",
+        "NAME:\n   {program} {name} - {usage}\n\nUSAGE:\n   {program} {name} [command options] {arguments}\n",
+        program = program(),
         name = verb.name,
         usage = verb.usage,
         arguments = verb.arguments,
@@ -288,8 +288,8 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said_as_runc_says_it() {
         for (line, message) in [
-            ("", "berth-oci: \"test\" requires a minimum of 1 argument(s)"),
-            ("a b c d", "berth-oci: \"test\" requires a maximum of 3 argument(s)"),
+            ("", &*format!("{}: \"test\" requires a minimum of 1 argument(s)", program())),
+            ("a b c d", &format!("{}: \"test\" requires a maximum of 3 argument(s)", program())),
             ("--none id", "flag provided but not defined: -none"),
             ("--env", "flag needs an argument: -env"),
             ("--all=maybe id", "invalid boolean value \"maybe\" for -all"),

@@ -16,6 +16,8 @@ use super::{
     cli::{Flag, Matches, Verb, option, switch},
     foreground::NO_SIZE,
     handover::Handover,
+    log::Log,
+    notify::Manager,
     sealed,
     store::{Entry, Record},
 };
@@ -45,7 +47,11 @@ pub(super) const PIDFD_SOCKET: Flag = option(
     "path to an AF_UNIX socket which will receive a file descriptor referencing the init process",
 );
 pub(super) const PID_FILE: Flag = option("pid-file", "", "specify the file to write the process id to");
-pub(super) const NO_PIVOT: Flag = switch("no-pivot", "", "(not supported)");
+pub(super) const NO_PIVOT: Flag = switch(
+    "no-pivot",
+    "",
+    "do not use pivot root to jail process inside rootfs; for a root on a ramdisk only: it is less safe",
+);
 pub(super) const NO_NEW_KEYRING: Flag =
     switch("no-new-keyring", "", "do not create a new session keyring for the container");
 pub(super) const PRESERVE_FDS: Flag = option(
@@ -69,7 +75,7 @@ fn create(context: &Context, matches: &Matches) -> Outcome {
     sealed::ensure()?;
     let _primed = prime();
     let request = Request::of(matches, After::Detached, preserve_fds)?;
-    let mut made = make(context, &request, Start::ByAnother, NO_SIZE)?;
+    let mut made = make(context, &request, Start::ByAnother, None)?;
     match made.settle(&request) {
         Ok(()) => Ok(ExitCode::SUCCESS),
         Err(failure) => Err(made.undo(failure)),
@@ -105,6 +111,7 @@ pub(super) struct Request {
     warnings: Vec<String>,
     handover: Handover,
     keyring: Keyring,
+    no_pivot: bool,
     preserve_fds: u32,
 }
 
@@ -121,10 +128,6 @@ impl Request {
             result => result.map_err(|e| Failure::io(bundle.join(CONFIG).display(), &e))?,
         };
         let spec::Read { value: mut spec, warnings } = spec::read(&text)?;
-        if matches.has("no-pivot") {
-            let why = "--no-pivot is not supported: the root would not be locked in";
-            return Err(Failure::new(why));
-        }
         let keyring = if matches.has("no-new-keyring") { Keyring::Inherited } else { Keyring::New };
         let listening = listening();
         if listening > 0 {
@@ -138,6 +141,7 @@ impl Request {
             warnings,
             handover: Handover::of(matches),
             keyring,
+            no_pivot: matches.has("no-pivot"),
             preserve_fds: preserve_fds + listening,
         };
         request.handover.check(request.has_terminal(), after == After::Detached)?;
@@ -208,15 +212,22 @@ pub(super) struct Made {
     record: Record,
 }
 
-/// Makes a container. When it fails nothing is left.
-pub(super) fn make(context: &Context, request: &Request, start: Start, size: Size) -> Result<Made, Failure> {
+/// Makes a container, whose terminal may have one of some size in front of it.
+/// When it fails nothing is left.
+pub(super) fn make(
+    context: &Context,
+    request: &Request,
+    start: Start,
+    front: Option<Size>,
+) -> Result<Made, Failure> {
     let path = request.spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_deref());
     let path = path.and_then(Path::to_str).unwrap_or("");
     let cgroups = Placement::of_spec(&Layout::of_host()?, context.driver, path, &request.id)?;
     let entry = context.store.create(&request.id)?;
     let record = request.record(cgroups);
-    match make_in(&entry, request, &record, start, size) {
+    match make_in(&entry, request, &record, start, front, &context.log) {
         Ok(container) => {
+            context.log.debug(&format!("child process in init(): {}", container.pid()));
             for warning in request.warnings.iter().chain(container.warnings()) {
                 context.log.warn(warning);
             }
@@ -234,7 +245,8 @@ fn make_in(
     request: &Request,
     record: &Record,
     start: Start,
-    size: Size,
+    front: Option<Size>,
+    log: &Log,
 ) -> Result<Container, Failure> {
     // Before the cgroups and the process that they stand for.
     entry.save_config(&request.text)?;
@@ -243,12 +255,20 @@ fn make_in(
         Start::ByUs => Lifetime::Free,
         Start::ByAnother => Lifetime::Waiting(runtime::listen(entry.dir().as_fd())?),
     };
-    let Size { rows, columns } = size;
-    let stdio = if request.has_terminal() { Stdio::Terminal { rows, columns } } else { Stdio::Inherited };
+    let Size { rows, columns } = front.unwrap_or(NO_SIZE);
+    let stdio = match request.has_terminal() {
+        true => Stdio::Terminal { rows, columns, plain: front.is_some() },
+        false => Stdio::Inherited,
+    };
+    let mut spec = request.spec.clone();
+    if let Some(manager) = Manager::of_environment() {
+        manager.prepare(entry, &mut spec)?;
+    }
+    log.debug(&format!("nsexec container setup: {}", request.id));
     let made = runtime::create(runtime::Create {
         id: &request.id,
         bundle: &request.bundle,
-        spec: request.spec.clone(),
+        spec,
         rootfs: &[],
         user: "",
         filter: &[],
@@ -257,7 +277,9 @@ fn make_in(
         lifetime,
         preserve_fds: request.preserve_fds,
         keyring: request.keyring,
+        no_pivot: request.no_pivot,
     });
+    log.debug("init: closing the pipe to signal completion");
     made.map_err(|e| Failure::from(e).during("unable to start container process"))
 }
 

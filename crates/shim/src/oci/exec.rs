@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `exec`: one more process in a container that runs.
 
-use std::{collections::HashSet, fs, os::fd::AsFd as _, process::ExitCode};
+use std::{collections::HashSet, fs, os::fd::AsFd as _, path::PathBuf, process::ExitCode};
 
 use oci_spec::runtime::{Capability, Process, Spec};
 
@@ -53,9 +53,7 @@ pub(super) const VERB: Verb = Verb {
 };
 
 fn exec(context: &Context, matches: &Matches) -> Outcome {
-    if matches.value("cgroup").is_some() {
-        return Err(Failure::new("--cgroup is not supported: the process runs in the container's cgroup"));
-    }
+    let inside = inside(&matches.all("cgroup")?)?;
     let preserve_fds = create::preserved(matches)?;
     sealed::ensure()?;
     let primed = prime();
@@ -82,10 +80,13 @@ fn exec(context: &Context, matches: &Matches) -> Outcome {
     let front = if terminal && !detach { Some(Front::find()?) } else { None };
     let size = front.as_ref().map_or(NO_SIZE, Front::size);
     let stdio = match terminal {
-        true => Stdio::Terminal { rows: size.rows, columns: size.columns },
+        true => Stdio::Terminal { rows: size.rows, columns: size.columns, plain: front.is_some() },
         false => Stdio::Inherited,
     };
-    let mut joined = launch(&known, &spec, process, matches, stdio, preserve_fds)?;
+    context.log.debug(&format!("nsexec container setup: {}", matches.id()?));
+    let mut joined = launch(&known, &spec, process, matches, stdio, preserve_fds, &inside)?;
+    context.log.debug(&format!("child process in init(): {}", joined.pid()));
+    context.log.debug("init: closing the pipe to signal completion");
     drop(primed);
     joined.warnings().iter().for_each(|warning| context.log.warn(warning));
     let master = joined.take_console();
@@ -107,6 +108,7 @@ fn launch(
     matches: &Matches,
     stdio: Stdio,
     preserve_fds: u32,
+    inside: &[(String, PathBuf)],
 ) -> Result<Joined, Failure> {
     let (Some(init), Some(identity)) = (known.init()?, &known.record.init) else {
         return Err(Failure::new(NOT_RUNNING));
@@ -130,8 +132,32 @@ fn launch(
         preserve_fds,
         keyring,
         leaf: None,
+        inside,
     });
     joined.map_err(|e| Failure::from(e).during("unable to start container process"))
+}
+
+/// Cgroups below the container's: `path` in all hierarchies, or
+/// `controller[,controller]:path` for those of version 1.
+fn inside(arguments: &[&str]) -> Result<Vec<(String, PathBuf)>, Failure> {
+    let mut all: Vec<(String, PathBuf)> = Vec::new();
+    for argument in arguments {
+        let wrong = |why: &str| Err(Failure::new(format!("invalid --cgroup argument: {argument} ({why})")));
+        let (controllers, path) = argument.split_once(':').unwrap_or(("", argument));
+        if !argument.contains(':') && arguments.len() > 1 {
+            return wrong("missing <controller>: prefix");
+        }
+        for controller in controllers.split(',') {
+            if argument.contains(':') && controller.is_empty() {
+                return wrong("empty <controller> prefix");
+            }
+            if all.iter().any(|(known, _)| known == controller) {
+                return wrong(&format!("controller {controller} specified multiple times"));
+            }
+            all.push((controller.to_owned(), path.into()));
+        }
+    }
+    Ok(all)
 }
 
 /// What is to run: a file says, or the container's process with what the
@@ -170,7 +196,8 @@ fn process_of(matches: &Matches, spec: &Spec) -> Result<Process, Failure> {
     Ok(process)
 }
 
-/// As runc has it: into the bounding set, the effective and the permitted.
+/// As runc has it: into the bounding set, the effective, the permitted, and
+/// the ambient where something is inheritable.
 fn add_capabilities(process: &mut Process, names: &[&str]) -> Result<(), Failure> {
     if names.is_empty() {
         return Ok(());
@@ -188,6 +215,11 @@ fn add_capabilities(process: &mut Process, names: &[&str]) -> Result<(), Failure
     let (bounding, effective, permitted) =
         (with(sets.bounding()), with(sets.effective()), with(sets.permitted()));
     sets.set_bounding(bounding).set_effective(effective).set_permitted(permitted);
+    // Of no use without an inheritable set.
+    if sets.inheritable().is_some() {
+        let ambient = with(sets.ambient());
+        sets.set_ambient(ambient);
+    }
     process.set_capabilities(Some(sets));
     Ok(())
 }

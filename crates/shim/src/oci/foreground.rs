@@ -174,11 +174,6 @@ impl Front {
         // The user's terminal makes two characters of a line's end, so that the
         // container's, whose output may go to a file, needn't.
         raw.output_flags.insert(OutputFlags::OPOST);
-        if let Ok(mut theirs) = tcgetattr(&master) {
-            theirs.output_flags.remove(OutputFlags::ONLCR);
-            tcsetattr(&master, SetArg::TCSANOW, &theirs)
-                .map_err(|e| Failure::io("set up the container's terminal", &e.into()))?;
-        }
         tcsetattr(&self.terminal, SetArg::TCSANOW, &raw)
             .map_err(|e| Failure::io("make the terminal raw", &e.into()))?;
         Bridge::new(master)?.carry(self, to, signals)

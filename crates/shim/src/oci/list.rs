@@ -15,7 +15,7 @@ use super::{
 
 pub(super) const VERB: Verb = Verb {
     name: "list",
-    usage: "lists containers started by berth-oci with the given root",
+    usage: "lists containers started with the given root",
     arguments: "",
     flags: &[
         option("format", "f", "select one of: table or json"),

@@ -25,9 +25,19 @@ pub(super) enum Format {
 pub(super) struct Log {
     pub(super) file: Option<PathBuf>,
     pub(super) format: Format,
+    /// What is done is said, too.
+    pub(super) debug: bool,
 }
 
 impl Log {
+    /// What is being done, for who looks for a mistake. Steps that runc has,
+    /// too, are called as runc calls them.
+    pub(super) fn debug(&self, message: &str) {
+        if self.debug {
+            self.write("debug", message);
+        }
+    }
+
     /// Something failed that the caller may want to know of.
     pub(super) fn warn(&self, message: &str) {
         self.write("warning", message);
@@ -75,11 +85,11 @@ mod tests {
 
     #[test]
     fn lines_are_what_logrus_writes() {
-        let json = Log { file: None, format: Format::Json }.line("error", "a \"b\"");
+        let json = Log { file: None, format: Format::Json, debug: false }.line("error", "a \"b\"");
         let value: serde_json::Value = serde_json::from_str(&json).expect("JSON");
         assert_eq!((&value["level"], &value["msg"]), (&json!("error"), &json!("a \"b\"")));
         assert_eq!(value["time"].as_str().expect("time").len(), 20);
-        let text = Log { file: None, format: Format::Text }.line("warning", "a \"b\"");
+        let text = Log { file: None, format: Format::Text, debug: false }.line("warning", "a \"b\"");
         assert!(text.ends_with("Z\" level=warning msg=\"a \\\"b\\\"\"\n"), "{text}");
     }
 }

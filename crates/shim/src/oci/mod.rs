@@ -17,6 +17,7 @@ mod handover;
 mod kill;
 mod list;
 mod log;
+mod notify;
 mod pause;
 mod ps;
 mod run;
@@ -175,7 +176,7 @@ pub fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
 
 /// Before it is known where messages go.
 fn refuse(failure: &Failure) -> ExitCode {
-    Log { file: None, format: Format::Text }.error(&failure.message);
+    Log { file: None, format: Format::Text, debug: false }.error(&failure.message);
     failure.status.into()
 }
 
@@ -185,7 +186,7 @@ fn context(global: &Matches) -> Result<Context, Failure> {
         Some("json") => Format::Json,
         Some(other) => return Err(Failure::new(format!("invalid log-format: {other}"))),
     };
-    let log = Log { file: global.path("log"), format };
+    let log = Log { file: global.path("log"), format, debug: global.has("debug") };
     let driver = if global.has("systemd-cgroup") { Driver::Systemd } else { Driver::Cgroupfs };
     let store = match global.path("root") {
         Some(root) => Store::at(absolute(&root)?)?,
@@ -206,17 +207,25 @@ fn print(text: &str) -> Result<(), Failure> {
     written.map_err(|e| Failure::io("write to standard output", &e))
 }
 
+/// What this program was called as: a link may give it another's place.
+fn program() -> String {
+    let path = std::env::args_os().next().map(PathBuf::from).unwrap_or_default();
+    path.file_name().map_or_else(|| "berth-oci".to_owned(), |name| name.to_string_lossy().into_owned())
+}
+
 fn version() -> ExitCode {
-    println!("berth-oci version {}\nspec: {}", env!("CARGO_PKG_VERSION"), create::SPECIFICATION);
+    let version = env!("CARGO_PKG_VERSION");
+    println!("{} version {version}\ncommit: v{version}\nspec: {}", program(), create::SPECIFICATION);
     ExitCode::SUCCESS
 }
 
 fn usage() -> ExitCode {
     let mut text = format!(
-        "NAME:\n   berth-oci - Open Container Initiative runtime\n\n\
-         USAGE:\n   berth-oci [global options] command [command options] [arguments...]\n\n\
+        "NAME:\n   {name} - Open Container Initiative runtime\n\n\
+         USAGE:\n   {name} [global options] command [command options] [arguments...]\n\n\
          VERSION:\n   {}\n\nCOMMANDS:\n",
         env!("CARGO_PKG_VERSION"),
+        name = program(),
     );
     for verb in VERBS {
         text += &format!("   {:<10}  {}\n", verb.name, verb.usage);

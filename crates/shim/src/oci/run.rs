@@ -7,10 +7,17 @@ use super::{
     Context, Failure, Outcome,
     cli::{Matches, Verb, switch},
     create::{self, After, Made, Request, Start},
-    foreground::{Front, NO_SIZE, Signals, Waited},
+    foreground::{Front, Signals, Waited},
+    notify::{Ear, Manager},
     sealed,
 };
-use crate::{cgroup::prime, kernel::tty::Size};
+use crate::{
+    cgroup::prime,
+    kernel::{
+        process::{self, Child},
+        tty::Size,
+    },
+};
 
 pub(super) const VERB: Verb = Verb {
     name: "run",
@@ -40,7 +47,10 @@ fn run(context: &Context, matches: &Matches) -> Outcome {
     let primed = prime();
     let request = Request::of(matches, after, preserve_fds)?;
     if after == After::Detached {
-        launch(context, &request, NO_SIZE)?;
+        let (made, ear) = launch(context, &request, None)?;
+        if let Some(ear) = ear {
+            ear.wait(made.container.pidfd(), made.container.pid())?;
+        }
         return Ok(ExitCode::SUCCESS);
     }
     if !matches.has("no-subreaper") {
@@ -50,8 +60,9 @@ fn run(context: &Context, matches: &Matches) -> Outcome {
     // From now on: one that comes during the creation is for the container.
     let signals = Signals::take()?;
     let front = if request.has_terminal() { Some(Front::find()?) } else { None };
-    let size = front.as_ref().map_or(NO_SIZE, Front::size);
-    let mut made = launch(context, &request, size)?;
+    let size = front.as_ref().map(Front::size);
+    let (mut made, ear) = launch(context, &request, size)?;
+    let _messenger = ear.map(|ear| messenger(&ear, &made)).transpose()?;
     drop(primed);
     // Made and started: it may be paused, or deleted, while it is waited for.
     made.entry.unlock();
@@ -65,16 +76,33 @@ fn run(context: &Context, matches: &Matches) -> Outcome {
     Ok(status.into())
 }
 
-/// Makes the container and starts it.
-fn launch(context: &Context, request: &Request, size: Size) -> Result<Made, Failure> {
-    let mut made = create::make(context, request, Start::ByUs, size)?;
+/// Makes the container and starts it, and listens to it where somebody waits
+/// for its being ready.
+fn launch(context: &Context, request: &Request, front: Option<Size>) -> Result<(Made, Option<Ear>), Failure> {
+    let mut made = create::make(context, request, Start::ByUs, front)?;
+    let manager = Manager::of_environment();
     let started = made.settle(request).and_then(|()| {
-        made.container.start().map_err(|e| Failure::from(e).during("unable to start container process"))
+        let ear = manager.map_or(Ok(None), |manager| manager.listen(&made.entry))?;
+        let started = made.container.start();
+        started.map(|()| ear).map_err(|e| Failure::from(e).during("unable to start container process"))
     });
     match started {
-        Ok(()) => Ok(made),
+        Ok(ear) => Ok((made, ear)),
         Err(failure) => Err(made.undo(failure)),
     }
+}
+
+/// A process of its own that waits for the container to be ready, while this
+/// one, which is the one to watch, does all the rest. Like any other child it
+/// is reaped along the way.
+fn messenger(ear: &Ear, made: &Made) -> Result<Child, Failure> {
+    let main = std::process::id();
+    Ok(process::fork(|| {
+        let ended = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)
+            .map_err(|e| Failure::new(e.to_string()))
+            .and_then(|()| ear.wait(made.container.pidfd(), main));
+        process::exit_now(i32::from(ended.is_err()))
+    })?)
 }
 
 /// The container has ended: everything of it goes, unless it is kept.

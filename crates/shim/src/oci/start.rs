@@ -7,6 +7,7 @@ use super::{
     Context, Failure, Outcome,
     cli::{Matches, Verb},
     delete,
+    notify::Manager,
     store::{Known, Status},
 };
 use crate::runtime::{self, hooks::Moment};
@@ -22,7 +23,7 @@ pub(super) const VERB: Verb = Verb {
 };
 
 fn start(context: &Context, matches: &Matches) -> Outcome {
-    let known = context.store.lock(matches.id()?)?;
+    let mut known = context.store.lock(matches.id()?)?;
     match known.status()? {
         Status::Created => {}
         Status::Stopped => return Err(Failure::new("cannot start a container that has stopped")),
@@ -33,6 +34,10 @@ fn start(context: &Context, matches: &Matches) -> Outcome {
     }
     let hooks = known.hooks(matches.id()?)?;
     let pid = known.record.init.as_ref().map(|init| init.pid);
+    let ear = match Manager::of_environment() {
+        Some(manager) => manager.listen(known.entry())?,
+        None => None,
+    };
     let started = runtime::start(known.entry().dir().as_fd(), &hooks)
         .map_err(|e| Failure::from(e).during("unable to start container process"));
     let hooked = match &started {
@@ -43,10 +48,14 @@ fn start(context: &Context, matches: &Matches) -> Outcome {
         Err(_) => Ok(()),
         Ok(()) => hooks.run(Moment::Poststart, pid),
     };
-    match started.and(hooked.map_err(Failure::from)) {
-        Ok(()) => Ok(ExitCode::SUCCESS),
-        Err(failure) => Err(end(&known, failure)),
+    if let Err(failure) = started.and(hooked.map_err(Failure::from)) {
+        return Err(end(&known, failure));
     }
+    if let (Some(ear), Some(init), Some(pid)) = (ear, known.init()?, pid) {
+        known.entry.unlock();
+        ear.wait(init.as_fd(), pid)?;
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The start has failed, and the container with it: whoever hears of it may

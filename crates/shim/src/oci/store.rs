@@ -209,6 +209,11 @@ impl Entry {
         }
     }
 
+    /// Its path.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The directory itself.
     pub(super) fn dir(&self) -> &File {
         &self.dir

@@ -10,7 +10,7 @@ use super::{
     Context, Failure, Outcome,
     cli::{Flag, Matches, Verb, option},
     kill::NOT_RUNNING,
-    store::Status,
+    store::{Known, Status},
 };
 use crate::runtime;
 
@@ -95,11 +95,6 @@ const ZERO_IS_UNSET: [&str; 9] = [
 
 fn update(context: &Context, matches: &Matches) -> Outcome {
     let known = context.store.lock(matches.id()?)?;
-    for flag in [L3_CACHE, MEMORY_BANDWIDTH] {
-        if matches.value(flag.name).is_some() {
-            return Err(Failure::new(format!("Intel RDT: {} is not supported by update", flag.name)));
-        }
-    }
     let mut wanted = match matches.path("resources") {
         Some(path) => read(&path)?,
         None => from_flags(matches)?,
@@ -113,9 +108,46 @@ fn update(context: &Context, matches: &Matches) -> Outcome {
     if matches!(known.status()?, Status::Stopped | Status::Creating) {
         return Err(Failure::new(NOT_RUNNING));
     }
+    let schema = |flag: &Flag| Ok::<_, Failure>(matches.text(flag.name)?.map(ToOwned::to_owned));
+    let (l3, bandwidth) = (schema(&L3_CACHE)?, schema(&MEMORY_BANDWIDTH)?);
+    if l3.is_some() || bandwidth.is_some() {
+        update_resctrl(&known, matches.id()?, l3, bandwidth)?;
+    }
     let warnings = runtime::update(&mut known.group()?, &resources)?;
     warnings.iter().for_each(|warning| context.log.warn(warning));
     Ok(ExitCode::SUCCESS)
+}
+
+/// Other limits of the caches and of memory's bandwidth: of the container's
+/// class, or of a new one of its own, which is then known of as if it had been
+/// asked for in the beginning.
+fn update_resctrl(
+    known: &Known,
+    id: &str,
+    l3: Option<String>,
+    bandwidth: Option<String>,
+) -> Result<(), Failure> {
+    let mut spec = known.spec()?;
+    let before = spec.linux().as_ref().and_then(|linux| linux.intel_rdt().clone());
+    let mut wanted = before.clone().unwrap_or_default();
+    if l3.is_some() {
+        wanted.set_l3_cache_schema(l3);
+    }
+    if bandwidth.is_some() {
+        wanted.set_mem_bw_schema(bandwidth);
+    }
+    if let Some(linux) = spec.linux_mut() {
+        linux.set_intel_rdt(Some(wanted));
+    }
+    let Some(resctrl) = runtime::resctrl(&spec, id)? else { return Ok(()) };
+    let text = serde_json::to_vec(&spec).map_err(|e| Failure::new(e.to_string()))?;
+    if before.is_some() {
+        resctrl.change()?;
+    } else {
+        resctrl.make()?;
+        known.group()?.pids()?.into_iter().try_for_each(|pid| resctrl.attach(pid))?;
+    }
+    known.entry().save_config(&text)
 }
 
 fn read(path: &Path) -> Result<Value, Failure> {

@@ -87,7 +87,9 @@ pub(super) fn check_stdio(terminal: bool, stdio: &Stdio) -> Result<()> {
 /// A terminal whose size its owner doesn't say has that of the specification.
 pub(super) fn with_console_size(stdio: Stdio, size: Option<(u16, u16)>) -> Stdio {
     match (stdio, size) {
-        (Stdio::Terminal { rows: 0, columns: 0 }, Some((rows, columns))) => Stdio::Terminal { rows, columns },
+        (Stdio::Terminal { rows: 0, columns: 0, plain }, Some((rows, columns))) => {
+            Stdio::Terminal { rows, columns, plain }
+        }
         (stdio, _) => stdio,
     }
 }
@@ -103,6 +105,7 @@ fn clone_init(plan: &Plan, group: &Group, hooks: &Hooks, request: Create<'_>) ->
         lifetime: request.lifetime,
         preserved: request.preserve_fds,
         keyring: request.keyring,
+        no_pivot: request.no_pivot,
         cgroups: group.view(),
         hooks,
         root_from_shim: mapped::makes_root(plan),
@@ -189,6 +192,7 @@ fn follow(container: &mut Container, plan: &Plan, resctrl: Option<Resctrl>) -> R
     }
     net_devices::move_all(&plan.net_devices, &plan.namespaces, container.pid())?;
     container.group().attach(container.pid()).during(|| "enter the cgroups".to_owned())?;
+    run_anywhere(container.pid())?;
     let within = CREATED_WITHIN + container.hooks().time(Moment::CreateContainer);
     let mut deadline = Instant::now() + within;
     // Init that has died already has left a message that says why.
@@ -230,6 +234,15 @@ pub(super) fn set_oom_score(pid: u32, score: i32) -> Result<Option<String>> {
             Ok(Some(format!("oom_score_adj stays as it is: {e}")))
         }
         result => Ok(result.map(|()| None)?),
+    }
+}
+
+/// As [`process::run_anywhere`]; whoever has died or may not is not the worse
+/// for it.
+pub(super) fn run_anywhere(pid: u32) -> Result<()> {
+    match process::run_anywhere(pid) {
+        Err(e) if matches!(e.errno(), Errno::ESRCH | Errno::EPERM) => Ok(()),
+        result => Ok(result?),
     }
 }
 

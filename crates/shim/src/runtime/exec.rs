@@ -73,6 +73,9 @@ pub struct Exec<'a> {
     /// The name of a cgroup of its own, below the container's; none for the
     /// container's. Only where there is a v2 tree.
     pub leaf: Option<&'a str>,
+    /// Cgroups that are there below the container's, to be in instead: a
+    /// controller of version 1, or nothing for all hierarchies, and the path.
+    pub inside: &'a [(String, PathBuf)],
 }
 
 /// Whether a process lives on without who has started it.
@@ -101,12 +104,12 @@ pub struct Joined {
 /// `ExecNotPermitted` when the program can't be executed; `InvalidSpec`.
 /// Nothing is left of the process then.
 pub fn exec(request: Exec<'_>) -> Result<Joined> {
-    let Exec { target, process, user, stdio, bound, preserve_fds, keyring, leaf } = request;
+    let Exec { target, process, user, stdio, bound, preserve_fds, keyring, leaf, inside } = request;
     let plan = joining::plan(target.spec, process, user)?;
     let state = Hooks::of(target.spec, target.id, target.bundle)?.state(Moment::Poststart, Some(target.pid));
     super::create::check_stdio(plan.process.terminal, &stdio)?;
     let stdio = super::create::with_console_size(stdio, plan.process.console_size);
-    let group = Group::find(&Layout::of_host()?, target.cgroups);
+    let group = Group::find(&Layout::of_host()?, target.cgroups).inside(inside)?;
     let leaf = leaf.map(|name| group.make_leaf(name)).transpose()?.flatten();
     let (ours, theirs) = socket::pair()?;
     let container = target.pidfd.try_clone_to_owned().map_err(|e| SysError::from_io("dup(pidfd)", &e))?;
@@ -124,6 +127,7 @@ pub fn exec(request: Exec<'_>) -> Result<Joined> {
         let _processors = Processors::begin_on(&plan)?;
         let _pid_namespace = JoinedPid::enter(&plan, target.pidfd)?;
         clone_into(&group, leaf.as_deref(), target.pid, || join::run(setup))
+            .map_err(|e| if inside.is_empty() { e } else { e.during("adding pid of the process to cgroups") })
     };
     let child = child.inspect_err(|_| remove(leaf.as_deref()))?;
     let mut joined = Joined { child, console: None, leaf, warnings: Vec::new() };
@@ -164,7 +168,10 @@ fn follow(joined: &mut Joined, plan: &Joining, group: &Group, socket: &OwnedFd, 
     {
         joined.warnings.push(warning);
     }
-    group.attach(joined.pid()).during(|| "enter the container's cgroups".to_owned())?;
+    group.attach(joined.pid()).during(|| format!("adding pid {} to cgroups", joined.pid()))?;
+    if plan.affinity.initial.is_empty() {
+        super::create::run_anywhere(joined.pid())?;
+    }
     let deadline = Instant::now() + EXECUTED_WITHIN;
     // One that has died already has left a message that says why.
     let _ = channel::tell_init(socket, ToInit::CgroupReady);

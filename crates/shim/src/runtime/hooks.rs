@@ -79,7 +79,7 @@ impl Hooks {
         self.at(moment).iter().enumerate().map(move |(index, hook)| {
             run(hook, &state, place).map_err(|e| {
                 let path = hook.path.to_string_lossy();
-                e.during(&format!("error running {moment} hook #{index} ({path})"))
+                e.during(&format!("error running {moment} hook #{index}: {path}"))
             })
         })
     }

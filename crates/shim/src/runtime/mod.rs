@@ -77,6 +77,9 @@ pub struct Create<'a> {
     pub preserve_fds: u32,
     /// Where its keys are kept.
     pub keyring: Keyring,
+    /// Moves the root over the host's instead of leaving that: for a host
+    /// whose root pivot_root(2) can't leave (a ramdisk), and less safe.
+    pub no_pivot: bool,
 }
 
 /// How long a container's first process lives, and how it's started.
@@ -118,6 +121,8 @@ pub enum Stdio {
         rows: u16,
         /// Characters a line; 0 for unknown.
         columns: u16,
+        /// A line's end is one character: a terminal in front of it makes two.
+        plain: bool,
     },
     /// The container's ends of pipes, or other files.
     Pipes {

@@ -17,7 +17,7 @@ pub fn update(group: &mut Group, resources: &LinuxResources) -> Result<Vec<Strin
     let limits = plan::resources(Some(resources))?;
     let rules = resources.devices().as_deref().unwrap_or_default();
     // No rule changes no rule: it does not mean that there are none.
-    let devices = (!rules.is_empty()).then(|| Policy::from_spec(rules, &[])).transpose()?;
+    let devices = (!rules.is_empty()).then(|| Policy::from_spec(rules)).transpose()?;
     group.update(&limits, devices.as_ref(), &mut warnings)?;
     Ok(warnings)
 }

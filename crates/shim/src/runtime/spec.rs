@@ -4,9 +4,11 @@
 //! place that knows. Pure. Called by whoever has a bundle, and for the process
 //! of an `exec`.
 
-use oci_spec::runtime::{Capability, LinuxResources, PosixRlimitType, Process, Spec};
+use oci_spec::runtime::{
+    Capability, LinuxResources, MemoryPolicyFlagType, MemoryPolicyModeType, PosixRlimitType, Process, Spec,
+};
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::error::{Error, Result};
 
@@ -34,9 +36,9 @@ pub struct Read<T> {
 /// # Errors
 /// `InvalidSpec` for what is no specification; names the field where it can.
 pub fn read(text: &[u8]) -> Result<Read<Spec>> {
-    let mut read: Read<Spec> = parse(text, |spec, warnings| match spec.get_mut("process") {
-        Some(process) => amend(process, warnings),
-        None => Ok(()),
+    let mut read: Read<Spec> = parse(text, |spec, warnings| {
+        spec.pointer("/linux/memoryPolicy").map_or(Ok(()), check_memory_policy)?;
+        spec.get_mut("process").map_or(Ok(()), |process| amend(process, warnings))
     })?;
     check_version(read.value.version())?;
     let resources = read.value.linux_mut().as_mut().and_then(|linux| linux.resources_mut().as_mut());
@@ -74,7 +76,13 @@ fn forget_unset(resources: &mut LinuxResources, text: &[u8], limit: &str) -> Res
 /// # Errors
 /// As [`read`].
 pub fn read_process(text: &[u8]) -> Result<Read<Process>> {
-    parse(text, amend)
+    parse(text, |process, warnings| {
+        // Zeros in Go, and what runc's callers leave out.
+        if let Some(process) = process.as_object_mut() {
+            process.entry("user").or_insert_with(|| json!({"uid": 0, "gid": 0}));
+        }
+        amend(process, warnings)
+    })
 }
 
 /// Parses as it is, or amended when that fails.
@@ -110,6 +118,22 @@ fn amend(process: &mut Value, warnings: &mut Vec<String>) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Names of a memory policy that Linux doesn't have are said to be wrong in
+/// runc's words.
+fn check_memory_policy(policy: &Value) -> Result<()> {
+    let mode = policy.get("mode").cloned().unwrap_or_else(|| Value::from(""));
+    if serde_json::from_value::<MemoryPolicyModeType>(mode.clone()).is_err() {
+        return Err(Error::invalid(format!("linux.memoryPolicy: invalid memory policy mode {mode}")));
+    }
+    let flags = policy.get("flags").and_then(Value::as_array).into_iter().flatten();
+    let mut unknown =
+        flags.filter(|flag| serde_json::from_value::<MemoryPolicyFlagType>((*flag).clone()).is_err());
+    match unknown.next() {
+        Some(flag) => Err(Error::invalid(format!("linux.memoryPolicy: invalid memory policy flag {flag}"))),
+        None => Ok(()),
+    }
 }
 
 /// The specification wants them logged, and the container to go on.

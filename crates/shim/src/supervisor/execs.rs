@@ -318,6 +318,7 @@ impl Exec {
             preserve_fds: 0,
             keyring: Keyring::Inherited,
             leaf: Some(&leaf),
+            inside: &[],
         })
         .map_err(|e| status(&e))?;
         for warning in joined.warnings() {

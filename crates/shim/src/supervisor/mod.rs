@@ -260,6 +260,7 @@ impl Supervisor {
             lifetime: runtime::Lifetime::Bound,
             preserve_fds: 0,
             keyring: runtime::Keyring::New,
+            no_pivot: false,
         })
         .map_err(|e| status(&e))?;
         for warning in container.warnings() {

@@ -19,7 +19,7 @@ pub(super) fn runtime_stdio(streams: &mut Stdio) -> Result<runtime::Stdio, Statu
         }
         None => {
             let size = streams.size().unwrap_or(NO_SIZE);
-            runtime::Stdio::Terminal { rows: size.rows, columns: size.columns }
+            runtime::Stdio::Terminal { rows: size.rows, columns: size.columns, plain: false }
         }
     })
 }

@@ -47,10 +47,6 @@ fn command_lines_that_mean_nothing() {
     for (line, message) in [
         ("create --bundle BUNDLE a/b", "create failed: invalid container ID format"),
         ("create --bundle BUNDLE ..", "create failed: invalid container ID format"),
-        (
-            "create --no-pivot --bundle BUNDLE ID",
-            "create failed: --no-pivot is not supported: the root would not be locked in",
-        ),
         ("state", "berth-oci: \"state\" requires exactly 1 argument(s)"),
         ("state a b", "berth-oci: \"state\" requires exactly 1 argument(s)"),
         ("state --nothing ID", "flag provided but not defined: -nothing"),

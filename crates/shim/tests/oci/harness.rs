@@ -3,7 +3,10 @@
 
 use std::{
     fs,
-    os::unix::fs::symlink,
+    os::{
+        fd::OwnedFd,
+        unix::{fs::symlink, net::UnixDatagram},
+    },
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -185,4 +188,9 @@ pub(crate) fn wait_until(what: &str, mut is_true: impl FnMut() -> bool) {
         assert!(Instant::now() < deadline, "waited in vain for {what}");
         std::thread::yield_now();
     }
+}
+
+/// One message of a socket, and the descriptor that came with it.
+pub(crate) fn receive(socket: &UnixDatagram, buffer: &mut [u8]) -> (usize, Option<OwnedFd>) {
+    berth_shim::kernel::socket::receive(socket, buffer, Some(Instant::now() + DEADLINE)).unwrap()
 }

@@ -180,7 +180,7 @@ fn a_start_whose_hook_fails_ends_the_container() {
         host.run("create --bundle BUNDLE ID").ok();
         let message = host.run("start ID").error_message();
         let expected =
-            format!("error running {moment} hook #0 (/bin/sh): exit status 3, stdout: , stderr: why");
+            format!("error running {moment} hook #0: /bin/sh: exit status 3, stdout: , stderr: why");
         assert!(message.ends_with(&expected), "{message}");
         host.run("delete ID").ok();
         let said = fs::read_to_string(&log).unwrap();

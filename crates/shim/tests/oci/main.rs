@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod bad_input;
+mod drop_in;
 mod exec;
 mod harness;
 mod inheritance;

@@ -128,6 +128,7 @@ impl Bundle {
             lifetime: Lifetime::Bound,
             preserve_fds: 0,
             keyring: Keyring::New,
+            no_pivot: false,
         })
     }
 

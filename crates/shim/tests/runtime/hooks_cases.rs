@@ -260,7 +260,7 @@ fn a_failing_hook_ends_the_creation() {
             }),
         );
         let expected = format!(
-            "error running {moment} hook #1 (/bin/sh): exit status 3, stdout: said, stderr: complained"
+            "error running {moment} hook #1: /bin/sh: exit status 3, stdout: said, stderr: complained"
         );
         assert_eq!(bundle.error().to_string(), expected);
         let names: Vec<_> = fs::read_dir(&shared).unwrap().map(|e| e.unwrap().file_name()).collect();
@@ -283,7 +283,7 @@ fn a_failing_hook_ends_the_start() {
         let mut container = bundle.create(stdio).unwrap();
         let e = container.start().unwrap_err().to_string();
         let expected =
-            format!("error running {moment} hook #0 (/bin/sh): signal: SIGTERM, stdout: , stderr: ");
+            format!("error running {moment} hook #0: /bin/sh: signal: SIGTERM, stdout: , stderr: ");
         assert_eq!(e, expected);
         // The program of the first has never run, that of the second is killed.
         assert_eq!(reap(&container), if moment == "poststart" { 137 } else { 125 });
@@ -297,7 +297,7 @@ fn a_failing_hook_of_the_end_is_a_warning() {
     let bundle = bundle
         .set("/hooks", json!({"poststop": [shell("exit 1"), shell(&format!("touch {shared}/second"))]}));
     let failures = live(&bundle);
-    assert_eq!(failures, ["error running poststop hook #0 (/bin/sh): exit status 1, stdout: , stderr: "]);
+    assert_eq!(failures, ["error running poststop hook #0: /bin/sh: exit status 1, stdout: , stderr: "]);
     assert!(Path::new(&shared).join("second").exists());
 }
 
@@ -312,7 +312,7 @@ fn a_hook_out_of_time_is_killed() {
         let bundle = bundle.set("/hooks", json!({moment: [hook]}));
         let e = bundle.error().to_string();
         let expected = format!(
-            "error running {moment} hook #0 (/bin/sh): hook ran past specified timeout of 1.0s, \
+            "error running {moment} hook #0: /bin/sh: hook ran past specified timeout of 1.0s, \
              stdout: begun, stderr: "
         );
         assert_eq!(e, expected);

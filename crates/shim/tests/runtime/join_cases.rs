@@ -126,7 +126,17 @@ impl Running {
         let target =
             Target { id, bundle, pid, pidfd: self.container.pidfd(), spec: &spec, cgroups: &cgroups };
         let (bound, keyring) = (Bound::ToUs, Keyring::New);
-        runtime::exec(Exec { target, process, user: "", stdio, bound, preserve_fds: 0, keyring, leaf })
+        runtime::exec(Exec {
+            target,
+            process,
+            user: "",
+            stdio,
+            bound,
+            preserve_fds: 0,
+            keyring,
+            leaf,
+            inside: &[],
+        })
     }
 }
 

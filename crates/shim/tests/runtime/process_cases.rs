@@ -112,7 +112,7 @@ fn a_terminal_has_the_size_of_the_specification() {
     let size = |rows, columns| {
         let bundle = with("/process/consoleSize", json!({"height": 33, "width": 111}), &["stty", "size"])
             .set("/process/terminal", json!(true));
-        let mut container = bundle.create(Stdio::Terminal { rows, columns }).unwrap();
+        let mut container = bundle.create(Stdio::Terminal { rows, columns, plain: false }).unwrap();
         let console = container.take_console().unwrap();
         container.start().unwrap();
         assert_eq!(reap(&container), 0);

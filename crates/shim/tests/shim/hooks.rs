@@ -55,7 +55,7 @@ async fn a_failing_hook_of_the_start_ends_the_container() {
     engine.create(CreateOptions::default()).await.unwrap();
     let e = engine.start().await.unwrap_err();
     let expected =
-        "error running poststart hook #0 (/bin/sh): exit status 4, stdout: , stderr: why".to_owned();
+        "error running poststart hook #0: /bin/sh: exit status 4, stdout: , stderr: why".to_owned();
     assert_eq!((e.code, e.message), (Code::Internal, expected));
     assert_eq!(engine.wait().await.unwrap().exit_status, 137);
     engine.delete().await.unwrap();

@@ -13,7 +13,11 @@ pub(super) fn apply(dir: &Path, memory: &Memory, warnings: &mut Vec<String>) -> 
     warn(memory, warnings);
     check_usage(dir, memory)?;
     // Swap first: a lower limit of memory pushes pages into it.
-    if let Some(swap) = swap(memory) {
+    let swap = match (memory.limit, memory.swap) {
+        (None, Some(Limit::At(both))) => Some(above_limit(dir, both)?),
+        _ => swap(memory),
+    };
+    if let Some(swap) = swap {
         set_swap(dir, swap, warnings)?;
     }
     if let Some(limit) = memory.limit {
@@ -66,12 +70,25 @@ fn set_swap(dir: &Path, swap: Limit, warnings: &mut Vec<String>) -> Result<()> {
     }
 }
 
-/// Swap alone. Memory without a limit has swap without one.
+/// What is left for swap of `both` above the limit that is in force.
+fn above_limit(dir: &Path, both: u64) -> Result<Limit> {
+    match fs::number(dir, "memory.max") {
+        Some(memory) if memory <= both => Ok(Limit::At(both - memory)),
+        Some(memory) => Err(Error::invalid(format!(
+            "linux.resources.memory.swap: memory and swap together are below the memory limit, {memory}"
+        ))),
+        None => Err(Error::invalid("linux.resources.memory.swap: a swap limit needs a memory limit")),
+    }
+}
+
+/// Swap alone. Memory without a limit has swap without one. A limit of both
+/// says nothing of swap where that of memory isn't known.
 pub(in super::super) fn swap(memory: &Memory) -> Option<Limit> {
     match (memory.limit, memory.swap) {
         (Some(Limit::At(memory)), Some(Limit::At(both))) => Some(Limit::At(both.saturating_sub(memory))),
-        (Some(Limit::Unlimited), None) | (_, Some(_)) => Some(Limit::Unlimited),
-        (_, None) => None,
+        (Some(Limit::Unlimited), None | Some(_)) | (None, Some(Limit::Unlimited)) => Some(Limit::Unlimited),
+        (_, Some(Limit::Unlimited)) => Some(Limit::Unlimited),
+        (Some(Limit::At(_)) | None, None) | (None, Some(Limit::At(_))) => None,
     }
 }
 
@@ -82,6 +99,23 @@ pub(in super::super) fn oom_kills(dir: &Path) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn a_limit_of_both_counts_from_the_limit_in_force() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let write = |file: &str, text: &str| std::fs::write(dir.path().join(file), text).expect("write");
+        write("memory.swap.max", "max");
+        let memory = Memory { swap: Some(Limit::At(150)), ..Memory::default() };
+        for (now, left) in [("100\n", Some("50")), ("151\n", None), ("max\n", None)] {
+            write("memory.max", now);
+            let done = apply(dir.path(), &memory, &mut Vec::new());
+            assert_eq!(done.is_ok(), left.is_some(), "{now}");
+            assert_eq!(
+                left.is_none_or(|left| fs::read(dir.path(), "memory.swap.max").expect("read") == left),
+                true
+            );
+        }
+    }
+
     use proptest::prelude::*;
 
     use super::*;

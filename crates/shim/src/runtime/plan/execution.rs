@@ -152,7 +152,10 @@ fn memory_policy(policy: &LinuxMemoryPolicy) -> Result<MemoryPolicy> {
     let wrong = |what: &str| Error::invalid(format!("linux.memoryPolicy.nodes: {} {what}", policy.mode()));
     let nodes = numbers(policy.nodes().as_deref().unwrap_or_default(), "linux.memoryPolicy.nodes")?;
     match policy.mode() {
-        Mode::MpolDefault | Mode::MpolLocal if !nodes.is_empty() => return Err(wrong("takes no nodes")),
+        Mode::MpolDefault | Mode::MpolLocal if !nodes.is_empty() => {
+            let given: u32 = nodes.iter().map(|word| word.count_ones()).sum();
+            return Err(wrong(&format!("mode requires 0 nodes but got {given}")));
+        }
         Mode::MpolBind | Mode::MpolInterleave | Mode::MpolWeightedInterleave | Mode::MpolPreferredMany
             if nodes.is_empty() =>
         {
@@ -292,7 +295,7 @@ mod tests {
         assert_eq!(of("MPOL_BIND", "0-1,3", &["MPOL_F_STATIC_NODES"]), Ok(Some(expected)));
         assert_eq!(of("MPOL_PREFERRED", "", &[]), Ok(Some(MemoryPolicy { mode: 1, nodes: Vec::new() })));
         for (mode, nodes, expected) in [
-            ("MPOL_DEFAULT", "0", "linux.memoryPolicy.nodes: MPOL_DEFAULT takes no nodes"),
+            ("MPOL_DEFAULT", "0", "linux.memoryPolicy.nodes: MPOL_DEFAULT mode requires 0 nodes but got 1"),
             ("MPOL_INTERLEAVE", "", "linux.memoryPolicy.nodes: MPOL_INTERLEAVE needs at least one node"),
             ("MPOL_BIND", "1-0", r#"linux.memoryPolicy.nodes: "1-0" in "1-0" is no number or range"#),
         ] {

@@ -19,7 +19,10 @@ mod rootfs;
 mod sysctl;
 mod users;
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::HashSet,
+    path::{Path, PathBuf},
+};
 
 use berth_seccomp as seccomp;
 use nix::sched::CloneFlags;
@@ -150,7 +153,7 @@ pub(crate) fn plan(
         process: process::plan(spec, user)?,
         seccomp: seccomp_program(linux, filter)?,
         resources: resources::plan(linux.resources().as_ref())?,
-        devices: Policy::from_spec(rules, nodes)?,
+        devices: Policy::from_spec(rules)?,
         namespaces,
     })
 }
@@ -180,10 +183,11 @@ fn seccomp_program(linux: &Linux, compiled: &[u8]) -> Result<Option<seccomp::Pro
 }
 
 /// The paths of a list. The specification wants them absolute; what isn't is
-/// taken from the container's root, as runc does.
+/// taken from the container's root, as runc does. Twice is no more than once.
 fn paths(list: Option<&[String]>) -> Vec<PathBuf> {
-    let paths = list.unwrap_or_default().iter();
-    paths.map(|path| mounts::normalize(&Path::new("/").join(path))).collect()
+    let mut seen = HashSet::new();
+    let paths = list.unwrap_or_default().iter().map(|path| mounts::normalize(&Path::new("/").join(path)));
+    paths.filter(|path| seen.insert(path.clone())).collect()
 }
 
 #[cfg(test)]

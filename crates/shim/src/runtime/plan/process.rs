@@ -131,7 +131,7 @@ pub(super) fn plan(spec: &Spec, user: &str) -> Result<Process> {
         console_size: console_size(process)?,
         identity: identity(process.user(), user)?,
         umask: process.user().umask().map(|mask| mask & 0o777),
-        capabilities: process.capabilities().as_ref().map(capabilities).unwrap_or_default(),
+        capabilities: process.capabilities().as_ref().map(capabilities).transpose()?.unwrap_or_default(),
         rlimits: rlimits(process.rlimits().as_deref().unwrap_or_default())?,
         no_new_privileges: process.no_new_privileges().unwrap_or(false),
         oom_score_adj: oom_score_adj(process)?,
@@ -193,19 +193,28 @@ fn identity(user: &oci_spec::runtime::User, lookup: &str) -> Result<Identity> {
     Ok(Identity::Lookup { user: lookup.to_owned(), additional })
 }
 
-fn capabilities(capabilities: &oci_spec::runtime::LinuxCapabilities) -> Capabilities {
+fn capabilities(capabilities: &oci_spec::runtime::LinuxCapabilities) -> Result<Capabilities> {
     let bits = |set: &Option<HashSet<Capability>>| {
         set.iter().flatten().filter_map(|c| number(*c)).fold(0, |bits, n| bits | 1_u64 << n)
     };
-    Capabilities {
-        bounding: bits(capabilities.bounding()),
+    let bounding = bits(capabilities.bounding());
+    let inheritable = bits(capabilities.inheritable());
+    // With no bounding set at all the kernel would refuse every other one.
+    if bounding == 0 && inheritable != 0 {
+        let names = names(inheritable).join(" ");
+        return Err(Error::invalid(format!(
+            "process.capabilities.inheritable: {names}: operation not permitted without a bounding set"
+        )));
+    }
+    Ok(Capabilities {
+        bounding,
         sets: CapSets {
             effective: bits(capabilities.effective()),
             permitted: bits(capabilities.permitted()),
-            inheritable: bits(capabilities.inheritable()),
+            inheritable,
         },
         ambient: bits(capabilities.ambient()),
-    }
+    })
 }
 
 /// Names of capabilities, as capabilities(7) has them.
@@ -288,7 +297,7 @@ mod tests {
             .ambient(set(&[]))
             .build()
             .expect("capabilities");
-        let planned = capabilities(&spec);
+        let planned = capabilities(&spec).expect("plan");
         assert_eq!(planned.bounding, 0b10_0001);
         assert_eq!(planned.sets, CapSets { effective: 1, permitted: 0b10_0000, inheritable: 0 });
         assert_eq!(planned.ambient, 0);

@@ -73,7 +73,7 @@ fn plan_memory(memory: &LinuxMemory) -> Result<Memory> {
         (Some(Limit::At(memory)), Some(Limit::At(both))) if both < memory => Err(Error::invalid(
             "linux.resources.memory.swap: memory and swap together are below the memory limit",
         )),
-        (None | Some(Limit::Unlimited), Some(Limit::At(_))) => {
+        (Some(Limit::Unlimited), Some(Limit::At(_))) => {
             Err(Error::invalid("linux.resources.memory.swap: a swap limit needs a memory limit"))
         }
         _ => Ok(plan),
@@ -257,7 +257,9 @@ mod tests {
             plan_memory(&LinuxMemoryBuilder::default().limit(limit).swap(swap).build().expect("memory"))
         };
         assert!(memory(10, 5).is_err());
-        assert!(memory(0, 5).is_err());
+        assert!(memory(-1, 5).is_err());
+        // The limit may be there already.
+        assert!(memory(0, 5).is_ok());
         assert!(memory(10, 10).is_ok());
     }
 
