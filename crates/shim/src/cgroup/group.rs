@@ -5,7 +5,7 @@ use std::{
     cell::RefCell,
     fs::File,
     os::fd::{AsFd as _, OwnedFd},
-    path::{Component, Path, PathBuf},
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -43,9 +43,9 @@ pub struct Limits<'a> {
 #[derive(Debug)]
 pub struct Group {
     /// The v2 directory.
-    unified: Option<PathBuf>,
+    pub(super) unified: Option<PathBuf>,
     /// What it has of the v1 hierarchies.
-    v1: Vec<v1::Member>,
+    pub(super) v1: Vec<v1::Member>,
     pub(super) layout: Layout,
     placement: Placement,
     /// The v2 directory was chosen by name.
@@ -146,36 +146,6 @@ impl Group {
             placed: false,
             keeper: RefCell::default(),
         }
-    }
-
-    /// The same container's, but for some that lie below: a controller of
-    /// version 1, or nothing for all hierarchies, and a relative path.
-    ///
-    /// # Errors
-    /// `InvalidSpec` for a path that leaves the container's, and a controller
-    /// that it hasn't.
-    pub fn inside(mut self, all: &[(String, PathBuf)]) -> Result<Self> {
-        for (controller, path) in all {
-            let mut known = controller.is_empty();
-            for member in &mut self.v1 {
-                if controller.is_empty() || member.controller.name() == controller {
-                    member.dir = below(&member.dir, path)?;
-                    // One that is another's mount as well may be named alone.
-                    member.entered &= controller.is_empty();
-                    known = true;
-                }
-            }
-            if controller.is_empty()
-                && let Some(dir) = &mut self.unified
-            {
-                *dir = below(dir, path)?;
-                self.placed = true;
-            }
-            if !known {
-                return Err(Error::invalid(format!("unknown controller {controller}")));
-            }
-        }
-        Ok(self)
     }
 
     pub(super) fn unified_dir(&self) -> Option<&Path> {
@@ -444,25 +414,6 @@ impl Group {
     }
 }
 
-/// `path` below `dir`, taken by its names alone.
-fn below(dir: &Path, path: &Path) -> Result<PathBuf> {
-    let mut inside = PathBuf::new();
-    for part in path.components() {
-        let left = match part {
-            Component::Normal(name) => {
-                inside.push(name);
-                false
-            }
-            Component::ParentDir => !inside.pop(),
-            _ => false,
-        };
-        if left {
-            return Err(Error::invalid(format!("bad sub cgroup path: {}", path.display())));
-        }
-    }
-    Ok(if inside.as_os_str().is_empty() { dir.to_owned() } else { dir.join(inside) })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -477,19 +428,6 @@ mod tests {
 
     fn at(name: &str) -> Placement {
         Placement::below("/berth", name).expect("placement")
-    }
-
-    #[test]
-    fn a_cgroup_inside_stays_inside() {
-        let below = |path: &str| below(Path::new("/c"), Path::new(path)).ok();
-        for (path, wanted) in
-            [("/", "/c"), ("a/b", "/c/a/b"), ("/a/../b", "/c/b"), ("", "/c"), ("./a", "/c/a")]
-        {
-            assert_eq!(below(path).as_deref(), Some(Path::new(wanted)), "{path}");
-        }
-        for path in ["..", "a/../..", "../c/a"] {
-            assert_eq!(below(path), None, "{path}");
-        }
     }
 
     #[test]

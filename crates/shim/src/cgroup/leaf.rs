@@ -5,20 +5,50 @@
 //! A leaf has no controllers: it is counted and limited with its parent. It is
 //! there to be killed and watched as a whole.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
 
 use super::{Group, fs};
 use crate::{
     kernel::{SysError, paths},
-    runtime::Result,
+    runtime::{Error, Result},
 };
 
 /// Largest `/proc/<pid>/cgroup`.
 const MAX_FILE: u64 = 64 << 10;
 
 impl Group {
+    /// The same container's, but for some that lie below: a controller of
+    /// version 1, or nothing for all hierarchies, and a relative path.
+    ///
+    /// # Errors
+    /// `InvalidSpec` for a path that leaves the container's, and a controller
+    /// that it hasn't.
+    pub fn inside(mut self, all: &[(String, PathBuf)]) -> Result<Self> {
+        for (controller, path) in all {
+            let mut known = controller.is_empty();
+            for member in &mut self.v1 {
+                if controller.is_empty() || member.controller.name() == controller {
+                    member.dir = below(&member.dir, path)?;
+                    // One that is another's mount as well may be named alone.
+                    member.entered &= controller.is_empty();
+                    known = true;
+                }
+            }
+            if controller.is_empty()
+                && let Some(dir) = &mut self.unified
+            {
+                *dir = below(dir, path)?;
+                self.placed = true;
+            }
+            if !known {
+                return Err(Error::invalid(format!("unknown controller {controller}")));
+            }
+        }
+        Ok(self)
+    }
+
     /// Makes a leaf; `None` where there is no v2 tree, or no room in it because
     /// the container has made its own cgroup a threaded one.
     ///
@@ -60,6 +90,25 @@ impl Group {
     }
 }
 
+/// `path` below `dir`, taken by its names alone.
+fn below(dir: &Path, path: &Path) -> Result<PathBuf> {
+    let mut inside = PathBuf::new();
+    for part in path.components() {
+        let left = match part {
+            Component::Normal(name) => {
+                inside.push(name);
+                false
+            }
+            Component::ParentDir => !inside.pop(),
+            _ => false,
+        };
+        if left {
+            return Err(Error::invalid(format!("bad sub cgroup path: {}", path.display())));
+        }
+    }
+    Ok(if inside.as_os_str().is_empty() { dir.to_owned() } else { dir.join(inside) })
+}
+
 /// The path in the v2 tree, relative to its root.
 fn own(cgroups: &str) -> Option<&str> {
     cgroups.lines().find_map(|line| line.strip_prefix("0::/"))
@@ -89,6 +138,19 @@ pub fn remove_leaf(leaf: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cgroup_inside_stays_inside() {
+        let below = |path: &str| below(Path::new("/c"), Path::new(path)).ok();
+        for (path, wanted) in
+            [("/", "/c"), ("a/b", "/c/a/b"), ("/a/../b", "/c/b"), ("", "/c"), ("./a", "/c/a")]
+        {
+            assert_eq!(below(path).as_deref(), Some(Path::new(wanted)), "{path}");
+        }
+        for path in ["..", "a/../..", "../c/a"] {
+            assert_eq!(below(path), None, "{path}");
+        }
+    }
 
     #[test]
     fn the_v2_line_is_found() {
