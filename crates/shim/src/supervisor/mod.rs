@@ -263,9 +263,7 @@ impl Supervisor {
             no_pivot: false,
         })
         .map_err(|e| status(&e))?;
-        for warning in container.warnings() {
-            diag::warn(format_args!("{warning}"));
-        }
+        container.warnings().iter().for_each(|warning| diag::warn(format_args!("{warning}")));
         let mut tasks = JoinSet::new();
         match self.adopt(&mut container, &mut streams, &mut tasks) {
             Ok(pidfd) => {
