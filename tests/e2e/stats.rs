@@ -46,6 +46,28 @@ fn stats_count_what_each_container_uses() {
 }
 
 #[test]
+fn top_shows_the_containers_processes_and_no_others() {
+    let Some(engine) = with_busybox() else { return };
+    engine.berth(&["run", "-d", "--name", "two", "busybox", "sh", "-c", "sleep 1234 & echo up; wait"]).ok();
+    engine.berth(&["run", "-d", "--name", "other", "busybox", "sleep", "4321"]).ok();
+    engine.wait_log("two", "up");
+    let said = engine.berth(&["top", "two"]).ok().stdout;
+    let rows: Vec<Vec<_>> = said.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(rows[0], ["UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD"]);
+    assert_eq!(rows.len(), 3, "{said}");
+    let pid = engine.inspect("two")["State"]["Pid"].to_string();
+    assert_eq!((rows[1][0], rows[1][1], rows[2][2]), ("root", pid.as_str(), pid.as_str()), "{said}");
+    assert!(rows[2].ends_with(&["sleep", "1234"]), "{said}");
+
+    let said = engine.berth(&["container", "top", "two", "-o", "pid,stat,comm"]).ok().stdout;
+    assert!(said.starts_with("PID                 STAT                COMMAND\n"), "{said}");
+    engine.berth(&["top", "two", "--forest"]).exits(1).complains(&["--forest"]);
+    engine.berth(&["kill", "other"]).ok();
+    engine.wait("other");
+    engine.berth(&["top", "other"]).exits(1).complains(&["is not running"]);
+}
+
+#[test]
 fn a_live_table_follows_who_comes_and_goes() {
     let Some(engine) = with_busybox() else { return };
     let mut all = engine.background(&["stats", "--format", "{{.Name}} {{.PIDs}}"]);

@@ -54,6 +54,15 @@ failed, 126 when the command can't be executed, 127 when it can't be found.")]
     Pause(Containers),
     /// Let paused containers go on
     Unpause(Containers),
+    /// Show the processes of a container
+    #[command(
+        override_usage = "berth top CONTAINER [ps OPTIONS]",
+        after_help = "Examples:
+  berth top web
+  berth top web aux
+  berth top web -o pid,user,etime,args"
+    )]
+    Top(Top),
     /// Show what containers use, as it changes
     #[command(after_help = "Examples:
   berth stats
@@ -121,6 +130,9 @@ pub enum GroupVerb {
     Pause(Containers),
     /// Let paused containers go on
     Unpause(Containers),
+    /// Show the processes of a container
+    #[command(override_usage = "berth container top CONTAINER [ps OPTIONS]")]
+    Top(Top),
     /// Show what containers use, as it changes
     Stats(Stats),
     /// Rename a container
@@ -157,6 +169,7 @@ impl From<GroupVerb> for super::Verb {
             GroupVerb::Restart(a) => Verb::Restart(a),
             GroupVerb::Pause(a) => Verb::Pause(a),
             GroupVerb::Unpause(a) => Verb::Unpause(a),
+            GroupVerb::Top(a) => Verb::Top(a),
             GroupVerb::Stats(a) => Verb::Stats(a),
             GroupVerb::Rename(a) => Verb::Rename(a),
             GroupVerb::Port(a) => Verb::Port(a),
@@ -257,6 +270,17 @@ pub enum Condition {
     NextExit,
     /// That it is gone
     Removed,
+}
+
+/// `berth top`.
+#[derive(Debug, Args)]
+pub struct Top {
+    /// Name or id
+    #[arg(value_name = "CONTAINER")]
+    pub container: String,
+    /// Options of ps: -ef (the default), aux, or -o with names of columns
+    #[arg(value_name = "PS OPTIONS", trailing_var_arg = true, allow_hyphen_values = true)]
+    pub options: Vec<String>,
 }
 
 /// `berth stats`.

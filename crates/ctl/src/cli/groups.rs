@@ -7,12 +7,12 @@ use clap::Command;
 
 /// Every command that isn't hidden, once.
 const GROUPS: [(&str, &[&str]); 5] = [
-    ("Common commands", &["run", "exec", "ps", "logs", "stats", "pull", "images", "version", "info"]),
+    ("Common commands", &["run", "exec", "ps", "logs", "pull", "images", "version", "info"]),
     (
         "Containers",
         &[
-            "create", "start", "stop", "restart", "kill", "pause", "unpause", "wait", "rename", "port", "rm",
-            "attach",
+            "create", "start", "stop", "restart", "kill", "pause", "unpause", "wait", "rename", "port",
+            "top", "stats", "rm", "attach",
         ],
     ),
     ("Images", &["tag", "push", "rmi", "save", "load", "login", "logout"]),

@@ -183,6 +183,7 @@ mod tests {
             ("berth image pull x", "berth pull x"),
             ("berth container rm -f x", "berth rm -f x"),
             ("berth container restart -t 3 x", "berth restart --time 3 x"),
+            ("berth container top x -o pid -H", "berth top x -o pid -H"),
             ("berth container pause x y", "berth pause x y"),
             ("berth container unpause x", "berth unpause x"),
             ("berth container rename x y", "berth rename x y"),

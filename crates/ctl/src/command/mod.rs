@@ -27,6 +27,7 @@ mod start;
 mod stats;
 mod stop;
 mod tag;
+mod top;
 mod version;
 mod wait;
 
@@ -79,6 +80,7 @@ async fn container_verb(context: &Context, verb: container::Verb) -> Result<u8> 
         container::Verb::Restart(args) => stop::restart(context, args).await,
         container::Verb::Pause(args) => pause::pause(context, args).await,
         container::Verb::Unpause(args) => pause::unpause(context, args).await,
+        container::Verb::Top(args) => top::top(context, args).await,
         container::Verb::Stats(args) => stats::stats(context, args).await,
         container::Verb::Rename(args) => rename::rename(context, args).await,
         container::Verb::Port(args) => port::port(context, args).await,

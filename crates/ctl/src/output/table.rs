@@ -9,6 +9,12 @@ const MIN_WIDTH: usize = 10;
 /// is never padded.
 #[must_use]
 pub fn align(lines: &[String]) -> String {
+    align_wide(lines, MIN_WIDTH)
+}
+
+/// The same with columns of at least `min_width`.
+#[must_use]
+pub fn align_wide(lines: &[String], min_width: usize) -> String {
     let rows: Vec<Vec<&str>> = lines.iter().map(|line| line.split('\t').collect()).collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns)
@@ -17,7 +23,7 @@ pub fn align(lines: &[String]) -> String {
             // as long as it likes.
             let cells =
                 rows.iter().filter(|row| column + 1 < row.len()).map(|row| row[column].chars().count());
-            (cells.max().unwrap_or(0) + PADDING).max(MIN_WIDTH)
+            (cells.max().unwrap_or(0) + PADDING).max(min_width)
         })
         .collect();
     let mut out = String::new();

@@ -475,6 +475,19 @@ impl Containers for Fake {
         Ok(stream(rounds.into_iter().map(|containers| Ok(ContainerStatsResponse { containers })).collect()))
     }
 
+    async fn top(
+        &self,
+        request: Request<TopContainerRequest>,
+    ) -> Result<Response<TopContainerResponse>, Status> {
+        let request = request.into_inner();
+        self.call(&format!("top {} {:?}", request.container, request.ps_args));
+        let process = top_container_response::Process { values: vec!["7".into(), "x\u{1b}[2J".into()] };
+        Ok(Response::new(TopContainerResponse {
+            titles: vec!["PID".into(), "CMD".into()],
+            processes: vec![process],
+        }))
+    }
+
     async fn resize_tty(&self, _: Request<ResizeTtyRequest>) -> Result<Response<ResizeTtyResponse>, Status> {
         Ok(Response::new(Default::default()))
     }

@@ -118,3 +118,13 @@ fn events_and_info() {
     assert_eq!(info.stderr, "WARNING: no swap limit\n");
     assert_eq!(engine.berth(&["version", "-f", "{{.Server.Version}}"]).stdout, "9.9.9\n");
 }
+
+#[test]
+fn top_is_a_table_that_moves_no_cursor() {
+    let engine = Engine::new(Script::default());
+    assert_eq!(
+        engine.berth(&["top", "web", "-eo", "pid,args"]).stdout,
+        "PID                 CMD\n7                   x\\x1b[2J\n"
+    );
+    assert!(engine.seen().calls.contains(&r#"top web ["-eo", "pid,args"]"#.to_owned()));
+}

@@ -10,6 +10,7 @@ pub mod exec;
 pub mod filter;
 pub mod id;
 pub mod names;
+pub mod ps;
 pub mod record;
 pub mod seccomp;
 pub mod security;

@@ -8,6 +8,7 @@ pub mod memfd;
 pub mod notify;
 pub mod paths;
 pub mod pidfd;
+pub mod processes;
 pub mod readiness;
 pub mod socket;
 pub mod spawn;

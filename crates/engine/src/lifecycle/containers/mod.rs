@@ -22,6 +22,7 @@ mod restart;
 mod signal;
 mod start;
 mod stats;
+mod top;
 mod wait;
 
 use std::{

@@ -311,6 +311,23 @@ impl containers_server::Containers for ContainersService {
         })
         .await
     }
+
+    async fn top(
+        &self,
+        request: Request<v1::TopContainerRequest>,
+    ) -> Result<Response<v1::TopContainerResponse>, Status> {
+        contained(async {
+            let request = request.into_inner();
+            let record = self.find(&request.namespace, &request.container).await?;
+            let table = self.containers.top(&record, &request.ps_args).await?;
+            let process = |values| v1::top_container_response::Process { values };
+            Ok(v1::TopContainerResponse {
+                titles: table.titles,
+                processes: table.rows.into_iter().map(process).collect(),
+            })
+        })
+        .await
+    }
 }
 
 /// The message that opens an attach stream.
