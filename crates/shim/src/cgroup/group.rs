@@ -89,10 +89,18 @@ impl Group {
         if self.placement.is_exclusive() {
             return self.remove();
         }
+        // What is put in would never run.
+        let by_v1 =
+            self.v1_dir(v1::Controller::Freezer).and_then(|dir| fs::number(dir, "freezer.self_freezing"));
+        if self.is_frozen() || by_v1 == Some(1) {
+            let path = self.placement.path().display();
+            let why = format!("linux.cgroupsPath: container's cgroup unexpectedly frozen: {path}");
+            return Err(Error::invalid(why));
+        }
         match self.pids()?.len() {
             0 => Ok(()),
             n => Err(Error::invalid(format!(
-                "linux.cgroupsPath: the cgroup {} is not empty: {n} process(es) found",
+                "linux.cgroupsPath: container's cgroup is not empty: {n} process(es) found in {}",
                 self.placement.path().display()
             ))),
         }

@@ -55,7 +55,7 @@ pub(super) fn mount(root: &Root, dev: &Dev) -> Result<Option<Root>> {
             None => file_system.flag(key)?,
         }
     }
-    // Read-only when it is full.
+    // Read-only when all is in it ([`finish`]).
     let dev = Root::new(file_system.mount(*attributes & !attr::RDONLY)?);
     for (target, name) in LINKS {
         sys(symlinkat(target, &dev, name), || format!("symlinkat({target:?}, /dev, {name:?})"))?;
@@ -68,8 +68,17 @@ pub(super) fn mount(root: &Root, dev: &Dev) -> Result<Option<Root>> {
     }
     mount::attach(&dev, root.real_directory(Path::new("/dev"))?)?;
     refused.into_iter().try_for_each(|node| bind_node(&dev, node, Path::new("/dev")))?;
-    mount::set_attributes(&dev, Reach::Mount, Attributes::set(attributes & attr::RDONLY))?;
     Ok(Some(dev))
+}
+
+/// Makes `/dev` read-only where it is to be, once nothing more comes into it.
+pub(super) fn finish(dev: Option<&Root>, plan: &Dev) -> Result<()> {
+    match (dev, plan) {
+        (Some(dev), Dev::Fresh { attributes, .. }) => {
+            Ok(mount::set_attributes(dev, Reach::Mount, Attributes::set(attributes & attr::RDONLY))?)
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Makes device files outside of /dev, in what the image has there. A file

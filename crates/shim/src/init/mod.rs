@@ -225,7 +225,10 @@ fn follow(settled: &Settled, setup: &Setup<'_>) -> Result<Program> {
             let mapped = mount.ids.as_ref().and_then(|_| mapped.borrow_mut().next());
             let mounted = mounts::mount(&root, mount, mapped, cgroups);
             mounted
-                .during(|| format!("mount {}", mount.destination.display()))
+                .during(|| {
+                    let (source, place) = (mount.source.name(), mount.destination.display());
+                    format!("error mounting {source:?} to rootfs at \"{place}\"")
+                })
                 .map_err(|e| rootfs::unless_detached(plan, e))
         })
     };
@@ -248,6 +251,7 @@ fn follow(settled: &Settled, setup: &Setup<'_>) -> Result<Program> {
     mask::read_only(&root, &plan.read_only)?;
     mask::hide(&root, &plan.masked, null)?;
     let user = identity::resolve(&root, &plan.process.identity)?;
+    dev::finish(dev.as_ref(), &plan.dev)?;
     rootfs::finish(&root, plan)?;
     if setup.no_pivot && plan.namespaces.has_private_mounts() {
         rootfs::cover_host(&root, plan.propagation).during(|| "cover the host's mounts".to_owned())?;
@@ -266,7 +270,13 @@ fn follow(settled: &Settled, setup: &Setup<'_>) -> Result<Program> {
     credentials::label(&proc, &plan.process)?;
     drop(proc);
     limits::set(&plan.process.rlimits)?;
-    execution::set(&plan.process.execution)?;
+    execution::set(&plan.process.execution).map_err(|e| match plan.resources.cpuset.cpus {
+        // sched_setattr(2): a deadline needs all processors.
+        Some(_) if plan.process.execution.scheduler.is_some() => {
+            e.during("process scheduler can't be used together with AllowedCPUs")
+        }
+        _ => e,
+    })?;
     stdio::give(user.uid)?;
     enter_directory(&root, &plan.process.cwd)?;
     drop((root, dev));

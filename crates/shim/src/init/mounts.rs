@@ -9,14 +9,14 @@ use std::{
 
 use nix::{errno::Errno, fcntl::OFlag};
 
-use super::copy_up;
+use super::{copy_up, overlay};
 use crate::{
     kernel::{
         self,
         mount::{self, Attributes, FileSystem, Reach, attr},
         paths::{self, Make, Root},
     },
-    runtime::{Error, Mount, Result, Source},
+    runtime::{Error, Kind, Mount, Result, Source},
 };
 
 /// `mapped` is the source of a bind whose ids the shim has mapped.
@@ -28,6 +28,14 @@ pub(super) fn mount(
 ) -> Result<()> {
     match &plan.source {
         Source::FileSystem { kind, name, options } => new_file_system(root, plan, (kind, name), options),
+        Source::Overlay { lower, writable, options } => {
+            let mount = overlay::mount(lower, writable.as_ref(), options)?;
+            mount::set_attributes(&mount, Reach::Mount, plan.attributes.change())?;
+            mount::set_attributes(&mount, Reach::Tree, plan.tree_attributes.change())?;
+            mount::attach(&mount, target(root, plan, Make::Directory)?)?;
+            propagate(&mount, plan)
+        }
+        Source::Existing { options } => change(root, plan, options),
         Source::Bind { path, recursive } => bind(root, plan, mapped, path, *recursive),
         Source::Cgroup { unified: false } => cgroup(root, plan, cgroups),
         Source::Cgroup { unified: true } => {
@@ -38,6 +46,20 @@ pub(super) fn mount(
             cgroup(root, plan, &[(String::new(), directory.clone())])
         }
     }
+}
+
+/// Changes a mount of the container's. What isn't the root of one the kernel
+/// refuses.
+fn change(root: &Root, plan: &Mount, options: &[(String, Option<String>)]) -> Result<()> {
+    let mount = root.handle(&plan.destination)?;
+    mount::set_attributes(&mount, Reach::Mount, plan.attributes.change())?;
+    mount::set_attributes(&mount, Reach::Tree, plan.tree_attributes.change())?;
+    if !options.is_empty() {
+        let file_system = FileSystem::of(&mount)?;
+        add_options(&file_system, options)?;
+        file_system.reconfigure()?;
+    }
+    propagate(&mount, plan)
 }
 
 /// File systems of the kernel's own making: what is said of the mount is
@@ -95,19 +117,28 @@ fn file_system(
 ) -> Result<OwnedFd> {
     let file_system = FileSystem::open(kind)?;
     file_system.string("source", name)?;
-    for (key, value) in options {
-        match value {
-            Some(value) => file_system.string(key, value)?,
-            None => file_system.flag(key)?,
-        }
-    }
+    add_options(&file_system, options)?;
     Ok(file_system.mount(attributes)?)
+}
+
+fn add_options(file_system: &FileSystem, options: &[(String, Option<String>)]) -> kernel::Result<()> {
+    options.iter().try_for_each(|(key, value)| match value {
+        Some(value) => file_system.string(key, value),
+        None => file_system.flag(key),
+    })
 }
 
 fn bind(root: &Root, plan: &Mount, mapped: Option<OwnedFd>, source: &Path, recursive: bool) -> Result<()> {
     let mount = match mapped {
         Some(mapped) => mapped,
-        None => mount::clone_mount(root, source, if recursive { Reach::Tree } else { Reach::Mount })?,
+        None => match mount::clone_mount(root, source, if recursive { Reach::Tree } else { Reach::Mount }) {
+            // In the words that callers of runc look for.
+            Err(e) if e.errno() == Errno::ENOENT => {
+                let why = format!("stat {}: no such file or directory", source.display());
+                return Err(Error::new(Kind::InvalidSpec, why));
+            }
+            result => result?,
+        },
     };
     mount::set_attributes(&mount, Reach::Mount, plan.attributes.change())?;
     mount::set_attributes(&mount, Reach::Tree, plan.tree_attributes.change())?;

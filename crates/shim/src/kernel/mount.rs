@@ -23,6 +23,9 @@ const FSMOUNT_CLOEXEC: c_uint = 1;
 const FSCONFIG_SET_FLAG: c_uint = 0;
 const FSCONFIG_SET_STRING: c_uint = 1;
 const FSCONFIG_CMD_CREATE: c_uint = 6;
+const FSCONFIG_CMD_RECONFIGURE: c_uint = 7;
+const FSPICK_CLOEXEC: c_uint = 1;
+const FSPICK_EMPTY_PATH: c_uint = 8;
 const MOVE_MOUNT_F_EMPTY_PATH: c_uint = 0x4;
 const MOVE_MOUNT_T_EMPTY_PATH: c_uint = 0x40;
 const AT_RECURSIVE: c_uint = 0x8000;
@@ -134,6 +137,27 @@ impl FileSystem {
         let result = unsafe { libc::syscall(libc::SYS_fsopen, text.as_ptr(), FSOPEN_CLOEXEC) };
         let context = descriptor(result, || format!("fsopen({name:?})"))?;
         Ok(Self { context, name: name.to_owned() })
+    }
+
+    /// That of a mount, to be changed: fspick(2).
+    ///
+    /// # Errors
+    /// EINVAL for what isn't the root of a mount.
+    pub fn of(mount: impl AsFd) -> Result<Self> {
+        let mount = mount.as_fd();
+        let flags = FSPICK_CLOEXEC | FSPICK_EMPTY_PATH;
+        // SAFETY: the empty path is static and ends with NUL.
+        let result = unsafe { libc::syscall(libc::SYS_fspick, mount.as_raw_fd(), c"".as_ptr(), flags) };
+        let context = descriptor(result, || format!("fspick({})", fd(mount)))?;
+        Ok(Self { context, name: fd(mount) })
+    }
+
+    /// Changes the file system of a mount.
+    ///
+    /// # Errors
+    /// Whatever the file system dislikes.
+    pub fn reconfigure(self) -> Result<()> {
+        self.config(FSCONFIG_CMD_RECONFIGURE, None, None)
     }
 
     /// An option with a value.

@@ -86,7 +86,7 @@ fn exec(context: &Context, matches: &Matches) -> Outcome {
     context.log.debug(&format!("nsexec container setup: {}", matches.id()?));
     let mut joined = launch(&known, &spec, process, matches, stdio, preserve_fds, &inside)?;
     context.log.debug(&format!("child process in init(): {}", joined.pid()));
-    context.log.debug("init: closing the pipe to signal completion");
+    context.log.debug("setns_init: about to exec");
     drop(primed);
     joined.warnings().iter().for_each(|warning| context.log.warn(warning));
     let master = joined.take_console();

@@ -170,3 +170,49 @@ fn what_can_be_inherited_is_in_the_bounding_set() {
     let said = host.run("run --bundle BUNDLE ID").error_message();
     assert!(said.contains("CAP_KILL: operation not permitted"), "{said}");
 }
+
+#[test]
+fn a_remount_changes_a_mount_that_is_there() {
+    let mut host = Host::shell("echo x > /mnt/a; grep ' /mnt ' /proc/mounts");
+    host.spec["mounts"].as_array_mut().unwrap().extend([
+        json!({"destination": "/mnt", "type": "tmpfs", "source": "tmpfs", "options": ["size=64k"]}),
+        json!({"destination": "/mnt", "options": ["remount", "ro", "nosuid", "size=128k"]}),
+    ]);
+    std::os::unix::fs::symlink("busybox", host.path("bundle/rootfs/bin/grep")).unwrap();
+    let ran = host.run("run --bundle BUNDLE ID");
+    assert!(ran.stderr.contains("Read-only file system"), "{ran:?}");
+    let options = ran.ok();
+    assert!(options.contains(" ro,nosuid,") && options.contains("size=128k"), "{options}");
+    host.spec["mounts"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({"destination": "/tmp", "options": ["remount", "ro"]}));
+    let said = host.run("run --bundle BUNDLE ID").error_message();
+    assert!(said.contains("at \"/tmp\"") && said.contains("EINVAL"), "{said}");
+}
+
+#[test]
+fn an_overlay_may_have_more_layers_than_an_option_has_room_for() {
+    let mut host = Host::shell("cat /mnt/*");
+    let layers: Vec<_> = (0..4).map(|n| host.path(&format!("{n}{}", "l".repeat(120)))).collect();
+    for (number, layer) in layers.iter().enumerate() {
+        fs::create_dir(layer).unwrap();
+        fs::write(layer.join(number.to_string()), format!("{number}\n")).unwrap();
+    }
+    let list: Vec<_> = layers.iter().map(|layer| layer.to_str().unwrap()).collect();
+    let option = format!("lowerdir={}", list.join(":"));
+    let mount = json!({"destination": "/mnt", "type": "overlay", "source": "overlay", "options": [option]});
+    host.spec["mounts"].as_array_mut().unwrap().push(mount);
+    assert_eq!(host.run("run --bundle BUNDLE ID").ok(), "0\n1\n2\n3\n");
+}
+
+#[test]
+fn a_source_that_is_missing_is_said_as_runc_says_it() {
+    let mut host = Host::new(&["true"]);
+    let mount = json!({"destination": "/mnt", "source": "/no/such", "options": ["bind"]});
+    host.spec["mounts"].as_array_mut().unwrap().push(mount);
+    let said = host.run("run --bundle BUNDLE ID").error_message();
+    let expected =
+        "error mounting \"/no/such\" to rootfs at \"/mnt\": stat /no/such: no such file or directory";
+    assert!(said.ends_with(expected), "{said}");
+}

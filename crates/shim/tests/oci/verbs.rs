@@ -150,7 +150,10 @@ fn every_mount_option_of_features_is_taken() {
         host.spec["mounts"] = mounts.iter().cloned().chain([mount]).collect();
         host.run("run --bundle BUNDLE ID").status != 0
     };
-    let refused: Vec<_> = options.iter().filter(|option| is_refused(option)).collect();
+    // Those that aren't of a plain bind have tests of their own.
+    let others = ["idmap", "remount", "ridmap", "tmpcopyup"].map(Value::from);
+    assert!(others.iter().all(|option| options.contains(option)));
+    let refused: Vec<_> = options.iter().filter(|o| !others.contains(o)).filter(|o| is_refused(o)).collect();
     assert_eq!(refused, Vec::<&Value>::new());
 }
 

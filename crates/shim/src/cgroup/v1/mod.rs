@@ -266,7 +266,7 @@ fn check_unified(resources: &Resources) -> Result<()> {
     match resources.unified.keys().next() {
         None => Ok(()),
         Some(key) => Err(Error::invalid(format!(
-            "linux.resources.unified: {key} is of cgroup v2; this host has its controllers in cgroup v1"
+            "linux.resources.unified: invalid configuration: {key} is of cgroup v2; this host has its controllers in cgroup v1"
         ))),
     }
 }
@@ -369,6 +369,6 @@ mod tests {
         let resources = Resources { unified, ..Resources::default() };
         let e = update(dir.path(), Path::new("x"), &mut Vec::new(), &resources, None, &mut Vec::new());
         let e = e.expect_err("v1").to_string();
-        assert!(e.starts_with("linux.resources.unified: memory.high "), "{e}");
+        assert!(e.starts_with("linux.resources.unified: invalid configuration: memory.high "), "{e}");
     }
 }

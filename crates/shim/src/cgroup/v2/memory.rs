@@ -109,10 +109,7 @@ mod tests {
             write("memory.max", now);
             let done = apply(dir.path(), &memory, &mut Vec::new());
             assert_eq!(done.is_ok(), left.is_some(), "{now}");
-            assert_eq!(
-                left.is_none_or(|left| fs::read(dir.path(), "memory.swap.max").expect("read") == left),
-                true
-            );
+            assert!(left.is_none_or(|left| fs::read(dir.path(), "memory.swap.max").expect("read") == left));
         }
     }
 

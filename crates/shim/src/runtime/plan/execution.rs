@@ -150,7 +150,8 @@ fn personality(personality: &LinuxPersonality) -> Result<c_ulong> {
 fn memory_policy(policy: &LinuxMemoryPolicy) -> Result<MemoryPolicy> {
     use MemoryPolicyModeType as Mode;
     let wrong = |what: &str| Error::invalid(format!("linux.memoryPolicy.nodes: {} {what}", policy.mode()));
-    let nodes = numbers(policy.nodes().as_deref().unwrap_or_default(), "linux.memoryPolicy.nodes")?;
+    let field = "linux.memoryPolicy.nodes: invalid memory policy node";
+    let nodes = numbers(policy.nodes().as_deref().unwrap_or_default(), field)?;
     match policy.mode() {
         Mode::MpolDefault | Mode::MpolLocal if !nodes.is_empty() => {
             let given: u32 = nodes.iter().map(|word| word.count_ones()).sum();
@@ -297,7 +298,11 @@ mod tests {
         for (mode, nodes, expected) in [
             ("MPOL_DEFAULT", "0", "linux.memoryPolicy.nodes: MPOL_DEFAULT mode requires 0 nodes but got 1"),
             ("MPOL_INTERLEAVE", "", "linux.memoryPolicy.nodes: MPOL_INTERLEAVE needs at least one node"),
-            ("MPOL_BIND", "1-0", r#"linux.memoryPolicy.nodes: "1-0" in "1-0" is no number or range"#),
+            (
+                "MPOL_BIND",
+                "1-0",
+                r#"linux.memoryPolicy.nodes: invalid memory policy node: "1-0" in "1-0" is no number or range"#,
+            ),
         ] {
             assert_eq!(of(mode, nodes, &[]).expect_err(mode).to_string(), expected);
         }

@@ -29,6 +29,7 @@ pub(super) fn apply(label: &str, dev: &mut Dev, mounts: &mut [Mount]) {
             Source::FileSystem { kind, options, .. } if !OWN_LABELS.contains(&kind.as_str()) => {
                 options.push(context.clone());
             }
+            Source::Overlay { options, .. } => options.push(context.clone()),
             _ => {}
         }
     }

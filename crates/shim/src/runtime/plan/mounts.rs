@@ -5,13 +5,21 @@
 //! `/dev` is apart: it is always a fresh tmpfs that init fills (D9), unless
 //! the specification binds a directory there.
 
-use std::path::{Component, Path, PathBuf};
+use std::{
+    borrow::Cow,
+    path::{Component, Path, PathBuf},
+};
 
 use nix::mount::MsFlags;
 
 use super::super::error::{Error, Result};
-use super::{devices::Node, users::IdMaps};
-use crate::kernel::mount::attr;
+use super::{
+    devices::Node,
+    rootfs::{self, Rootfs, Writable},
+    users::IdMaps,
+};
+
+use crate::kernel::mount::{MAX_OPTION, attr};
 
 /// What may be mounted below /proc: files whose content the host or a
 /// monitoring file system provides (D8).
@@ -27,6 +35,10 @@ const BELOW_PROC: [&str; 10] = [
     "/proc/sys/crypto/fips_enabled",
     "/proc/sys/kernel/ns_last_pid",
 ];
+
+/// What the context of a file system has no words for, and what changes
+/// nothing of a new one: a file system that counts versions does so always.
+const NO_WORDS: [&str; 5] = ["silent", "loud", "nofail", "iversion", "noiversion"];
 
 /// One mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +70,11 @@ pub(crate) struct MountIds {
 pub(crate) enum Source {
     /// A new file system; its name is what mountinfo shows as its source.
     FileSystem { kind: String, name: String, options: Vec<(String, Option<String>)> },
+    /// An overlay whose options are longer than the kernel takes at once.
+    Overlay { lower: Vec<PathBuf>, writable: Option<Writable>, options: Vec<(String, Option<String>)> },
+    /// What is mounted there already, to be changed; the options are for its
+    /// file system.
+    Existing { options: Vec<(String, Option<String>)> },
     /// A file or directory of the host.
     Bind { path: PathBuf, recursive: bool },
     /// The container's own directories of the cgroup hierarchies, or of
@@ -66,6 +83,17 @@ pub(crate) enum Source {
 }
 
 impl Source {
+    /// What it is called in messages.
+    pub(crate) fn name(&self) -> Cow<'_, str> {
+        match self {
+            Self::FileSystem { name, .. } => name.into(),
+            Self::Overlay { .. } => "overlay".into(),
+            Self::Existing { .. } => "remount".into(),
+            Self::Bind { path, .. } => path.to_string_lossy(),
+            Self::Cgroup { .. } => "cgroup".into(),
+        }
+    }
+
     /// Whether it is a new file system of this type.
     pub(crate) fn is_new(&self, wanted: &str) -> bool {
         matches!(self, Self::FileSystem { kind, .. } if kind == wanted)
@@ -185,13 +213,14 @@ fn one(mount: &oci_spec::runtime::Mount, bundle: &Path) -> Result<Mount> {
         ids: maps.map(|maps| MountIds { maps: Some(maps), recursive: false }),
         copy_up: false,
     };
-    let (mut bind, mut data) = (None, Vec::new());
+    let (mut bind, mut data, mut remount) = (None, Vec::new(), false);
     for option in mount.options().as_deref().unwrap_or_default() {
         match option.as_str() {
             "" | "defaults" => {}
             "bind" => bind = bind.or(Some(false)),
             "rbind" => bind = Some(true),
             "tmpcopyup" => plan.copy_up = true,
+            "remount" => remount = true,
             "idmap" | "ridmap" => {
                 let ids = plan.ids.get_or_insert(MountIds { maps: None, recursive: false });
                 ids.recursive |= option == "ridmap";
@@ -199,7 +228,12 @@ fn one(mount: &oci_spec::runtime::Mount, bundle: &Path) -> Result<Mount> {
             text => apply(text, &mut plan, &mut data),
         }
     }
-    plan.source = source(mount, bind, data, bundle)?;
+    plan.source = match remount {
+        // Of one mount of several, mount(2) ignores what is the file system's.
+        true if bind.is_some() => Source::Existing { options: Vec::new() },
+        true => Source::Existing { options: data },
+        false => source(mount, bind, data, bundle)?,
+    };
     if plan.copy_up && !plan.source.is_new("tmpfs") {
         return Err(Error::invalid(format!("mounts: {:?}: only a tmpfs has tmpcopyup", plan.destination)));
     }
@@ -269,13 +303,22 @@ fn source(
         // and specifications in the wild rely on it.
         return Ok(Source::Bind { path: bundle.join(path), recursive });
     }
-    // The context of a file system has no words for these, and they change
-    // nothing of a new one.
-    data.retain(|(key, value)| value.is_some() || !matches!(key.as_str(), "silent" | "loud" | "nofail"));
+    data.retain(|(key, value)| value.is_some() || !NO_WORDS.contains(&key.as_str()));
     match kind {
         "" => Err(Error::invalid(format!("mounts: {:?} has no type", mount.destination()))),
         "cgroup" => Ok(Source::Cgroup { unified: false }),
         "cgroup2" => Ok(Source::Cgroup { unified: true }),
+        "overlay" if data.iter().any(|(_, value)| value.as_ref().is_some_and(|v| v.len() > MAX_OPTION)) => {
+            let one = |(key, value)| match value {
+                Some(value) => format!("{key}={value}"),
+                None => key,
+            };
+            let options: Vec<_> = data.into_iter().map(one).collect();
+            let Rootfs::Overlay { lower, writable, options, .. } = rootfs::overlay(&options)? else {
+                return Err(Error::invalid(format!("mounts: {:?}: no overlay", mount.destination())));
+            };
+            Ok(Source::Overlay { lower, writable, options })
+        }
         _ => {
             let name = named.map_or_else(|| kind.to_owned(), |name| name.to_string_lossy().into_owned());
             Ok(Source::FileSystem { kind: kind.to_owned(), name, options: data })
@@ -289,7 +332,7 @@ fn check_destination(mount: &Mount) -> Result<()> {
     let refuse = |why: &str| Err(Error::invalid(format!("mounts: {}: {why}", destination.display())));
     let is = |wanted: &str| mount.source.is_new(wanted);
     // Of a bind on /proc, init makes sure that it is a procfs.
-    let bound = matches!(mount.source, Source::Bind { .. });
+    let bound = matches!(mount.source, Source::Bind { .. } | Source::Existing { .. });
     if destination == Path::new("/") {
         return refuse("the root is not a mount");
     }
@@ -510,6 +553,32 @@ mod tests {
         assert_eq!(dev, Dev::Fresh { options, attributes: attr::NOSUID, nodes: Vec::new(), after: 0 });
         assert!(rest.is_empty());
         assert!(plan(&[mount("/dev", "ext4", &[])]).is_err());
+    }
+
+    #[test]
+    fn a_remount_changes_what_is_there() {
+        let planned = one(&mount("/x", "bind", &["bind", "remount", "ro"])).expect("plan");
+        assert_eq!(
+            (planned.source, planned.attributes.set),
+            (Source::Existing { options: Vec::new() }, attr::RDONLY)
+        );
+        let options = vec![("size".to_owned(), Some("1k".to_owned()))];
+        assert_eq!(
+            one(&mount("/x", "", &["remount", "size=1k"])).expect("plan").source,
+            Source::Existing { options }
+        );
+        assert!(one(&mount("/", "", &["remount", "ro"])).is_err());
+    }
+
+    #[test]
+    fn a_long_overlay_is_taken_apart() {
+        let long = format!("/{}", "l".repeat(200));
+        let planned =
+            one(&mount("/x", "overlay", &[&format!("lowerdir={long}:{long}"), "index=off"])).expect("plan");
+        let options = vec![("index".to_owned(), Some("off".to_owned()))];
+        let lower = vec![PathBuf::from(&long), PathBuf::from(&long)];
+        assert_eq!(planned.source, Source::Overlay { lower, writable: None, options });
+        assert!(one(&mount("/x", "overlay", &["lowerdir=/a:/b"])).expect("plan").source.is_new("overlay"));
     }
 
     proptest! {

@@ -60,7 +60,7 @@ pub(super) fn path(spec: &Spec, bundle: &Path) -> PathBuf {
     bundle.join(spec.root().as_ref().map_or(Path::new("rootfs"), |root| root.path()))
 }
 
-fn overlay(options: &[String]) -> Result<Rootfs> {
+pub(super) fn overlay(options: &[String]) -> Result<Rootfs> {
     let (mut lower, mut upper, mut work) = (Vec::new(), None, None);
     let (mut rest, mut read_only) = (Vec::new(), false);
     let (mut users, mut groups) = ("", "");
