@@ -22,3 +22,4 @@ mod pause;
 mod stats;
 mod survival;
 mod tty;
+mod users;

@@ -204,6 +204,10 @@ pub struct Create {
     /// no-new-privileges, seccomp=FILE|builtin|unconfined, systempaths=unconfined, apparmor=PROFILE, label=disable
     #[arg(long, value_name = "OPTION", help_heading = SECURITY)]
     pub security_opt: Vec<String>,
+    /// Users of its own: host (none), auto (ids that nobody else has), or
+    /// CONTAINER:HOST:SIZE[,...]
+    #[arg(long, value_name = "MODE", help_heading = SECURITY)]
+    pub userns: Option<String>,
 
     /// local, json-file or none
     #[arg(long, value_name = "DRIVER", help_heading = LOGGING)]

@@ -81,6 +81,7 @@ fn host(create: &Create) -> Result<HostConfig> {
         privileged: create.privileged,
         cap_add: create.cap_add.clone(),
         cap_drop: create.cap_drop.clone(),
+        userns_mode: create.userns.clone().unwrap_or_default(),
         security_opt: security_opt.collect::<Result<_, _>>()?,
         ulimits: create.ulimit.clone(),
         memory: create.memory.unwrap_or_default(),

@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::users::IdMap;
+
 /// What to run and how; unset fields take the image's value.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -63,6 +65,8 @@ pub struct HostConfig {
     pub cap_drop: Vec<String>,
     /// As [`super::security`] knows them.
     pub security_opt: Vec<String>,
+    /// Empty or `host`, `auto`, or `CONTAINER:HOST:SIZE[,...]`.
+    pub userns: String,
     /// Resource limits of processes.
     pub ulimits: Vec<Ulimit>,
     /// Bytes; 0 is no limit.
@@ -221,6 +225,9 @@ pub struct Effective {
     pub labels: BTreeMap<String, String>,
     /// `os/architecture[/variant]` of the image.
     pub platform: String,
+    /// Users of its own, which are these on the host; empty: the host's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub id_maps: Vec<IdMap>,
 }
 
 /// The document stored with a container.

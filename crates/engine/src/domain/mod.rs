@@ -19,4 +19,5 @@ pub mod size;
 pub mod spec;
 pub mod state;
 pub mod usage;
+pub mod users;
 pub mod validate;

@@ -8,9 +8,10 @@ use std::{collections::HashSet, net::IpAddr};
 
 use super::{
     command::RESERVED_LABEL,
-    container::{Config, HostConfig, LogConfig, LogDriver, Mount, MountKind},
+    container::{Config, HostConfig, LogConfig, LogDriver, Mount, MountKind, NetworkMode},
     security, signal, size,
     spec::{capabilities, rlimits},
+    users,
 };
 use crate::error::{Error, Kind, Result};
 
@@ -38,6 +39,7 @@ pub fn config(config: &Config) -> Result<()> {
     }
     no_nul("command", config.command.iter().chain(config.entrypoint.iter().flatten()))?;
     environment(&config.env)?;
+    own_users(&config.host)?;
     for (what, value) in
         [("image", &config.image), ("working directory", &config.working_dir), ("user", &config.user)]
     {
@@ -96,6 +98,21 @@ pub(super) fn no_nul<'a>(what: &str, values: impl IntoIterator<Item = &'a String
 fn one_line(what: &str, value: &str) -> Result<()> {
     if value.contains(['\0', '\n', '\r']) {
         return Err(invalid(format!("invalid {what} {value:?}: contains a control character")));
+    }
+    Ok(())
+}
+
+/// Docker's words: what a container with users of its own can't have.
+fn own_users(host: &HostConfig) -> Result<()> {
+    if users::parse(&host.userns)? == users::Users::Host {
+        return Ok(());
+    }
+    if host.privileged {
+        return Err(invalid("privileged mode is incompatible with user namespaces".to_owned()));
+    }
+    if host.network == NetworkMode::Host {
+        let what = "cannot share the host's network namespace when user namespaces are enabled";
+        return Err(invalid(what.to_owned()));
     }
     Ok(())
 }

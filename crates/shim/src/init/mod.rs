@@ -48,7 +48,8 @@ use crate::{
         tty::Size,
     },
     runtime::{
-        During as _, Error, Keyring, Kind, Lifetime, Mount, Plan, Result, Stdio, ToInit, ToShim, await_start,
+        During as _, Error, FromShim, Keyring, Kind, Lifetime, Mount, Plan, Result, Stdio, ToInit, ToShim,
+        await_start,
         hooks::{Hooks, Moment},
         receive_mount, tell_shim, wait_for,
     },
@@ -73,8 +74,8 @@ pub(crate) struct Setup<'a> {
     /// What is seen below /sys/fs/cgroup.
     pub(crate) cgroups: Vec<(String, PathBuf)>,
     pub(crate) hooks: &'a Hooks,
-    /// The shim sends the root file system, ready to be attached.
-    pub(crate) root_from_shim: bool,
+    /// Mounts that the shim sends, ready to be attached.
+    pub(crate) from_shim: FromShim,
 }
 
 /// Init: sets the process up and executes the program. Never returns.
@@ -213,16 +214,16 @@ fn follow(settled: &Settled, setup: &Setup<'_>) -> Result<Program> {
         net::loopback_up().during(|| "bring the loopback interface up".to_owned())?;
     }
     let null = mask::host_null()?;
-    let made = setup.root_from_shim.then(|| receive_mount(socket)).transpose()?;
+    let made = setup.from_shim.root.then(|| receive_mount(socket)).transpose()?;
     // All of them, before anything else comes from the shim.
-    let wanted = plan.mounts.iter().filter(|mount| mount.ids.is_some());
+    let wanted = plan.mounts.iter().filter(|mount| setup.from_shim.makes(mount));
     let mapped: Vec<OwnedFd> = wanted.map(|_| receive_mount(socket)).collect::<Result<_>>()?;
     let mapped = RefCell::new(mapped.into_iter());
     let root = rootfs::attach(plan, hooks.any_in_creation().then_some(&plan.root_path), made)
         .during(|| "mount the root file system".to_owned())?;
     let mount_all = |mounts: &[Mount]| {
         mounts.iter().try_for_each(|mount| {
-            let mapped = mount.ids.as_ref().and_then(|_| mapped.borrow_mut().next());
+            let mapped = setup.from_shim.makes(mount).then(|| mapped.borrow_mut().next()).flatten();
             let mounted = mounts::mount(&root, mount, mapped, cgroups);
             mounted
                 .during(|| {

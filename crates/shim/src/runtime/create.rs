@@ -19,7 +19,9 @@ use super::{
     container::Container,
     error::{During as _, Error, Kind, Result},
     hooks::{Hooks, Moment},
-    host, mapped, net_devices, notify,
+    host,
+    mapped::{self, FromShim},
+    net_devices, notify,
     plan::{self, Namespaces, Plan},
     users,
 };
@@ -108,7 +110,7 @@ fn clone_init(plan: &Plan, group: &Group, hooks: &Hooks, request: Create<'_>) ->
         no_pivot: request.no_pivot,
         cgroups: group.view(),
         hooks,
-        root_from_shim: mapped::makes_root(plan),
+        from_shim: FromShim::of(plan),
     };
     let flags = u64::from(plan.namespaces.new.bits().cast_unsigned());
     let _pid_namespace = JoinedPid::enter(&plan.namespaces)?;

@@ -29,20 +29,38 @@ use crate::{
 /// How long an overlay may take.
 const WITHIN: Duration = Duration::from_secs(60);
 
-/// Whether the root file system is made here: layers are the host root's, and
-/// often nobody else may even reach them.
-pub(super) fn makes_root(plan: &Plan) -> bool {
-    match &plan.rootfs {
-        Rootfs::Overlay { ids: Some(_), .. } => true,
-        Rootfs::Overlay { ids: None, .. } => plan.namespaces.has_private_users() && geteuid().is_root(),
-        Rootfs::Bind { .. } => false,
+/// Which mounts are made here.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct FromShim {
+    /// The root file system.
+    pub(crate) root: bool,
+    /// Binds whose ids aren't mapped, too.
+    binds: bool,
+}
+
+impl FromShim {
+    /// Layers, and what is to be bound, are the host root's, and often nobody
+    /// else may even reach them.
+    pub(super) fn of(plan: &Plan) -> Self {
+        let binds = plan.namespaces.has_private_users() && geteuid().is_root();
+        let root = match &plan.rootfs {
+            Rootfs::Overlay { ids, .. } => ids.is_some() || binds,
+            Rootfs::Bind { .. } => false,
+        };
+        Self { root, binds }
+    }
+
+    /// Whether this one is.
+    pub(crate) fn makes(self, mount: &Mount) -> bool {
+        mount.ids.is_some() || self.binds && matches!(mount.source, Source::Bind { .. })
     }
 }
 
 /// Makes all of them, in the order in which init takes them.
 pub(super) fn send(plan: &Plan, container: &Container) -> Result<()> {
     let users = Users { plan, pid: container.pid() };
-    if makes_root(plan)
+    let from_shim = FromShim::of(plan);
+    if from_shim.root
         && let Rootfs::Overlay { lower, writable, options, ids, .. } = &plan.rootfs
     {
         let made = match ids {
@@ -52,7 +70,7 @@ pub(super) fn send(plan: &Plan, container: &Container) -> Result<()> {
         let made = made.during(|| "mount the root file system".to_owned())?;
         channel::send_mount(container.socket()?, &made)?;
     }
-    for mount in plan.mounts.iter().filter(|mount| mount.ids.is_some()) {
+    for mount in plan.mounts.iter().filter(|mount| from_shim.makes(mount)) {
         let made = bind(mount, &users).during(|| format!("mount {}", mount.destination.display()))?;
         channel::send_mount(container.socket()?, &made)?;
     }
@@ -76,12 +94,14 @@ impl Users<'_> {
 }
 
 fn bind(mount: &Mount, users: &Users<'_>) -> Result<OwnedFd> {
-    let (Source::Bind { path, recursive }, Some(ids)) = (&mount.source, &mount.ids) else {
-        return Err(Error::new(Kind::Os, "only a bind has ids of its own"));
+    let Source::Bind { path, recursive } = &mount.source else {
+        return Err(Error::new(Kind::Os, "only a bind is made by the shim"));
     };
     let made = clone(path, if *recursive { Reach::Tree } else { Reach::Mount })?;
-    let reach = if ids.recursive { Reach::Tree } else { Reach::Mount };
-    idmap(&made, reach, users.of(ids.maps.as_ref())?.as_fd(), path)?;
+    if let Some(ids) = &mount.ids {
+        let reach = if ids.recursive { Reach::Tree } else { Reach::Mount };
+        idmap(&made, reach, users.of(ids.maps.as_ref())?.as_fd(), path)?;
+    }
     Ok(made)
 }
 

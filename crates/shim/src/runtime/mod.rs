@@ -30,6 +30,7 @@ use std::{
 pub(crate) use self::{
     channel::{ToInit, ToShim, await_start, receive_mount, tell_shim, wait_for},
     error::During,
+    mapped::FromShim,
     plan::{
         Capabilities, Dev, Execution, Identity, Joining, Mount, Node, Plan, Process, Propagation, Rlimit,
         Rootfs, Source, Writable, capability_names,

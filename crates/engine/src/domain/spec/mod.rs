@@ -14,14 +14,15 @@ use std::{
 };
 
 use oci_spec::runtime::{
-    Capability, Linux, LinuxCapabilities, LinuxDevice, LinuxNamespace, LinuxNamespaceType, LinuxSeccomp,
-    PosixRlimit, Process, Root, Spec, User,
+    Capability, Linux, LinuxCapabilities, LinuxDevice, LinuxIdMapping, LinuxIdMappingBuilder, LinuxNamespace,
+    LinuxNamespaceType, LinuxSeccomp, PosixRlimit, Process, Root, Spec, User,
 };
 
 use super::{
     container::{Document, HostConfig, NetworkMode},
     seccomp::{self, KernelVersion},
     security::{Filter, SecurityOpt, security_opt},
+    users::IdMap,
 };
 use crate::error::Result;
 
@@ -209,7 +210,9 @@ fn linux(document: &Document, facts: &Facts, security: &Security) -> Linux {
     let host = &document.config.host;
     let mut linux = Linux::default();
     linux
-        .set_namespaces(Some(namespaces(host.network)))
+        .set_namespaces(Some(namespaces(host.network, !document.effective.id_maps.is_empty())))
+        .set_uid_mappings(mappings(&document.effective.id_maps))
+        .set_gid_mappings(mappings(&document.effective.id_maps))
         .set_cgroups_path(Some(PathBuf::from(&facts.cgroup_path)))
         .set_resources(Some(resources::of(host)))
         .set_devices(host.privileged.then(|| facts.devices.clone()))
@@ -226,7 +229,15 @@ fn masked(thermal_throttle: &[String]) -> Vec<String> {
     MASKED_PATHS.iter().map(|p| (*p).to_owned()).chain(thermal_throttle.iter().cloned()).collect()
 }
 
-fn namespaces(network: NetworkMode) -> Vec<LinuxNamespace> {
+fn mappings(maps: &[IdMap]) -> Option<Vec<LinuxIdMapping>> {
+    let mapping = |map: &IdMap| {
+        let builder = LinuxIdMappingBuilder::default().container_id(map.container);
+        builder.host_id(map.host).size(map.size).build().ok()
+    };
+    if maps.is_empty() { None } else { maps.iter().map(mapping).collect() }
+}
+
+fn namespaces(network: NetworkMode, own_users: bool) -> Vec<LinuxNamespace> {
     let own = match network {
         NetworkMode::None => Some(LinuxNamespaceType::Network),
         NetworkMode::Host => None,
@@ -240,6 +251,7 @@ fn namespaces(network: NetworkMode) -> Vec<LinuxNamespace> {
     ]
     .into_iter()
     .chain(own)
+    .chain(own_users.then_some(LinuxNamespaceType::User))
     .map(|typ| {
         let mut namespace = LinuxNamespace::default();
         namespace.set_typ(typ);
@@ -248,12 +260,22 @@ fn namespaces(network: NetworkMode) -> Vec<LinuxNamespace> {
     .collect()
 }
 
+/// The largest group that the kernel takes for ping_group_range; it wants the
+/// last one to be a group of the namespace.
+fn last_group(maps: &[IdMap]) -> u32 {
+    let first = maps.iter().find(|map| map.container == 0);
+    first.map_or(i32::MAX.unsigned_abs(), |map| (map.size - 1).min(i32::MAX.unsigned_abs()))
+}
+
 /// In a network of its own anybody may ping and listen below port 1024.
 fn sysctls(document: &Document) -> HashMap<String, String> {
     let host = &document.config.host;
     let mut all = HashMap::new();
     if host.network == NetworkMode::None {
-        all.insert("net.ipv4.ping_group_range".to_owned(), "0 2147483647".to_owned());
+        all.insert(
+            "net.ipv4.ping_group_range".to_owned(),
+            format!("0 {}", last_group(&document.effective.id_maps)),
+        );
         all.insert("net.ipv4.ip_unprivileged_port_start".to_owned(), "0".to_owned());
     }
     all.extend(host.sysctls.iter().map(|(k, v)| (k.clone(), v.clone())));

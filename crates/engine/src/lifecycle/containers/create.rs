@@ -2,7 +2,12 @@
 //! Making a container: intent row, writable layer, directory, done. A create
 //! that fails leaves nothing.
 
-use std::{fs, io, os::unix::fs::DirBuilderExt as _, sync::Arc};
+use std::{
+    fs, io,
+    os::unix::fs::{DirBuilderExt as _, lchown},
+    path::Path,
+    sync::Arc,
+};
 
 use berth::{
     bundle,
@@ -17,6 +22,7 @@ use crate::{
         id, names,
         record::Record,
         state::{Exit, Status},
+        users::{self, IdMap, Users},
         validate,
     },
     error::{Context as _, Error, Kind, Result},
@@ -62,8 +68,8 @@ impl Containers {
         let id = id::fresh()?;
         let resolved = command::resolve(&config, &image.config, &id, &self.host.name)?;
         let document = Document { config, effective: resolved.effective };
-        let record = self.intend(namespace, id, name, &image, &document)?;
-        if let Err(error) = self.make(&record, &image) {
+        let (record, maps) = self.intend(namespace, id, name, &image, document)?;
+        if let Err(error) = self.make(&record, &image, &maps) {
             if let Err(undo) = self.unmake(&record) {
                 tracing::error!(id = %record.id, error = undo.chain(), "a failed create is undone at the next start");
             }
@@ -79,8 +85,8 @@ impl Containers {
         id: ContainerId,
         name: Option<ContainerName>,
         image: &ResolvedImage,
-        document: &Document,
-    ) -> Result<Record> {
+        mut document: Document,
+    ) -> Result<(Record, Vec<IdMap>)> {
         let mut record = Record {
             namespace,
             id,
@@ -101,14 +107,16 @@ impl Containers {
                 Some(name) => vacant(tx, &record.namespace, name.as_str())?,
                 None => draw(tx, &record.namespace)?,
             };
-            rows::insert(tx, &record, document)
+            document.effective.id_maps = id_maps(tx, &document)?;
+            rows::insert(tx, &record, &document)
         })?;
-        Ok(record)
+        Ok((record, document.effective.id_maps))
     }
 
-    fn make(&self, record: &Record, image: &ResolvedImage) -> Result<()> {
+    fn make(&self, record: &Record, image: &ResolvedImage, maps: &[IdMap]) -> Result<()> {
         let parent = image.chain_id.as_ref().map(ToString::to_string);
         self.snapshots.prepare(record.id.as_str(), parent.as_deref())?;
+        give_root(&self.snapshots.rootfs(record.id.as_str())?.upper, maps)?;
         let dir = self.directory(&record.namespace, &record.id);
         let mut private = fs::DirBuilder::new();
         private.recursive(true).mode(0o700).create(&dir).context("make the container's directory")?;
@@ -153,6 +161,37 @@ pub(super) fn vacant(db: &rusqlite::Connection, namespace: &Namespace, name: &st
                 other.id
             ),
         )),
+    }
+}
+
+/// The ids on the host of the users that a container is to have; nobody else
+/// has them when it was left to us.
+fn id_maps(db: &rusqlite::Connection, document: &Document) -> Result<Vec<IdMap>> {
+    match users::parse(&document.config.host.userns)? {
+        Users::Host => Ok(Vec::new()),
+        Users::Mapped(maps) => Ok(maps),
+        Users::Auto => {
+            let pool = users::pool(&delegated("/etc/subuid")?, &delegated("/etc/subgid")?);
+            let found = users::free(&pool, &rows::id_maps(db)?);
+            let none = "all ids for containers with users of their own are in use: add a line for berth to \
+                        /etc/subuid and /etc/subgid, or remove a container";
+            found.map(|map| vec![map]).ok_or_else(|| Error::new(Kind::ResourceExhausted, none))
+        }
+    }
+}
+
+fn delegated(path: &str) -> Result<String> {
+    match fs::read_to_string(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+        result => result.with_context(|| format!("read {path}")),
+    }
+}
+
+/// Makes the container's root the owner of `path`, which it finds there.
+pub(super) fn give_root(path: &Path, maps: &[IdMap]) -> Result<()> {
+    match users::host_id(maps, 0) {
+        None => Ok(()),
+        Some(id) => lchown(path, Some(id), Some(id)).with_context(|| format!("chown {}", path.display())),
     }
 }
 

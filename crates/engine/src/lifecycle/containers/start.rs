@@ -15,7 +15,9 @@ use berth::{
 };
 
 use super::{
-    Containers, Entry, Live, Phase, etc, event,
+    Containers, Entry, Live, Phase,
+    create::give_root,
+    etc, event,
     host::{self},
 };
 use crate::{
@@ -26,6 +28,7 @@ use crate::{
         size,
         spec::{self, EtcFiles, Facts},
         state::{Exit, Status},
+        users::IdMap,
     },
     error::{Error, Kind, Result},
     shim::{
@@ -126,7 +129,7 @@ impl Containers {
         let options = self.options(record, &document, &filter)?;
         let path = live.bundle.path().to_string_lossy();
         let terminal = document.config.tty.into();
-        let made = live.task.create(&path, mounts(&rootfs)?, terminal, &options);
+        let made = live.task.create(&path, mounts(&rootfs, &document.effective.id_maps)?, terminal, &options);
         let pid = self.unless_shim_dies(&live, made).await?;
         // A few reads of procfs: not worth another thread.
         if let Some(identity) = live.bundle.init()?
@@ -165,6 +168,9 @@ impl Containers {
         let rootfs = self.snapshots.rootfs(record.id.as_str())?;
         let etc = EtcFiles::within(&self.directory(&record.namespace, &record.id));
         etc::write(&etc, &document)?;
+        for path in [&etc.hostname, &etc.hosts, &etc.resolv_conf] {
+            give_root(path, &document.effective.id_maps)?;
+        }
         let spec = spec::build(&document, &self.facts(record, &document, etc)?)?;
         let profile = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
         let filter = self.filters.compiled(profile)?;
@@ -279,7 +285,7 @@ fn explain(error: Error) -> Error {
 }
 
 /// One overlay, mounted by the shim inside the container's mount namespace.
-fn mounts(rootfs: &Rootfs) -> Result<Vec<types::Mount>> {
+fn mounts(rootfs: &Rootfs, maps: &[IdMap]) -> Result<Vec<types::Mount>> {
     let text = |path: &Path| {
         let text = path.to_str().filter(|text| !text.contains([':', ',', '\\']));
         text.map(str::to_owned).ok_or_else(|| {
@@ -288,15 +294,21 @@ fn mounts(rootfs: &Rootfs) -> Result<Vec<types::Mount>> {
         })
     };
     let lower = rootfs.lower.iter().map(|path| text(path)).collect::<Result<Vec<_>>>()?;
+    let mut options = vec![
+        format!("lowerdir={}", lower.join(":")),
+        format!("upperdir={}", text(&rootfs.upper)?),
+        format!("workdir={}", text(&rootfs.work)?),
+    ];
+    if !maps.is_empty() {
+        let list = maps.iter().map(|map| format!("{}:{}:{}", map.container, map.host, map.size));
+        let list = list.collect::<Vec<_>>().join(",");
+        options.extend([format!("uidmap={list}"), format!("gidmap={list}")]);
+    }
     Ok(vec![types::Mount {
         r#type: "overlay".to_owned(),
         source: "overlay".to_owned(),
         target: String::new(),
-        options: vec![
-            format!("lowerdir={}", lower.join(":")),
-            format!("upperdir={}", text(&rootfs.upper)?),
-            format!("workdir={}", text(&rootfs.work)?),
-        ],
+        options,
     }])
 }
 

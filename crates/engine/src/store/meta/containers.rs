@@ -12,6 +12,7 @@ use crate::{
         container::Document,
         record::Record,
         state::{Exit, Status},
+        users::IdMap,
     },
     error::{Context as _, Error, Kind, Result},
 };
@@ -43,6 +44,24 @@ pub fn insert(tx: &Transaction<'_>, record: &Record, document: &Document) -> Res
         ],
     )
     .map(drop)
+}
+
+/// The ids on the host that containers have, in all namespaces.
+///
+/// # Errors
+/// Those of the database.
+pub fn id_maps(db: &Connection) -> Result<Vec<IdMap>> {
+    let sql =
+        "SELECT json_extract(document, '$.effective.id_maps') AS maps FROM containers WHERE maps IS NOT NULL";
+    let mut statement = db.prepare(sql).context("list users of containers")?;
+    let rows = statement.query_map([], |row| row.get::<_, String>(0)).context("list users of containers")?;
+    let mut all = Vec::new();
+    for text in rows {
+        let text = text.context("list users of containers")?;
+        let maps: Vec<IdMap> = serde_json::from_str(&text).context("decode users of a container")?;
+        all.extend(maps);
+    }
+    Ok(all)
 }
 
 /// The container with this id.

@@ -41,6 +41,7 @@ fn host(host: v1::HostConfig) -> Result<HostConfig> {
         cap_add: host.cap_add,
         cap_drop: host.cap_drop,
         security_opt: host.security_opt,
+        userns: host.userns_mode,
         ulimits: host.ulimits.into_iter().map(ulimit).collect(),
         memory: host.memory,
         memory_swap: host.memory_swap,

@@ -130,6 +130,7 @@ fn host(host: HostConfig) -> v1::HostConfig {
         cap_add: host.cap_add,
         cap_drop: host.cap_drop,
         security_opt: host.security_opt,
+        userns_mode: host.userns,
         ulimits: host.ulimits.into_iter().map(ulimit).collect(),
         memory: host.memory,
         memory_swap: host.memory_swap,
