@@ -83,6 +83,19 @@ pub struct Create<'a> {
     pub no_pivot: bool,
 }
 
+/// Whether [`create`] and [`exec`] could carry `spec` out as far as can be
+/// known without this host: they find the same wrong before they make anything.
+///
+/// # Errors
+/// `InvalidSpec` and `Unsupported`, naming the field.
+pub fn check(spec: &oci_spec::runtime::Spec, bundle: &Path) -> Result<()> {
+    plan::plan(spec, bundle, &[], "", &[])?;
+    match spec.process() {
+        Some(process) => plan::joining::plan(spec, process.clone(), "").map(drop),
+        None => Ok(()),
+    }
+}
+
 /// How long a container's first process lives, and how it's started.
 #[derive(Debug)]
 pub enum Lifetime {
