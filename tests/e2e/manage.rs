@@ -107,3 +107,64 @@ fn port_knows_of_none_yet() {
     engine.berth(&["port", "pp", "80"]).exits(1).complains(&["no public port '80/tcp' published for pp"]);
     engine.berth(&["port", "missing"]).exits(1).complains(&["No such container: missing"]);
 }
+
+/// A file of the container's cgroup, of whichever version.
+fn limit(engine: &crate::support::Engine, container: &str, files: [&str; 2]) -> String {
+    let pid = engine.inspect(container)["State"]["Pid"].as_i64().expect("a pid");
+    let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("cgroups");
+    let found = groups.lines().find_map(|line| {
+        let [_, controllers, path] = line.splitn(3, ':').collect::<Vec<_>>()[..] else { return None };
+        let first = controllers.split(',').map(|name| format!("/sys/fs/cgroup/{name}{path}/{}", files[0]));
+        let mut all = first.chain([format!("/sys/fs/cgroup{path}/{}", files[1])]);
+        all.find_map(|file| std::fs::read_to_string(file).ok())
+    });
+    found.unwrap_or_else(|| panic!("none of {files:?} in {groups}")).trim().to_owned()
+}
+
+#[test]
+fn update_changes_what_runs_and_what_starts_next() {
+    let Some(engine) = with_busybox() else { return };
+    engine
+        .berth(&["run", "-d", "--name", "grow", "-m", "32m", "--label", "a=1", "busybox", "sh", "-c", WAITER])
+        .ok();
+    engine.wait_log("grow", "up");
+    let memory = || limit(&engine, "grow", ["memory.limit_in_bytes", "memory.max"]);
+    let pids = || limit(&engine, "grow", ["pids.max", "pids.max"]);
+    assert_eq!(memory(), "33554432");
+    let flags = ["update", "-m", "64m", "--pids-limit", "20", "--cpus", "0.5"];
+    let labels = ["--label-add", "b=2", "--label-rm", "a", "grow"];
+    assert_eq!(engine.berth(&[&flags[..], &labels].concat()).ok().line(), "grow");
+    let check = || {
+        assert_eq!((memory(), pids()), ("67108864".to_owned(), "20".to_owned()));
+        let quota = limit(&engine, "grow", ["cpu.cfs_quota_us", "cpu.max"]);
+        assert!(quota == "50000" || quota == "50000 100000", "{quota}");
+    };
+    check();
+    let seen = engine.inspect("grow");
+    assert_eq!(
+        (&seen["HostConfig"]["Memory"], &seen["HostConfig"]["PidsLimit"]),
+        (&67_108_864.into(), &20.into())
+    );
+    let names = |filter| engine.berth(&["ps", "--filter", filter, "--format", "{{.Names}}"]).ok().stdout;
+    assert_eq!((names("label=b=2").as_str(), names("label=a").as_str()), ("grow\n", ""));
+
+    // All or nothing.
+    let refused = engine.berth(&["update", "--pids-limit", "7", "--cpuset-cpus", "4000", "grow"]).exits(1);
+    refused.complains(&["Cannot update container grow", "cpu"]);
+    assert_eq!(pids(), "20");
+    assert_eq!(engine.inspect("grow")["HostConfig"]["PidsLimit"], 20);
+
+    engine.berth(&["restart", "grow"]).ok();
+    check();
+    engine.berth(&["update", "-m", "0", "--pids-limit", "-1", "grow"]).ok();
+    assert_eq!(pids(), "max");
+    assert_ne!(memory(), "67108864");
+
+    engine.berth(&["stop", "grow"]).ok();
+    engine.berth(&["update", "--pids-limit", "30", "grow"]).ok();
+    engine.berth(&["start", "grow"]).ok();
+    assert_eq!(pids(), "30");
+    engine.berth(&["update", "grow"]).exits(1).complains(&["one or more flags"]);
+    engine.berth(&["update", "-m", "1", "grow"]).exits(1).complains(&["6MB"]);
+    engine.berth(&["update", "-m", "32m", "missing"]).exits(1).complains(&["No such container: missing"]);
+}

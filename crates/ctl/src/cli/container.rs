@@ -2,10 +2,14 @@
 //! Verbs about containers.
 
 use berth::api::v1::Filter;
-use clap::{ArgAction, Args, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, Subcommand};
 
-use super::{create::Create, system::Type};
-use crate::parse::{filter, net, time};
+use super::{
+    create::Create,
+    manage::{Port, Rename, Stats, Top, Update, Wait},
+    system::Type,
+};
+use crate::parse::{filter, time};
 use crate::session::detach::Keys;
 
 /// As they are at the top level.
@@ -68,6 +72,11 @@ failed, 126 when the command can't be executed, 127 when it can't be found.")]
   berth stats
   berth stats --no-stream --format '{{.Name}}: {{.CPUPerc}}' web db")]
     Stats(Stats),
+    /// Change limits and labels of one or more containers
+    #[command(after_help = "Examples:
+  berth update -m 1g --cpus 2 web db
+  berth update --pids-limit -1 --label-add tier=web --label-rm old web")]
+    Update(Box<Update>),
     /// Rename a container
     #[command(after_help = "Examples:
   berth rename web web-old")]
@@ -135,6 +144,8 @@ pub enum GroupVerb {
     Top(Top),
     /// Show what containers use, as it changes
     Stats(Stats),
+    /// Change limits and labels of one or more containers
+    Update(Box<Update>),
     /// Rename a container
     Rename(Rename),
     /// List the ports of a container that the host forwards
@@ -171,6 +182,7 @@ impl From<GroupVerb> for super::Verb {
             GroupVerb::Unpause(a) => Verb::Unpause(a),
             GroupVerb::Top(a) => Verb::Top(a),
             GroupVerb::Stats(a) => Verb::Stats(a),
+            GroupVerb::Update(a) => Verb::Update(a),
             GroupVerb::Rename(a) => Verb::Rename(a),
             GroupVerb::Port(a) => Verb::Port(a),
             GroupVerb::Wait(a) => Verb::Wait(a),
@@ -248,81 +260,6 @@ pub struct Start {
     /// How to be attached
     #[command(flatten)]
     pub stream: Stream,
-}
-
-/// `berth wait`.
-#[derive(Debug, Args)]
-pub struct Wait {
-    /// Which
-    #[command(flatten)]
-    pub targets: Containers,
-    /// What to wait for
-    #[arg(long, value_name = "CONDITION", default_value = "not-running")]
-    pub condition: Condition,
-}
-
-/// What to wait for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Condition {
-    /// That it doesn't run: at once for one that doesn't
-    NotRunning,
-    /// Its next exit, even if it doesn't run yet
-    NextExit,
-    /// That it is gone
-    Removed,
-}
-
-/// `berth top`.
-#[derive(Debug, Args)]
-pub struct Top {
-    /// Name or id
-    #[arg(value_name = "CONTAINER")]
-    pub container: String,
-    /// Options of ps: -ef (the default), aux, or -o with names of columns
-    #[arg(value_name = "PS OPTIONS", trailing_var_arg = true, allow_hyphen_values = true)]
-    pub options: Vec<String>,
-}
-
-/// `berth stats`.
-#[derive(Debug, Args)]
-pub struct Stats {
-    /// Names or ids; without one, all that run
-    #[arg(value_name = "CONTAINER")]
-    pub containers: Vec<String>,
-    /// All containers, not only running ones
-    #[arg(short, long)]
-    pub all: bool,
-    /// table, json, 'table TEMPLATE' or TEMPLATE, e.g. '{{.Name}} {{.MemPerc}}'
-    #[arg(long, value_name = "FORMAT")]
-    pub format: Option<String>,
-    /// Only once
-    #[arg(long)]
-    pub no_stream: bool,
-    /// Whole ids
-    #[arg(long)]
-    pub no_trunc: bool,
-}
-
-/// `berth rename`.
-#[derive(Debug, Args)]
-pub struct Rename {
-    /// Name or id
-    #[arg(value_name = "CONTAINER")]
-    pub container: String,
-    /// Its name from now on
-    #[arg(value_name = "NEW_NAME")]
-    pub name: String,
-}
-
-/// `berth port`.
-#[derive(Debug, Args)]
-pub struct Port {
-    /// Name or id
-    #[arg(value_name = "CONTAINER")]
-    pub container: String,
-    /// Only this one of the container's ports
-    #[arg(value_name = "PRIVATE_PORT[/PROTO]", value_parser = net::port)]
-    pub port: Option<String>,
 }
 
 /// `berth stop` and `berth restart`.

@@ -176,9 +176,24 @@ pub struct Create {
     /// Share of the CPUs, relative to 1024
     #[arg(short, long, value_name = "WEIGHT", help_heading = RESOURCES)]
     pub cpu_shares: Option<u64>,
+    /// Microseconds that the quota is counted in, 1000 to 1000000
+    #[arg(long, value_name = "MICROSECONDS", help_heading = RESOURCES)]
+    pub cpu_period: Option<i64>,
+    /// Microseconds of CPU in each period; -1 is no limit
+    #[arg(long, value_name = "MICROSECONDS", allow_negative_numbers = true, help_heading = RESOURCES)]
+    pub cpu_quota: Option<i64>,
     /// CPUs to run on, e.g. 0-2,4
     #[arg(long, value_name = "LIST", help_heading = RESOURCES)]
     pub cpuset_cpus: Option<String>,
+    /// Memory nodes to use, e.g. 0-1
+    #[arg(long, value_name = "LIST", help_heading = RESOURCES)]
+    pub cpuset_mems: Option<String>,
+    /// Memory that is left to it when memory runs out
+    #[arg(long, value_name = "BYTES", value_parser = size::memory, help_heading = RESOURCES)]
+    pub memory_reservation: Option<i64>,
+    /// Weight of block I/O, 10 to 1000
+    #[arg(long, value_name = "WEIGHT", help_heading = RESOURCES)]
+    pub blkio_weight: Option<u16>,
     /// Most processes; -1 is no limit
     #[arg(long, value_name = "NUMBER", allow_negative_numbers = true, help_heading = RESOURCES)]
     pub pids_limit: Option<i64>,

@@ -9,6 +9,7 @@ pub mod create;
 mod errors;
 mod groups;
 pub mod image;
+pub mod manage;
 pub mod system;
 
 use std::ffi::OsString;

@@ -28,6 +28,7 @@ mod stats;
 mod stop;
 mod tag;
 mod top;
+mod update;
 mod version;
 mod wait;
 
@@ -82,6 +83,7 @@ async fn container_verb(context: &Context, verb: container::Verb) -> Result<u8> 
         container::Verb::Unpause(args) => pause::unpause(context, args).await,
         container::Verb::Top(args) => top::top(context, args).await,
         container::Verb::Stats(args) => stats::stats(context, args).await,
+        container::Verb::Update(args) => update::update(context, *args).await,
         container::Verb::Rename(args) => rename::rename(context, args).await,
         container::Verb::Port(args) => port::port(context, args).await,
         container::Verb::Wait(args) => wait::wait(context, args).await,

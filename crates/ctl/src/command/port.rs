@@ -5,7 +5,7 @@
 use berth::api::v1::InspectContainerRequest;
 
 use crate::{
-    cli::container::Port,
+    cli::manage::Port,
     context::Context,
     error::{Error, Result},
 };

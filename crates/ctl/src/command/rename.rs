@@ -3,7 +3,7 @@
 
 use berth::api::v1::RenameContainerRequest;
 
-use crate::{cli::container::Rename, context::Context, error::Result};
+use crate::{cli::manage::Rename, context::Context, error::Result};
 
 /// `berth rename`: says nothing when it is done.
 pub(super) async fn rename(context: &Context, args: Rename) -> Result<u8> {

@@ -4,7 +4,7 @@
 use berth::api::v1::{ContainerStats, ContainerStatsRequest, ContainerUsage, container_state::Status};
 
 use crate::{
-    cli::container::Stats,
+    cli::manage::Stats,
     context::Context,
     error::Result,
     output::{

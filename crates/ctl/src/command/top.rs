@@ -4,7 +4,7 @@
 use berth::api::v1::TopContainerRequest;
 
 use crate::{
-    cli::container::Top,
+    cli::manage::Top,
     context::Context,
     error::Result,
     output::{self, table, text},

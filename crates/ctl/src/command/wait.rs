@@ -5,7 +5,7 @@ use berth::api::v1::{WaitContainerRequest, wait_container_request::Condition as 
 
 use super::each;
 use crate::{
-    cli::container::{Condition, Wait},
+    cli::manage::{Condition, Wait},
     context::Context,
     error::Result,
 };

@@ -488,6 +488,14 @@ impl Containers for Fake {
         }))
     }
 
+    async fn update(
+        &self,
+        request: Request<UpdateContainerRequest>,
+    ) -> Result<Response<UpdateContainerResponse>, Status> {
+        self.call(&format!("update {}", request.into_inner().container));
+        Ok(Response::new(Default::default()))
+    }
+
     async fn resize_tty(&self, _: Request<ResizeTtyRequest>) -> Result<Response<ResizeTtyResponse>, Status> {
         Ok(Response::new(Default::default()))
     }

@@ -79,6 +79,16 @@ pub struct HostConfig {
     pub cpu_shares: u64,
     /// CPUs to run on; empty is all.
     pub cpuset_cpus: String,
+    /// Microseconds; 0 is the kernel's default.
+    pub cpu_period: i64,
+    /// Microseconds of CPU in each period; 0 and -1 are no limit.
+    pub cpu_quota: i64,
+    /// Memory nodes to use; empty is all.
+    pub cpuset_mems: String,
+    /// Bytes that are left to it when memory runs out; 0 is none.
+    pub memory_reservation: i64,
+    /// Relative weight of block I/O; 0 is the host's default.
+    pub blkio_weight: u16,
     /// Most processes; unset or negative is no limit.
     pub pids_limit: Option<i64>,
     /// Bytes of /dev/shm; 0 is 64 MiB.

@@ -18,6 +18,7 @@ pub mod signal;
 pub mod size;
 pub mod spec;
 pub mod state;
+pub mod update;
 pub mod usage;
 pub mod users;
 pub mod validate;

@@ -140,7 +140,15 @@ fn host_name(what: &str, name: &str) -> Result<()> {
 }
 
 fn labels(config: &Config) -> Result<()> {
-    for name in config.labels.keys() {
+    label_names(config.labels.keys())
+}
+
+/// Checks names of labels.
+///
+/// # Errors
+/// `InvalidArgument` for an empty one, and for one of the engine's own.
+pub fn label_names<'a>(names: impl IntoIterator<Item = &'a String>) -> Result<()> {
+    for name in names {
         if name.is_empty() {
             return Err(invalid("invalid label: its name is empty"));
         }
@@ -151,7 +159,24 @@ fn labels(config: &Config) -> Result<()> {
     Ok(())
 }
 
-fn resources(host: &HostConfig) -> Result<()> {
+/// Checks what a container may use.
+///
+/// # Errors
+/// `InvalidArgument` naming the first field that can't be honoured.
+pub fn resources(host: &HostConfig) -> Result<()> {
+    cpu_bandwidth(host)?;
+    if host.memory_reservation < 0 || (host.memory_reservation > 0 && host.memory_reservation < MIN_MEMORY) {
+        return Err(invalid("Minimum memory reservation allowed is 6MB"));
+    }
+    if host.memory > 0 && host.memory < host.memory_reservation {
+        return Err(invalid("Minimum memory limit can not be less than memory reservation limit, see usage"));
+    }
+    if host.blkio_weight != 0 && !(10..=1000).contains(&host.blkio_weight) {
+        return Err(invalid("Range of blkio weight is from 10 to 1000"));
+    }
+    if !is_cpu_list(&host.cpuset_mems) {
+        return Err(invalid(format!("Invalid value {:?} for cpuset mems", host.cpuset_mems)));
+    }
     if host.memory < 0 || (host.memory > 0 && host.memory < MIN_MEMORY) {
         return Err(invalid("Minimum memory limit allowed is 6MB"));
     }
@@ -178,6 +203,26 @@ fn resources(host: &HostConfig) -> Result<()> {
             "Invalid value {}, range for oom score adj is [-1000, 1000]",
             host.oom_score_adj
         )));
+    }
+    Ok(())
+}
+
+fn cpu_bandwidth(host: &HostConfig) -> Result<()> {
+    let both =
+        |what: &str| invalid(format!("Conflicting options: Nano CPUs and CPU {what} cannot both be set."));
+    if host.nano_cpus > 0 && host.cpu_period > 0 {
+        return Err(both("Period"));
+    }
+    if host.nano_cpus > 0 && host.cpu_quota > 0 {
+        return Err(both("Quota"));
+    }
+    if host.cpu_period != 0 && !(1000..=1_000_000).contains(&host.cpu_period) {
+        return Err(invalid(
+            "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)",
+        ));
+    }
+    if host.cpu_quota < -1 || (host.cpu_quota > 0 && host.cpu_quota < 1000) {
+        return Err(invalid("CPU cfs quota can not be less than 1ms (i.e. 1000)"));
     }
     Ok(())
 }

@@ -12,6 +12,7 @@ use berth::{
     ids::{ContainerId, ExecId},
     ttrpc::{self, Code, client::Client},
 };
+use oci_spec::runtime::LinuxResources;
 use prost::Message as _;
 use tokio::net::UnixStream;
 
@@ -26,6 +27,8 @@ use crate::{
 };
 
 const SERVICE: &str = "containerd.task.v3.Task";
+/// containerd's name for limits as JSON.
+const RESOURCES: &str = "types.containerd.io/opencontainers/runtime-spec/1/LinuxResources";
 const OPTIONS: &str = "berth.shim.v1.CreateOptions";
 /// What only our own shim answers.
 const SHIM: &str = "berth.shim.v1.Shim";
@@ -114,6 +117,22 @@ impl Task {
     pub async fn kill(&self, signal: u32) -> Result<()> {
         let request = task::KillRequest { id: self.id.clone(), signal, ..Default::default() };
         self.call("Kill", &request, Some(timeouts::QUICK)).await
+    }
+
+    /// Changes limits; what isn't set stays.
+    ///
+    /// # Errors
+    /// The shim's: `InvalidArgument` and `Unimplemented` name the field.
+    pub async fn update(&self, resources: &LinuxResources) -> Result<()> {
+        let value = serde_json::to_vec(resources)
+            .map_err(|e| Error::new(Kind::Internal, "encode limits").with_source(e))?;
+        let any = prost_types::Any { type_url: RESOURCES.to_owned(), value };
+        let request = task::UpdateTaskRequest {
+            id: self.id.clone(),
+            resources: Some(any),
+            ..task::UpdateTaskRequest::default()
+        };
+        self.call("Update", &request, Some(timeouts::QUICK)).await
     }
 
     /// What the container uses.

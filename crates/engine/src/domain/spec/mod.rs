@@ -5,7 +5,7 @@
 pub mod capabilities;
 mod devices;
 mod mounts;
-mod resources;
+pub mod resources;
 pub mod rlimits;
 
 use std::{

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a container may use: memory, CPU, processes, devices.
 
-use oci_spec::runtime::{LinuxCpu, LinuxMemory, LinuxPids, LinuxResources};
+use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxPids, LinuxResources};
 
 use super::devices;
 use crate::domain::container::HostConfig;
 
 /// Microseconds; the kernel's default period.
 const CPU_PERIOD: i64 = 100_000;
+/// The kernel's default weight.
+const CPU_SHARES: u64 = 1024;
 const NANOS_PER_CPU: i64 = 1_000_000_000;
 
 /// Only the controllers that are asked for appear: the others cost time.
@@ -17,43 +19,176 @@ pub(super) fn of(host: &HostConfig) -> LinuxResources {
         .set_devices(Some(devices::rules(host.privileged)))
         .set_memory(memory(host))
         .set_cpu(cpu(host))
-        .set_pids(host.pids_limit.filter(|limit| *limit > 0).map(pids));
+        .set_pids(most_pids(host).map(pids))
+        .set_block_io(Some(host.blkio_weight).filter(|weight| *weight > 0).map(block_io));
+    resources
+}
+
+/// What changes for a container that runs: only that, and what is no limit any
+/// more in so many words.
+#[must_use]
+pub fn change(before: &HostConfig, after: &HostConfig) -> LinuxResources {
+    let mut resources = LinuxResources::default();
+    resources
+        .set_devices(None)
+        .set_memory(memory_change(before, after))
+        .set_cpu(cpu_change(before, after))
+        .set_pids((most_pids(before) != most_pids(after)).then(|| pids(most_pids(after).unwrap_or(-1))))
+        .set_block_io((before.blkio_weight != after.blkio_weight).then(|| block_io(after.blkio_weight)));
     resources
 }
 
 fn memory(host: &HostConfig) -> Option<LinuxMemory> {
-    if host.memory == 0 {
+    if host.memory == 0 && host.memory_reservation == 0 {
         return None;
     }
-    let swap = match host.memory_swap {
-        0 => host.memory.saturating_mul(2),
-        given => given,
-    };
     let mut memory = LinuxMemory::default();
-    memory.set_limit(Some(host.memory)).set_swap(Some(swap));
+    if host.memory > 0 {
+        memory.set_limit(Some(host.memory)).set_swap(Some(memory_and_swap(host)));
+    }
+    if host.memory_reservation > 0 {
+        memory.set_reservation(Some(host.memory_reservation));
+    }
     Some(memory)
 }
 
+/// -1 is no limit.
+fn memory_and_swap(host: &HostConfig) -> i64 {
+    match (host.memory, host.memory_swap) {
+        (0, _) => -1,
+        (memory, 0) => memory.saturating_mul(2),
+        (_, given) => given,
+    }
+}
+
+fn memory_change(before: &HostConfig, after: &HostConfig) -> Option<LinuxMemory> {
+    let no_limit = |bytes: i64| if bytes == 0 { -1 } else { bytes };
+    let limits = |host: &HostConfig| (no_limit(host.memory), memory_and_swap(host));
+    let limits_change = limits(before) != limits(after);
+    let reservation_changes = before.memory_reservation != after.memory_reservation;
+    if !limits_change && !reservation_changes {
+        return None;
+    }
+    let mut memory = LinuxMemory::default();
+    if limits_change {
+        let (limit, swap) = limits(after);
+        memory.set_limit(Some(limit)).set_swap(Some(swap));
+    }
+    if reservation_changes {
+        memory.set_reservation(Some(no_limit(after.memory_reservation)));
+    }
+    Some(memory)
+}
+
+/// Period and quota; `None` is no limit.
+fn bandwidth(host: &HostConfig) -> Option<(u64, i64)> {
+    let period = CPU_PERIOD.unsigned_abs();
+    if host.nano_cpus > 0 {
+        return Some((period, host.nano_cpus / (NANOS_PER_CPU / CPU_PERIOD)));
+    }
+    match (host.cpu_period.unsigned_abs(), host.cpu_quota) {
+        (0, ..=0) => None,
+        (0, quota) => Some((period, quota)),
+        (given, ..=0) => Some((given, -1)),
+        (given, quota) => Some((given, quota)),
+    }
+}
+
 fn cpu(host: &HostConfig) -> Option<LinuxCpu> {
-    if host.nano_cpus == 0 && host.cpu_shares == 0 && host.cpuset_cpus.is_empty() {
+    let text = |list: &String| Some(list.clone()).filter(|list| !list.is_empty());
+    let (cpus, mems, bandwidth) = (text(&host.cpuset_cpus), text(&host.cpuset_mems), bandwidth(host));
+    if bandwidth.is_none() && host.cpu_shares == 0 && cpus.is_none() && mems.is_none() {
         return None;
     }
     let mut cpu = LinuxCpu::default();
-    if host.nano_cpus > 0 {
-        let quota = host.nano_cpus / (NANOS_PER_CPU / CPU_PERIOD);
-        cpu.set_period(Some(CPU_PERIOD.unsigned_abs())).set_quota(Some(quota));
+    if let Some((period, quota)) = bandwidth {
+        cpu.set_period(Some(period)).set_quota(Some(quota));
     }
-    if host.cpu_shares > 0 {
-        cpu.set_shares(Some(host.cpu_shares));
-    }
-    if !host.cpuset_cpus.is_empty() {
-        cpu.set_cpus(Some(host.cpuset_cpus.clone()));
-    }
+    cpu.set_shares(Some(host.cpu_shares).filter(|shares| *shares > 0)).set_cpus(cpus).set_mems(mems);
     Some(cpu)
+}
+
+fn cpu_change(before: &HostConfig, after: &HostConfig) -> Option<LinuxCpu> {
+    let mut cpu = LinuxCpu::default();
+    if bandwidth(before) != bandwidth(after) {
+        let (period, quota) = bandwidth(after).unwrap_or((CPU_PERIOD.unsigned_abs(), -1));
+        cpu.set_period(Some(period)).set_quota(Some(quota));
+    }
+    if before.cpu_shares != after.cpu_shares {
+        cpu.set_shares(Some(if after.cpu_shares == 0 { CPU_SHARES } else { after.cpu_shares }));
+    }
+    let list = |before: &String, after: &String| (before != after).then(|| after.clone());
+    cpu.set_cpus(list(&before.cpuset_cpus, &after.cpuset_cpus));
+    cpu.set_mems(list(&before.cpuset_mems, &after.cpuset_mems));
+    (cpu != LinuxCpu::default()).then_some(cpu)
+}
+
+fn most_pids(host: &HostConfig) -> Option<i64> {
+    host.pids_limit.filter(|limit| *limit > 0)
 }
 
 fn pids(limit: i64) -> LinuxPids {
     let mut pids = LinuxPids::default();
     pids.set_limit(limit);
     pids
+}
+
+fn block_io(weight: u16) -> LinuxBlockIo {
+    let mut block_io = LinuxBlockIo::default();
+    block_io.set_weight(Some(weight));
+    block_io
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(set: impl FnOnce(&mut HostConfig)) -> HostConfig {
+        let mut host = HostConfig::default();
+        set(&mut host);
+        host
+    }
+
+    #[test]
+    fn only_what_changes_is_told() {
+        let none = HostConfig::default();
+        let unchanged = change(&none, &none);
+        assert!(unchanged.memory().is_none() && unchanged.cpu().is_none() && unchanged.pids().is_none());
+        assert!(unchanged.devices().is_none(), "no rule of devices changes");
+
+        let limited = with(|host| {
+            host.memory = 8 << 20;
+            host.nano_cpus = 500_000_000;
+            host.pids_limit = Some(5);
+        });
+        let set = change(&none, &limited);
+        let memory = set.memory().clone().expect("memory");
+        assert_eq!(
+            (memory.limit(), memory.swap(), memory.reservation()),
+            (Some(8 << 20), Some(16 << 20), None)
+        );
+        let cpu = set.cpu().clone().expect("cpu");
+        assert_eq!((cpu.period(), cpu.quota(), cpu.shares()), (Some(100_000), Some(50_000), None));
+        assert_eq!(set.pids().clone().expect("pids").limit(), 5);
+
+        let lifted = change(&limited, &none);
+        let memory = lifted.memory().clone().expect("memory");
+        assert_eq!((memory.limit(), memory.swap()), (Some(-1), Some(-1)));
+        assert_eq!(lifted.cpu().clone().expect("cpu").quota(), Some(-1));
+        assert_eq!(lifted.pids().clone().expect("pids").limit(), -1);
+    }
+
+    #[test]
+    fn a_quota_may_have_a_period_of_its_own() {
+        let show = |period, quota| {
+            bandwidth(&with(|host| {
+                host.cpu_period = period;
+                host.cpu_quota = quota;
+            }))
+        };
+        assert_eq!(show(0, -1), None);
+        assert_eq!(show(0, 5000), Some((100_000, 5000)));
+        assert_eq!(show(20_000, 0), Some((20_000, -1)));
+        assert_eq!(show(20_000, 5000), Some((20_000, 5000)));
+    }
 }

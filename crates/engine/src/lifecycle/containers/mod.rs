@@ -23,6 +23,7 @@ mod signal;
 mod start;
 mod stats;
 mod top;
+mod update;
 mod wait;
 
 use std::{

@@ -156,6 +156,17 @@ pub fn document(db: &Connection, id: &ContainerId) -> Result<Document> {
         .map_err(|e| Error::new(Kind::DataLoss, format!("decode the configuration of {id}")).with_source(e))
 }
 
+/// Records another configuration, and what lists show of it.
+///
+/// # Errors
+/// Those of the database.
+pub fn set_document(tx: &Transaction<'_>, id: &ContainerId, document: &Document) -> Result<()> {
+    let summary = serde_json::to_string(&document.summary()).context("encode a container's summary")?;
+    let document = serde_json::to_string(document).context("encode a container's configuration")?;
+    let sql = "UPDATE containers SET document = ?2, summary = ?3 WHERE id = ?1";
+    execute(tx, sql, params![id.as_str(), document, summary]).map(drop)
+}
+
 /// Bytes of the container's image.
 ///
 /// # Errors

@@ -5,7 +5,10 @@
 use berth::api::v1::{self, attach_request, mount::Type};
 
 use crate::{
-    domain::container::{Config, HostConfig, LogConfig, LogDriver, Mount, MountKind, NetworkMode, Ulimit},
+    domain::{
+        container::{Config, HostConfig, LogConfig, LogDriver, Mount, MountKind, NetworkMode, Ulimit},
+        update::Changes,
+    },
     error::{Error, Kind, Result},
     lifecycle::attach::AttachInput,
 };
@@ -48,6 +51,12 @@ fn host(host: v1::HostConfig) -> Result<HostConfig> {
         nano_cpus: host.nano_cpus,
         cpu_shares: host.cpu_shares,
         cpuset_cpus: host.cpuset_cpus,
+        cpu_period: host.cpu_period,
+        cpu_quota: host.cpu_quota,
+        cpuset_mems: host.cpuset_mems,
+        memory_reservation: host.memory_reservation,
+        // Out of range is for the check to refuse.
+        blkio_weight: u16::try_from(host.blkio_weight).unwrap_or(u16::MAX),
         pids_limit: host.pids_limit,
         shm_size: host.shm_size,
         mounts: host.mounts.into_iter().map(mount).collect::<Result<_>>()?,
@@ -105,6 +114,25 @@ fn log(log: v1::LogConfig) -> Result<LogConfig> {
         }
     };
     Ok(LogConfig { driver, options: log.options.into_iter().collect() })
+}
+
+/// Changes to a container.
+pub(super) fn changes(request: v1::UpdateContainerRequest) -> Changes {
+    Changes {
+        memory: request.memory,
+        memory_swap: request.memory_swap,
+        memory_reservation: request.memory_reservation,
+        nano_cpus: request.nano_cpus,
+        cpu_shares: request.cpu_shares,
+        cpu_period: request.cpu_period,
+        cpu_quota: request.cpu_quota,
+        cpuset_cpus: request.cpuset_cpus,
+        cpuset_mems: request.cpuset_mems,
+        pids_limit: request.pids_limit,
+        blkio_weight: request.blkio_weight.map(|weight| u16::try_from(weight).unwrap_or(u16::MAX)),
+        add_labels: request.add_labels.into_iter().collect(),
+        remove_labels: request.remove_labels,
+    }
 }
 
 /// A message of an attached client; `None` for one that says nothing.

@@ -137,6 +137,11 @@ fn host(host: HostConfig) -> v1::HostConfig {
         nano_cpus: host.nano_cpus,
         cpu_shares: host.cpu_shares,
         cpuset_cpus: host.cpuset_cpus,
+        cpu_period: host.cpu_period,
+        cpu_quota: host.cpu_quota,
+        cpuset_mems: host.cpuset_mems,
+        memory_reservation: host.memory_reservation,
+        blkio_weight: host.blkio_weight.into(),
         pids_limit: host.pids_limit,
         shm_size: host.shm_size,
         mounts: host.mounts.into_iter().map(mount).collect(),
@@ -215,6 +220,11 @@ mod tests {
             host: Some(v1::HostConfig {
                 network_mode: "host".to_owned(),
                 memory: 7,
+                cpu_period: 8,
+                cpu_quota: 9,
+                cpuset_mems: "0".to_owned(),
+                memory_reservation: 10,
+                blkio_weight: 11,
                 pids_limit: Some(3),
                 mounts: vec![v1::Mount {
                     r#type: Type::Tmpfs.into(),

@@ -328,6 +328,19 @@ impl containers_server::Containers for ContainersService {
         })
         .await
     }
+
+    async fn update(
+        &self,
+        request: Request<v1::UpdateContainerRequest>,
+    ) -> Result<Response<v1::UpdateContainerResponse>, Status> {
+        contained(async {
+            let request = request.into_inner();
+            let record = self.find(&request.namespace, &request.container).await?;
+            self.containers.update(record, config::changes(request)).await?;
+            Ok(v1::UpdateContainerResponse {})
+        })
+        .await
+    }
 }
 
 /// The message that opens an attach stream.
