@@ -15,6 +15,7 @@ needs=(
     busybox:busybox-static
     cc:gcc
     setpriv:util-linux
+    newuidmap:uidmap
     strace:strace
     python3:python3
     dockerd:docker.io

@@ -16,8 +16,28 @@ use crate::{
     runtime::{Capabilities, Error, Process, Result, capability_names},
 };
 
+/// Whether a process may change its supplementary groups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Groups {
+    Free,
+    /// user_namespaces(7): "deny" in /proc/PID/setgroups.
+    Fixed,
+}
+
+impl Groups {
+    pub(super) fn of_namespace(proc: &OwnedFd) -> Result<Self> {
+        let text = paths::read_proc(proc, Path::new("self/setgroups"))?;
+        Ok(if text.starts_with(b"deny") { Self::Fixed } else { Self::Free })
+    }
+}
+
 /// Becomes the user, with exactly the capabilities of the plan.
-pub(super) fn become_user(user: &User, plan: &Process, warn: impl Fn(String) -> Result<()>) -> Result<()> {
+pub(super) fn become_user(
+    user: &User,
+    groups: Groups,
+    plan: &Process,
+    warn: impl Fn(String) -> Result<()>,
+) -> Result<()> {
     let (granted, ignored) = granted(plan.capabilities, process::capabilities()?.permitted);
     for name in capability_names(plan.capabilities.ambient & !granted.ambient & !ignored) {
         warn(format!("can't raise ambient capability {name}: it is not both permitted and inheritable"))?;
@@ -30,7 +50,7 @@ pub(super) fn become_user(user: &User, plan: &Process, warn: impl Fn(String) -> 
     drop_bounding(&granted)?;
     // Without it the permitted set would be emptied along with uid 0.
     sys(prctl::set_keepcaps(true), || "prctl(PR_SET_KEEPCAPS, 1)".to_owned())?;
-    change_ids(user)?;
+    change_ids(user, groups)?;
     sys(prctl::set_keepcaps(false), || "prctl(PR_SET_KEEPCAPS, 0)".to_owned())?;
     process::set_capabilities(granted.sets)?;
     process::set_ambient(granted.ambient)?;
@@ -67,10 +87,21 @@ fn drop_bounding(capabilities: &Capabilities) -> Result<()> {
 
 /// Groups first: without uid 0 they can't be changed. Then looks whether the
 /// kernel has done as told.
-fn change_ids(user: &User) -> Result<()> {
+fn change_ids(user: &User, may: Groups) -> Result<()> {
     let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
     let groups: Vec<_> = user.groups.iter().map(|id| Gid::from_raw(*id)).collect();
-    sys(setgroups(&groups), || format!("setgroups({groups:?})"))?;
+    match may {
+        Groups::Free => sys(setgroups(&groups), || format!("setgroups({groups:?})"))?,
+        // It has those of whoever made the namespace, shown as nobody's.
+        Groups::Fixed if groups.iter().all(|group| *group == gid) => {}
+        Groups::Fixed => {
+            return Err(Error::invalid(format!(
+                "process.user.additionalGids: {:?}: groups can't be changed in a user namespace that an \
+                 unprivileged user has mapped by himself: map a range of them (/etc/subgid)",
+                user.groups
+            )));
+        }
+    }
     sys(setresgid(gid, gid, gid), || format!("setresgid({gid})"))?;
     sys(setresuid(uid, uid, uid), || format!("setresuid({uid})"))?;
     let now_uid = sys(getresuid(), || "getresuid()".to_owned())?;

@@ -17,8 +17,8 @@ use nix::{
 };
 
 use super::{
-    Settled, credentials, die_with_the_shim, enter_directory, exec, execution, filter_calls, identity, leave,
-    limits, or_tell, settle, stdio,
+    Settled, credentials, die_with_the_shim, enter_directory, exec, execution, filter_calls, hide, identity,
+    leave, limits, or_tell, settle, stdio, users,
 };
 use crate::{
     kernel::{
@@ -45,11 +45,37 @@ pub(crate) struct Setup<'a> {
     pub(crate) container: OwnedFd,
     /// Its pid.
     pub(crate) pid: u32,
+    /// It has been born among the container's users.
+    pub(crate) is_among: bool,
+}
+
+/// Between a caller who isn't root and the process: only among the container's
+/// users may its pid namespace be joined, and there is no way back. The process
+/// is this one's sibling. Never returns.
+pub(crate) fn run_among(socket: OwnedFd, setup: Setup<'_>) -> Infallible {
+    leave(|| {
+        let made = || {
+            let enter = |kind| {
+                Ok::<_, Error>(sys(setns(&setup.container, kind), || format!("setns(container, {kind:?})"))?)
+            };
+            enter(CloneFlags::CLONE_NEWUSER)?;
+            users::become_root()?;
+            if setup.plan.namespaces.contains(CloneFlags::CLONE_NEWPID) {
+                enter(CloneFlags::CLONE_NEWPID)?;
+            }
+            let parent = libc::CLONE_PARENT.cast_unsigned() as u64;
+            Ok(process::clone3(parent, None, || run(Setup { is_among: true, ..setup }))?)
+        };
+        let child = or_tell(&socket, made())?;
+        tell_shim(&socket, &ToShim::Made(child.pidfd))?;
+        Ok(process::exit_now(0))
+    })
 }
 
 /// Joins the container and executes the program. Never returns.
 pub(crate) fn run(setup: Setup<'_>) -> Infallible {
     leave(|| {
+        or_tell(&setup.socket, hide())?;
         let settled = settle(&setup.socket, Some(&setup.container), &setup.stdio, setup.preserved);
         let settled = or_tell(&setup.socket, settled)?;
         or_tell(&settled.socket, follow(&settled, &setup))
@@ -69,7 +95,8 @@ fn follow(settled: &Settled, setup: &Setup<'_>) -> Result<Infallible> {
     // Should the pid be another's by now, joining fails: the pidfd is not.
     let path = format!("/proc/{}/root", setup.pid);
     let root = Root::new(paths::open_host(Path::new(&path), OFlag::O_PATH | OFlag::O_DIRECTORY)?);
-    join(settled, plan.namespaces)?;
+    let joined = if setup.is_among { CloneFlags::CLONE_NEWUSER } else { CloneFlags::empty() };
+    join(settled, plan.namespaces - joined)?;
     // The root of the namespace, unless the container has no mounts of its own.
     sys(nix::unistd::fchdir(&root), || "fchdir(root)".to_owned())?;
     #[expect(
@@ -86,6 +113,7 @@ fn follow(settled: &Settled, setup: &Setup<'_>) -> Result<Infallible> {
         process::new_session_keyring()?;
     }
     credentials::label(&proc, process)?;
+    let groups = credentials::Groups::of_namespace(&proc)?;
     drop(proc);
     limits::set(&process.rlimits)?;
     execution::set(&process.execution)?;
@@ -99,7 +127,7 @@ fn follow(settled: &Settled, setup: &Setup<'_>) -> Result<Infallible> {
     if !process.no_new_privileges {
         filter_calls(plan.seccomp.as_ref(), socket)?;
     }
-    credentials::become_user(&user, process, warn)?;
+    credentials::become_user(&user, groups, process, warn)?;
     die_with_the_shim((setup.bound == Bound::ToUs).then_some(nix::sys::signal::Signal::SIGKILL))?;
     nix::sys::stat::umask(process.umask.map_or(umask, Mode::from_bits_truncate));
     let program = exec::prepare(process, &user)?;

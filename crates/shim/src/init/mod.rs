@@ -82,6 +82,9 @@ pub(crate) struct Setup<'a> {
 pub(crate) fn run(setup: Setup<'_>) -> Infallible {
     leave(|| {
         let Setup { socket, lifetime, stdio, preserved, .. } = &setup;
+        // Whoever makes the user namespace has to reach its files in /proc, and
+        // need not be root: nobody else is there yet who could.
+        or_tell(socket, if setup.plan.namespaces.has_new_users() { show() } else { hide() })?;
         let settled = or_tell(socket, settle(socket, lifetime.listener(), stdio, *preserved))?;
         let program = or_tell(&settled.socket, follow(&settled, &setup))?;
         let starter = start_of(settled)?;
@@ -138,11 +141,18 @@ struct Settled {
     terminal: Option<(Size, bool)>,
 }
 
+/// Nothing of the container may look into this process (D7).
+fn hide() -> Result<()> {
+    Ok(sys(prctl::set_dumpable(false), || "prctl(PR_SET_DUMPABLE, 0)".to_owned())?)
+}
+
+fn show() -> Result<()> {
+    Ok(sys(prctl::set_dumpable(true), || "prctl(PR_SET_DUMPABLE, 1)".to_owned())?)
+}
+
 /// Leaves the shim behind: its death is ours, its descriptors are closed, and
 /// the streams are where they belong.
 fn settle(socket: &OwnedFd, second: Option<impl AsFd>, stdio: &Stdio, preserved: u32) -> Result<Settled> {
-    // Nothing of the container may look into this process (D7).
-    sys(prctl::set_dumpable(false), || "prctl(PR_SET_DUMPABLE, 0)".to_owned())?;
     die_with_the_shim(Some(Signal::SIGKILL))?;
     let first = FIRST + preserved;
     let kept = [Some(socket.as_fd()), second.as_ref().map(AsFd::as_fd)];
@@ -269,6 +279,7 @@ fn follow(settled: &Settled, setup: &Setup<'_>) -> Result<Program> {
         process::new_session_keyring()?;
     }
     credentials::label(&proc, &plan.process)?;
+    let groups = credentials::Groups::of_namespace(&proc)?;
     drop(proc);
     limits::set(&plan.process.rlimits)?;
     execution::set(&plan.process.execution).map_err(|e| match plan.resources.cpuset.cpus {
@@ -288,7 +299,7 @@ fn follow(settled: &Settled, setup: &Setup<'_>) -> Result<Program> {
     if !plan.process.no_new_privileges {
         filter_calls(plan.seccomp.as_ref(), socket)?;
     }
-    credentials::become_user(&user, &plan.process, warn)?;
+    credentials::become_user(&user, groups, &plan.process, warn)?;
     // Changing credentials has cleared it, or not.
     die_with_the_shim(matches!(setup.lifetime, Lifetime::Bound).then_some(Signal::SIGKILL))?;
     nix::sys::stat::umask(plan.process.umask.map_or(umask, Mode::from_bits_truncate));

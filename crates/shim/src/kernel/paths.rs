@@ -292,6 +292,19 @@ pub fn write_proc(proc: impl AsFd, path: &Path, value: &[u8]) -> Result<()> {
         .map(drop)
 }
 
+/// Reads a short file of procfs, which links can't leave.
+///
+/// # Errors
+/// Those of openat2(2) and read(2).
+pub fn read_proc(proc: impl AsFd, path: &Path) -> Result<Vec<u8>> {
+    let resolve =
+        ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_XDEV | ResolveFlag::RESOLVE_NO_MAGICLINKS;
+    read_regular(openat2(proc, path, OFlag::O_RDONLY, Mode::empty(), resolve)?, MAX_PROC)
+}
+
+/// Largest file that [`read_proc`] reads.
+const MAX_PROC: u64 = 64 << 10;
+
 /// Reads at most `limit` bytes of a regular file.
 ///
 /// # Errors

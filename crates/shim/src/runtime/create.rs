@@ -129,16 +129,7 @@ fn clone_among(path: &Path, flags: u64, cgroup: Option<BorrowedFd<'_>>, setup: S
     let users = paths::open_host(path, OFlag::O_RDONLY).during(|| "linux.namespaces: user".to_owned())?;
     let (ours, theirs) = socket::pair()?;
     let between = process::clone3(0, cgroup, move || init::run_among(users, flags, theirs, setup))?;
-    let answer = channel::from_init(&ours, Instant::now() + CREATED_WITHIN);
-    if answer.is_err() {
-        process::pidfd_send_signal(between.pidfd.as_fd(), libc::SIGKILL)?;
-    }
-    users::reap(&between)?;
-    match answer? {
-        ToShim::Made(pidfd) => Ok(Child { pid: process::pid_of(&pidfd)?, pidfd }),
-        ToShim::Failed(e) => Err(e).during(|| "linux.namespaces: user".to_owned()),
-        other => Err(Error::new(Kind::Os, format!("the process between sent {other:?}"))),
-    }
+    users::sibling(&between, &ours, CREATED_WITHIN).during(|| "linux.namespaces: user".to_owned())
 }
 
 /// While it lives, children of the shim begin in a pid namespace that the

@@ -13,7 +13,7 @@ use nix::{
     errno::Errno,
     fcntl::OFlag,
     sched::{CloneFlags, CpuSet, sched_getaffinity, sched_setaffinity},
-    unistd::Pid,
+    unistd::{Pid, geteuid},
 };
 use oci_spec::runtime::{Process as OciProcess, Spec};
 
@@ -24,6 +24,7 @@ use super::{
     hooks::{Hooks, Moment, State},
     notify,
     plan::{Joining, joining},
+    users,
 };
 use crate::{
     cgroup::{Group, Layout, Placement},
@@ -122,12 +123,17 @@ pub fn exec(request: Exec<'_>) -> Result<Joined> {
         keyring,
         container,
         pid: target.pid,
+        is_among: false,
     };
     let child = {
         let _processors = Processors::begin_on(&plan)?;
-        let _pid_namespace = JoinedPid::enter(&plan, target.pidfd)?;
-        clone_into(&group, leaf.as_deref(), target.pid, || join::run(setup))
-            .map_err(|e| if inside.is_empty() { e } else { e.during("adding pid of the process to cgroups") })
+        if plan.namespaces.contains(CloneFlags::CLONE_NEWUSER) && !geteuid().is_root() {
+            clone_among(setup)
+        } else {
+            let _pid_namespace = JoinedPid::enter(&plan, target.pidfd)?;
+            clone_into(&group, leaf.as_deref(), target.pid, || join::run(setup))
+        }
+        .map_err(|e| if inside.is_empty() { e } else { e.during("adding pid of the process to cgroups") })
     };
     let child = child.inspect_err(|_| remove(leaf.as_deref()))?;
     let mut joined = Joined { child, console: None, leaf, warnings: Vec::new() };
@@ -142,6 +148,13 @@ pub fn exec(request: Exec<'_>) -> Result<Joined> {
 
 fn ended() -> Error {
     Error::new(Kind::NotRunning, "the container's first process has ended")
+}
+
+/// Clones a process which is ours, by way of one among the container's users.
+fn clone_among(setup: Setup<'_>) -> Result<Child> {
+    let (ours, theirs) = socket::pair()?;
+    let between = process::clone3(0, None, move || join::run_among(theirs, setup))?;
+    users::sibling(&between, &ours, EXECUTED_WITHIN)
 }
 
 /// Clones into the v2 cgroup: its own, else the container's, else the one that

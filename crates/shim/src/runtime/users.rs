@@ -8,6 +8,7 @@ use std::{
     os::fd::{AsFd as _, OwnedFd},
     path::Path,
     process::Command,
+    time::{Duration, Instant},
 };
 
 use nix::{
@@ -23,6 +24,7 @@ use nix::{
 };
 
 use super::{
+    channel::{self, ToShim},
     error::{Error, Kind, Result},
     plan::{IdMaps, Range},
 };
@@ -72,6 +74,20 @@ pub(super) fn namespace(maps: &IdMaps) -> Result<OwnedFd> {
     process::pidfd_send_signal(holder.pidfd.as_fd(), libc::SIGKILL)?;
     reap(&holder)?;
     made
+}
+
+/// The child that `between` has made as its sibling, and has sent to `socket`.
+pub(super) fn sibling(between: &Child, socket: &OwnedFd, within: Duration) -> Result<Child> {
+    let answer = channel::from_init(socket, Instant::now() + within);
+    if answer.is_err() {
+        process::pidfd_send_signal(between.pidfd.as_fd(), libc::SIGKILL)?;
+    }
+    reap(between)?;
+    match answer? {
+        ToShim::Made(pidfd) => Ok(Child { pid: process::pid_of(&pidfd)?, pidfd }),
+        ToShim::Failed(e) => Err(e),
+        other => Err(Error::new(Kind::Os, format!("the process between sent {other:?}"))),
+    }
 }
 
 /// Waits for a child that is about to end.

@@ -15,7 +15,7 @@ use std::{
 use serde_json::{Value, json};
 
 const BUSYBOX: &str = "/bin/busybox";
-const PROGRAM: &str = env!("CARGO_BIN_EXE_berth-oci");
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_berth-oci");
 /// More than anything here takes.
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -41,6 +41,15 @@ impl Ran {
         assert_ne!(self.status, 0, "{self:?}");
         self.stderr.lines().last().unwrap_or_default().to_owned()
     }
+}
+
+/// Runs to the end. Into files, not pipes: a container that is left running
+/// keeps them open.
+pub(crate) fn finish(mut command: Command, out: &Path, err: &Path) -> Ran {
+    command.stdout(fs::File::create(out).unwrap()).stderr(fs::File::create(err).unwrap());
+    let status = command.status().unwrap().code().unwrap();
+    let read = |path: &Path| String::from_utf8_lossy(&fs::read(path).unwrap()).into_owned();
+    Ran { status, stdout: read(out), stderr: read(err) }
 }
 
 /// A bundle, and a root directory of the program's own with one container.
@@ -106,14 +115,9 @@ impl Host {
 
     /// Runs a verb; `ID` and `BUNDLE` in its line stand for the container's.
     pub(crate) fn run(&self, line: &str) -> Ran {
-        // Files, not pipes: a container that is left running keeps them open.
-        let (out, err) = (self.path("out"), self.path("err"));
         let mut command = self.command();
         self.add(&mut command, line);
-        command.stdout(fs::File::create(&out).unwrap()).stderr(fs::File::create(&err).unwrap());
-        let status = command.status().unwrap().code().unwrap();
-        let read = |path| String::from_utf8_lossy(&fs::read(path).unwrap()).into_owned();
-        Ran { status, stdout: read(out), stderr: read(err) }
+        finish(command, &self.path("out"), &self.path("err"))
     }
 
     pub(crate) fn add(&self, command: &mut Command, line: &str) {

@@ -9,5 +9,6 @@ mod exec;
 mod harness;
 mod inheritance;
 mod life;
+mod rootless;
 mod terminal;
 mod verbs;
