@@ -297,9 +297,14 @@ pub fn write_proc(proc: impl AsFd, path: &Path, value: &[u8]) -> Result<()> {
 /// # Errors
 /// Those of openat2(2) and read(2).
 pub fn read_proc(proc: impl AsFd, path: &Path) -> Result<Vec<u8>> {
+    use std::io::Read as _;
     let resolve =
         ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_XDEV | ResolveFlag::RESOLVE_NO_MAGICLINKS;
-    read_regular(openat2(proc, path, OFlag::O_RDONLY, Mode::empty(), resolve)?, MAX_PROC)
+    let file = openat2(proc, path, OFlag::O_RDONLY, Mode::empty(), resolve)?;
+    let mut text = Vec::new();
+    // Its name is not looked up, as for a message: the root may be another's.
+    let read = std::fs::File::from(file).take(MAX_PROC).read_to_end(&mut text);
+    read.map(|_| text).map_err(|e| SysError::from_io(format!("read({path:?})"), &e))
 }
 
 /// Largest file that [`read_proc`] reads.
