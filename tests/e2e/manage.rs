@@ -168,3 +168,46 @@ fn update_changes_what_runs_and_what_starts_next() {
     engine.berth(&["update", "-m", "1", "grow"]).exits(1).complains(&["6MB"]);
     engine.berth(&["update", "-m", "32m", "missing"]).exits(1).complains(&["No such container: missing"]);
 }
+
+#[test]
+fn diff_tells_what_was_added_changed_and_deleted() {
+    let Some(engine) = with_busybox() else { return };
+    let script = "mkdir /new && echo x >/new/file && rm /bin/vi && echo up; sleep 1000";
+    engine.berth(&["run", "-d", "--name", "changer", "busybox", "sh", "-c", script]).ok();
+    engine.wait_log("changer", "up");
+    let seen = engine.berth(&["diff", "changer"]).ok().stdout;
+    let seen: Vec<_> = seen.lines().collect();
+    for line in ["C /bin", "D /bin/vi", "A /new", "A /new/file"] {
+        assert!(seen.contains(&line), "{line} in {seen:?}");
+    }
+    let at = |line: &str| seen.iter().position(|seen| *seen == line);
+    assert!(at("C /bin") < at("D /bin/vi") && at("A /new") < at("A /new/file"), "{seen:?}");
+    assert!(!seen.iter().any(|line| line.ends_with("/etc/hosts")), "ours isn't the container's: {seen:?}");
+    engine.berth(&["create", "--name", "untouched", "busybox"]).ok();
+    assert_eq!(engine.berth(&["diff", "untouched"]).ok().stdout, "");
+    engine.berth(&["diff", "missing"]).exits(1).complains(&["No such container: missing"]);
+}
+
+#[test]
+fn prune_removes_what_does_not_run() {
+    let Some(engine) = with_busybox() else { return };
+    engine.berth(&["run", "-d", "--name", "running", "busybox", "sleep", "1000"]).ok();
+    engine.berth(&["run", "--name", "done", "busybox", "sh", "-c", "echo 12345 >/file"]).ok();
+    engine.berth(&["create", "--name", "made", "busybox"]).ok();
+    engine.berth(&["create", "--name", "kept", "--label", "keep", "busybox"]).ok();
+    let names = || engine.berth(&["ps", "-a", "--format", "{{.Names}}"]).ok().stdout;
+    let prune = |args: &[&str]| engine.berth(&[&["container", "prune", "-f"], args].concat()).ok().stdout;
+
+    assert_eq!(prune(&["--filter", "until=1h"]), "Total reclaimed space: 0B\n");
+    assert_eq!(names(), "kept\nmade\ndone\nrunning\n");
+    let done = engine.inspect("done")["Id"].as_str().expect("an id").to_owned();
+    let said = prune(&["--filter", "label!=keep"]);
+    assert!(said.starts_with("Deleted Containers:\n") && said.contains(&done), "{said}");
+    assert!(said.ends_with("\n\nTotal reclaimed space: 6B\n"), "{said}");
+    assert_eq!(names(), "kept\nrunning\n");
+    // Asked first: only a yes counts.
+    engine.berth_with_input(&["container", "prune"], b"n\n").ok();
+    assert_eq!(names(), "kept\nrunning\n");
+    engine.berth_with_input(&["container", "prune", "--filter", "label=keep"], b"y\n").ok();
+    assert_eq!(names(), "running\n");
+}

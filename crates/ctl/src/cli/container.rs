@@ -6,7 +6,7 @@ use clap::{ArgAction, Args, Subcommand};
 
 use super::{
     create::Create,
-    manage::{Port, Rename, Stats, Top, Update, Wait},
+    manage::{Diff, Port, Prune, Rename, Stats, Top, Update, Wait},
     system::Type,
 };
 use crate::parse::{filter, time};
@@ -72,6 +72,13 @@ failed, 126 when the command can't be executed, 127 when it can't be found.")]
   berth stats
   berth stats --no-stream --format '{{.Name}}: {{.CPUPerc}}' web db")]
     Stats(Stats),
+    /// Show what a container has changed in its file system
+    #[command(after_help = "Examples:
+  berth diff web       # A added, C changed, D deleted")]
+    Diff(Diff),
+    /// Remove all containers that don't run
+    #[command(skip)]
+    Prune(Prune),
     /// Change limits and labels of one or more containers
     #[command(after_help = "Examples:
   berth update -m 1g --cpus 2 web db
@@ -144,6 +151,13 @@ pub enum GroupVerb {
     Top(Top),
     /// Show what containers use, as it changes
     Stats(Stats),
+    /// Show what a container has changed in its file system
+    Diff(Diff),
+    /// Remove all containers that don't run
+    #[command(after_help = "Examples:
+  berth container prune
+  berth container prune -f --filter until=24h --filter label!=keep")]
+    Prune(Prune),
     /// Change limits and labels of one or more containers
     Update(Box<Update>),
     /// Rename a container
@@ -182,6 +196,8 @@ impl From<GroupVerb> for super::Verb {
             GroupVerb::Unpause(a) => Verb::Unpause(a),
             GroupVerb::Top(a) => Verb::Top(a),
             GroupVerb::Stats(a) => Verb::Stats(a),
+            GroupVerb::Diff(a) => Verb::Diff(a),
+            GroupVerb::Prune(a) => Verb::Prune(a),
             GroupVerb::Update(a) => Verb::Update(a),
             GroupVerb::Rename(a) => Verb::Rename(a),
             GroupVerb::Port(a) => Verb::Port(a),

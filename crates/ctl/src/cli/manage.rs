@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Arguments of verbs that look at containers which are there, or change them.
 
+use berth::api::v1::Filter;
 use clap::{Args, ValueEnum};
 
 use super::container::Containers;
-use crate::parse::{key_value, net, size};
+use crate::parse::{filter, key_value, net, size};
 
 /// `berth wait`.
 #[derive(Debug, Args)]
@@ -73,6 +74,25 @@ pub struct Update {
     /// Take a label away
     #[arg(long, value_name = "KEY")]
     pub label_rm: Vec<String>,
+}
+
+/// `berth diff`.
+#[derive(Debug, Args)]
+pub struct Diff {
+    /// Name or id
+    #[arg(value_name = "CONTAINER")]
+    pub container: String,
+}
+
+/// `berth container prune`.
+#[derive(Debug, Args)]
+pub struct Prune {
+    /// Only those that match: until=24h, label=KEY[=VALUE], label!=KEY[=VALUE]
+    #[arg(long, value_name = "KEY=VALUE", value_parser = filter::filter)]
+    pub filter: Vec<Filter>,
+    /// Don't ask
+    #[arg(short, long)]
+    pub force: bool,
 }
 
 /// `berth rename`.

@@ -5,6 +5,7 @@ mod attach;
 mod completion;
 mod config;
 mod create;
+mod diff;
 mod events;
 mod exec;
 mod images;
@@ -16,6 +17,7 @@ mod login;
 mod logs;
 mod pause;
 mod port;
+mod prune;
 mod ps;
 mod pull;
 mod push;
@@ -84,6 +86,8 @@ async fn container_verb(context: &Context, verb: container::Verb) -> Result<u8> 
         container::Verb::Top(args) => top::top(context, args).await,
         container::Verb::Stats(args) => stats::stats(context, args).await,
         container::Verb::Update(args) => update::update(context, *args).await,
+        container::Verb::Diff(args) => diff::diff(context, args).await,
+        container::Verb::Prune(args) => prune::prune(context, args).await,
         container::Verb::Rename(args) => rename::rename(context, args).await,
         container::Verb::Port(args) => port::port(context, args).await,
         container::Verb::Wait(args) => wait::wait(context, args).await,

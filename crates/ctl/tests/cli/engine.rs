@@ -496,6 +496,29 @@ impl Containers for Fake {
         Ok(Response::new(Default::default()))
     }
 
+    async fn prune(
+        &self,
+        request: Request<PruneContainersRequest>,
+    ) -> Result<Response<PruneContainersResponse>, Status> {
+        let request = request.into_inner();
+        let until = request.until.map(|time| time.seconds);
+        self.call(&format!("prune {until:?} {:?} {:?}", request.labels, request.without_labels));
+        Ok(Response::new(PruneContainersResponse { removed: vec![ID.into()], space_reclaimed: 1_240_000 }))
+    }
+
+    type DiffStream = Answers<DiffContainerResponse>;
+
+    async fn diff(&self, _: Request<DiffContainerRequest>) -> Result<Response<Self::DiffStream>, Status> {
+        use diff_container_response::{Change, Kind};
+        let change = |kind: Kind, path: &[u8]| Change { kind: kind.into(), path: path.to_vec().into() };
+        let changes = vec![
+            change(Kind::Changed, b"/etc"),
+            change(Kind::Added, b"/etc/\x1b[2J\nx"),
+            change(Kind::Deleted, b"/etc/old"),
+        ];
+        Ok(stream(vec![Ok(DiffContainerResponse { changes })]))
+    }
+
     async fn resize_tty(&self, _: Request<ResizeTtyRequest>) -> Result<Response<ResizeTtyResponse>, Status> {
         Ok(Response::new(Default::default()))
     }

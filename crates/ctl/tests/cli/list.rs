@@ -128,3 +128,23 @@ fn top_is_a_table_that_moves_no_cursor() {
     );
     assert!(engine.seen().calls.contains(&r#"top web ["-eo", "pid,args"]"#.to_owned()));
 }
+
+#[test]
+fn diff_is_a_line_a_change() {
+    let engine = Engine::new(Script::default());
+    assert_eq!(engine.berth(&["diff", "web"]).stdout, "C /etc\nA /etc/\\x1b[2J\\nx\nD /etc/old\n");
+}
+
+#[test]
+fn prune_asks_first_and_hands_its_filters_on() {
+    let engine = Engine::new(Script::default());
+    let asked = engine.berth(&["container", "prune"]);
+    assert!(asked.stderr.is_empty() && asked.stdout.ends_with("Are you sure you want to continue? [y/N] "));
+    assert!(engine.seen().calls.is_empty(), "nobody said yes");
+    let args = ["--filter", "until=7", "--filter", "label=a=b", "--filter", "label!=keep"];
+    let done = engine.berth(&[&["container", "prune", "-f"][..], &args].concat());
+    assert_eq!(done.stdout, format!("Deleted Containers:\n{ID}\n\nTotal reclaimed space: 1.24MB\n"));
+    assert_eq!(engine.seen().calls, [r#"prune Some(7) ["a=b"] ["keep"]"#]);
+    let bad = engine.berth(&["container", "prune", "-f", "--filter", "colour=red"]);
+    assert!(bad.stderr.contains("invalid filter 'colour'"), "{}", bad.stderr);
+}

@@ -118,7 +118,9 @@ fn name_matches(pattern: &str, name: &str) -> bool {
     }
 }
 
-fn label_matches(wanted: &str, labels: &BTreeMap<String, String>) -> bool {
+/// Whether labels have `name`, or `name=value`.
+#[must_use]
+pub fn label_matches(wanted: &str, labels: &BTreeMap<String, String>) -> bool {
     match wanted.split_once('=') {
         Some((name, value)) => labels.get(name).is_some_and(|v| v == value),
         None => labels.contains_key(wanted),

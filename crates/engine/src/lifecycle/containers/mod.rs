@@ -7,6 +7,7 @@
 //! are read from the database, so a stuck shim stops nobody else.
 
 mod create;
+mod diff;
 mod end;
 mod entry;
 mod etc;
@@ -15,6 +16,7 @@ mod host;
 mod list;
 mod lookup;
 mod pause;
+mod prune;
 mod reconcile;
 mod remove;
 mod rename;
@@ -43,6 +45,7 @@ pub use self::{
     create::Created,
     entry::{Attaching, Entry, Live, Phase, View},
     list::{Details, ListOptions, Listed, Sizes},
+    prune::{PruneOptions, Pruned},
     remove::Force,
     signal::Stopped,
     start::StartOutcome,
@@ -51,6 +54,7 @@ pub use self::{
 };
 use self::{filters::Filters, host::Host};
 use super::{events::Events, images::Images, logs::Changes};
+pub use crate::store::snapshot::{Change, ChangeKind};
 use crate::{
     config::Containers as Defaults,
     domain::{container::Document, record::Record},

@@ -10,6 +10,7 @@
 //! without a row is rubbish that [`Snapshots::reconcile`] removes. Nothing here
 //! mounts: that is the shim's. Everything here blocks.
 
+mod diff;
 mod init_layer;
 mod preparing;
 
@@ -28,7 +29,10 @@ use nix::{
 };
 use rusqlite::Transaction;
 
-pub use self::preparing::Preparing;
+pub use self::{
+    diff::{Change, ChangeKind},
+    preparing::Preparing,
+};
 use super::{
     Pins,
     meta::{Db, snapshots as rows},

@@ -25,7 +25,7 @@ use crate::{
     error::{Error, Kind, Result},
     lifecycle::{
         attach::{AttachInput, AttachOptions},
-        containers::{Condition, Containers, ListOptions, StartOutcome, StatsOptions, Stopped},
+        containers::{Condition, Containers, ListOptions, PruneOptions, StartOutcome, StatsOptions, Stopped},
         logs::LogOptions,
     },
 };
@@ -338,6 +338,41 @@ impl containers_server::Containers for ContainersService {
             let record = self.find(&request.namespace, &request.container).await?;
             self.containers.update(record, config::changes(request)).await?;
             Ok(v1::UpdateContainerResponse {})
+        })
+        .await
+    }
+
+    async fn prune(
+        &self,
+        request: Request<v1::PruneContainersRequest>,
+    ) -> Result<Response<v1::PruneContainersResponse>, Status> {
+        contained(async {
+            let request = request.into_inner();
+            let options = PruneOptions {
+                namespace: tenant(&request.namespace)?,
+                until: config::nanos(request.until),
+                labels: request.labels,
+                without_labels: request.without_labels,
+            };
+            let pruned = self.containers.prune(options).await?;
+            Ok(v1::PruneContainersResponse {
+                removed: pruned.removed.iter().map(ToString::to_string).collect(),
+                space_reclaimed: pruned.reclaimed,
+            })
+        })
+        .await
+    }
+
+    type DiffStream = Answers<v1::DiffContainerResponse>;
+
+    async fn diff(
+        &self,
+        request: Request<v1::DiffContainerRequest>,
+    ) -> Result<Response<Self::DiffStream>, Status> {
+        contained(async {
+            let request = request.into_inner();
+            let record = self.find(&request.namespace, &request.container).await?;
+            Ok(answers(self.containers.diff(&record), usage::changes))
         })
         .await
     }

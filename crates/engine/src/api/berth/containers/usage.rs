@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What containers use, as an answer of berth.v1.
+//! What containers use, and what they have changed, as answers of berth.v1.
 
-use berth::api::v1;
+use std::os::unix::ffi::OsStrExt as _;
+
+use berth::api::v1::{self, diff_container_response as diff};
 
 use super::encode;
-use crate::lifecycle::containers::{Counted, Measured};
+use crate::lifecycle::containers::{Change, ChangeKind, Counted, Measured};
 
 /// One round.
 pub(super) fn round(lines: Vec<Measured>) -> v1::ContainerStatsResponse {
@@ -42,4 +44,18 @@ fn usage(counted: Counted) -> v1::ContainerUsage {
         network_received: 0,
         network_sent: 0,
     }
+}
+
+/// Some of a container's changes.
+pub(super) fn changes(changes: Vec<Change>) -> v1::DiffContainerResponse {
+    v1::DiffContainerResponse { changes: changes.into_iter().map(change).collect() }
+}
+
+fn change(change: Change) -> diff::Change {
+    let kind = match change.kind {
+        ChangeKind::Added => diff::Kind::Added,
+        ChangeKind::Changed => diff::Kind::Changed,
+        ChangeKind::Deleted => diff::Kind::Deleted,
+    };
+    diff::Change { kind: kind.into(), path: [b"/", change.path.as_os_str().as_bytes()].concat().into() }
 }
