@@ -162,20 +162,20 @@ mod tests {
             host.pids_limit = Some(5);
         });
         let set = change(&none, &limited);
-        let memory = set.memory().clone().expect("memory");
+        let memory = set.memory().expect("memory");
         assert_eq!(
             (memory.limit(), memory.swap(), memory.reservation()),
             (Some(8 << 20), Some(16 << 20), None)
         );
         let cpu = set.cpu().clone().expect("cpu");
         assert_eq!((cpu.period(), cpu.quota(), cpu.shares()), (Some(100_000), Some(50_000), None));
-        assert_eq!(set.pids().clone().expect("pids").limit(), 5);
+        assert_eq!(set.pids().expect("pids").limit(), 5);
 
         let lifted = change(&limited, &none);
-        let memory = lifted.memory().clone().expect("memory");
+        let memory = lifted.memory().expect("memory");
         assert_eq!((memory.limit(), memory.swap()), (Some(-1), Some(-1)));
         assert_eq!(lifted.cpu().clone().expect("cpu").quota(), Some(-1));
-        assert_eq!(lifted.pids().clone().expect("pids").limit(), -1);
+        assert_eq!(lifted.pids().expect("pids").limit(), -1);
     }
 
     #[test]
