@@ -29,7 +29,7 @@ test: ## install what the tests need, then run all of them (root for the end-to-
 	@scripts/test-deps.sh
 	@scripts/test.sh
 
-test-v2: ## the runtime's tests on cgroup v2, in a virtual machine (root; a few minutes)
+test-v2: ## tests of runtime and engine on cgroup v2, in a virtual machine (root; ten minutes)
 	@scripts/test-v2.sh v2
 
 lint: ## formatting, clippy, licences and bans of dependencies, documentation

@@ -1,9 +1,10 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# Runs the runtime's tests in a virtual machine: Debian's kernel and systemd,
-# with cgroup v2, which most hosts have, or another layout, in software
-# emulation.
+# Runs the runtime's tests, and of the engine's those of a container's life, in
+# a virtual machine: Debian's kernel and systemd, with cgroup v2, which most
+# hosts have, or another layout, in software emulation. The guest's systemd
+# starts the packaged unit.
 #
 #   scripts/test-v2.sh [v2|hybrid|v1] [CASE]
 #
@@ -19,6 +20,8 @@ case $layout in
     v1) options="systemd.unified_cgroup_hierarchy=0 systemd.legacy_systemd_cgroup_controller=yes" ;;
     *) echo "test-v2: no layout $layout: v2, hybrid or v1" >&2; exit 2 ;;
 esac
+# Of the engine's tests those that say most of a kernel.
+engine_filter="lifecycle:: pause:: --skip twenty_at_once"
 # Emulation is slow; nothing hangs for ever.
 limit=${BERTH_TEST_V2_SECONDS:-600}
 
@@ -38,11 +41,11 @@ fi
 
 target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 cache=$target/v2
-packages=systemd,systemd-sysv,dbus,busybox-static,iproute2,util-linux,procps,uidmap,strace,kmod
+packages=systemd,systemd-sysv,dbus,busybox-static,iproute2,util-linux,procps,uidmap,strace,kmod,docker-registry
 suite=bookworm
 # Another list of packages, or another version of this script's recipe, makes
 # another root.
-key=$(echo "2 $suite $packages" | sha256sum | cut -c1-12)
+key=$(echo "3 $suite $packages" | sha256sum | cut -c1-12)
 root=$cache/root-$key
 kernel=$cache/kernel-$key
 mkdir -p "$cache"
@@ -69,7 +72,7 @@ if [ ! -e "$root/complete" ]; then
     find "$kernel/lib/modules" \( -name overlay.ko -o -name fuse.ko -o -name veth.ko -o -name dummy.ko \
         -o -name bridge.ko -o -name stp.ko -o -name llc.ko \) \
         -exec cp {} "$root/modules" \;
-    for unit in getty@tty1 serial-getty@ttyS0 systemd-udevd systemd-udev-trigger systemd-timesyncd; do
+    for unit in docker-registry getty@tty1 serial-getty@ttyS0 systemd-udevd systemd-udev-trigger systemd-timesyncd; do
         ln -sf /dev/null "$root/etc/systemd/system/$unit.service"
     done
     ln -sf /lib/systemd/system/multi-user.target "$root/etc/systemd/system/default.target"
@@ -103,9 +106,13 @@ EOF
 fi
 
 echo "test-v2: building the tests"
-cargo build -q -p berth-shim --bins
-tests=$(cargo test -p berth-shim --test runtime --no-run 2>&1 | sed -n 's/.*Executable.*(\(.*\))$/\1/p')
-[ -x "$tests" ] || { echo "test-v2: the tests weren't built" >&2; exit 1; }
+cargo build -q --workspace --bins
+built() { # PACKAGE TEST: the path of a test's program
+    cargo test -p "$1" --test "$2" --no-run 2>&1 | sed -n 's/.*Executable.*(\(.*\))$/\1/p'
+}
+tests=$(built berth-shim runtime)
+engine_tests=$(built berth e2e)
+[ -x "$tests" ] && [ -x "$engine_tests" ] || { echo "test-v2: the tests weren't built" >&2; exit 1; }
 
 work=$(mktemp -d "$cache/run.XXXXXX")
 machine=
@@ -116,8 +123,12 @@ cleanup() {
 trap cleanup EXIT
 mkdir -p "$work/tests"
 cp "$tests" "$work/tests/runtime"
-cp "$target/debug/berth-oci" "$work/tests/"
-strip -g "$work/tests/runtime" "$work/tests/berth-oci"
+# Where these look for the programs: in the directory above their own.
+mkdir -p "$work/tests/deps"
+cp "$engine_tests" "$work/tests/deps/e2e"
+cp "$target"/debug/{berth-oci,berth-shim,berthd,berth} "$work/tests/"
+strip -g "$work"/tests/{runtime,deps/e2e,berth-oci,berth-shim,berthd,berth}
+cp contrib/systemd/berth.service "$work/tests/"
 cat >"$work/tests/run" <<EOF
 #!/bin/bash
 exec >/dev/ttyS0 2>&1 </dev/null
@@ -126,7 +137,23 @@ for module in /modules/*.ko /modules/*.ko; do insmod "\$module" 2>/dev/null; don
 echo "kernel \$(uname -r), cgroups: \$(stat -fc %T /sys/fs/cgroup) \$(cat /sys/fs/cgroup/cgroup.controllers 2>/dev/null)"
 export RUST_BACKTRACE=0 BERTH_OCI=/tests/berth-oci
 cd /tests && ./runtime $filter
-echo "exit status \$?"
+status=\$?
+if [ -z "$filter" ]; then
+    echo "the engine:"
+    # Few at a time: emulated processors are slow, and these have deadlines.
+    deps/e2e --test-threads 2 $engine_filter || status=1
+    echo "the unit:"
+    sed 's|/usr/local/bin/berthd|/tests/berthd|' berth.service >/run/systemd/system/berth.service
+    systemctl daemon-reload
+    if systemd-analyze verify --man=no /run/systemd/system/berth.service && systemctl start berth &&
+        ./berth version && systemctl stop berth; then
+        echo "the unit starts, answers and stops: ok"
+    else
+        systemctl status --no-pager --full berth
+        status=1
+    fi
+fi
+echo "exit status \$status"
 sync
 echo o >/proc/sysrq-trigger
 EOF

@@ -199,8 +199,9 @@ fn capabilities(capabilities: &oci_spec::runtime::LinuxCapabilities) -> Result<C
     };
     let bounding = bits(capabilities.bounding());
     let inheritable = bits(capabilities.inheritable());
-    // With no bounding set at all the kernel would refuse every other one.
-    if bounding == 0 && inheritable != 0 {
+    // Not given at all it is empty, and the kernel would refuse the other. An
+    // empty one that is given leaves what can't be granted out, and says so.
+    if capabilities.bounding().is_none() && inheritable != 0 {
         let names = names(inheritable).join(" ");
         return Err(Error::invalid(format!(
             "process.capabilities.inheritable: {names}: operation not permitted without a bounding set"
