@@ -8,6 +8,7 @@
 
 mod cases;
 mod cgroup_cases;
+mod escape_cases;
 mod harness;
 mod hooks_cases;
 mod join_cases;
@@ -54,6 +55,7 @@ fn all() -> impl Iterator<Item = &'static (&'static str, fn())> {
         cases::ALL,
         cgroup_cases::ALL,
         hooks_cases::ALL,
+        escape_cases::ALL,
         join_cases::ALL,
         users_cases::ALL,
         mount_cases::ALL,
