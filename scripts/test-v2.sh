@@ -23,7 +23,7 @@ esac
 # Of the engine's tests those that say most of a kernel.
 engine_filter="lifecycle:: pause:: --skip twenty_at_once"
 # Emulation is slow; nothing hangs for ever.
-limit=${BERTH_TEST_V2_SECONDS:-600}
+limit=${BERTH_TEST_V2_SECONDS:-1200}
 
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
     echo "test-v2: needs root, and a Debian to take the guest's system from" >&2
