@@ -45,7 +45,7 @@ packages=systemd,systemd-sysv,dbus,busybox-static,iproute2,util-linux,procps,uid
 suite=bookworm
 # Another list of packages, or another version of this script's recipe, makes
 # another root.
-key=$(echo "3 $suite $packages" | sha256sum | cut -c1-12)
+key=$(echo "4 $suite $packages" | sha256sum | cut -c1-12)
 root=$cache/root-$key
 kernel=$cache/kernel-$key
 mkdir -p "$cache"
@@ -70,7 +70,8 @@ if [ ! -e "$root/complete" ]; then
     rm -rf "$root"/var/cache/apt/* "$root"/var/lib/apt/lists/* "$root"/usr/share/{doc,man,locale}
     mkdir -p "$root/modules"
     find "$kernel/lib/modules" \( -name overlay.ko -o -name fuse.ko -o -name veth.ko -o -name dummy.ko \
-        -o -name bridge.ko -o -name stp.ko -o -name llc.ko \) \
+        -o -name bridge.ko -o -name stp.ko -o -name llc.ko -o -name loop.ko -o -name ext4.ko \
+        -o -name jbd2.ko -o -name mbcache.ko -o -name crc16.ko -o -name crc32c_generic.ko \) \
         -exec cp {} "$root/modules" \;
     for unit in docker-registry getty@tty1 serial-getty@ttyS0 systemd-udevd systemd-udev-trigger systemd-timesyncd; do
         ln -sf /dev/null "$root/etc/systemd/system/$unit.service"
@@ -132,8 +133,10 @@ cp contrib/systemd/berth.service "$work/tests/"
 cat >"$work/tests/run" <<EOF
 #!/bin/bash
 exec >/dev/ttyS0 2>&1 </dev/null
-# Twice: some need others.
-for module in /modules/*.ko /modules/*.ko; do insmod "\$module" 2>/dev/null; done
+# Again and again: some need others.
+for module in /modules/*.ko /modules/*.ko /modules/*.ko; do insmod "\$module" 2>/dev/null; done
+# A disk for what the tests make: this kernel's tmpfs can't map ids.
+truncate -s 2G /disk && mkfs.ext4 -q /disk && mount -o loop /disk /tmp || echo "no disk for /tmp"
 echo "kernel \$(uname -r), cgroups: \$(stat -fc %T /sys/fs/cgroup) \$(cat /sys/fs/cgroup/cgroup.controllers 2>/dev/null)"
 export RUST_BACKTRACE=0 BERTH_OCI=/tests/berth-oci
 cd /tests && ./runtime $filter
