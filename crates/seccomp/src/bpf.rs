@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The few classic BPF instructions that a seccomp filter is made of
-//! (linux/filter.h), and an interpreter of them for the tests.
+//! (linux/filter.h).
 
 /// One instruction: the kernel's `struct sock_filter`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +21,17 @@ pub(super) enum Kind {
     Branch(u8, u8),
     Return,
     Unknown,
+}
+
+/// What an instruction does to the number that a filter has loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    /// The word at this offset takes its place.
+    Load(u32),
+    And(u32),
+    /// So many instructions are left out.
+    Skip(usize),
+    Return(u32),
 }
 
 impl Instruction {
@@ -46,6 +57,20 @@ impl Instruction {
             RET_K => Kind::Return,
             _ => Kind::Unknown,
         }
+    }
+    /// What it does when `a` has been loaded; `None` for one of no filter.
+    pub(super) fn step(self, a: u32) -> Option<Step> {
+        let branch = |taken: bool| Step::Skip(usize::from(if taken { self.jt } else { self.jf }));
+        Some(match self.code {
+            LD_W_ABS => Step::Load(self.k),
+            AND_K => Step::And(self.k),
+            JA => Step::Skip(self.k as usize),
+            JEQ_K => branch(a == self.k),
+            JGT_K => branch(a > self.k),
+            JGE_K => branch(a >= self.k),
+            RET_K => Step::Return(self.k),
+            _ => return None,
+        })
     }
 }
 
@@ -107,50 +132,4 @@ pub(super) fn at_least(k: u32, jt: u8, jf: u8) -> Instruction {
 /// End with `action`.
 pub(super) fn ret(action: u32) -> Instruction {
     Instruction { code: RET_K, jt: 0, jf: 0, k: action }
-}
-
-#[cfg(test)]
-pub(super) mod interpreter {
-    use super::*;
-
-    /// A call as the kernel shows it to a filter.
-    #[derive(Debug, Clone, Copy)]
-    pub(crate) struct Call {
-        pub(crate) arch: u32,
-        pub(crate) nr: u32,
-        pub(crate) args: [u64; 6],
-    }
-
-    impl Call {
-        fn word(&self, offset: u32) -> u32 {
-            let arg = |i: u32| self.args[i as usize / 8];
-            match offset {
-                NR => self.nr,
-                ARCH => self.arch,
-                o if o >= 16 && o % 8 == 0 => (arg(o - 16) & 0xffff_ffff) as u32,
-                o if o >= 16 => (arg(o - 20) >> 32) as u32,
-                _ => panic!("load at {offset}"),
-            }
-        }
-    }
-
-    /// Runs a filter as the kernel would, and refuses what it would refuse.
-    pub(crate) fn run(program: &[Instruction], call: &Call) -> u32 {
-        let (mut a, mut pc) = (0_u32, 0_usize);
-        loop {
-            let i = program[pc];
-            pc += 1;
-            let branch = |taken: bool| usize::from(if taken { i.jt } else { i.jf });
-            match i.code {
-                LD_W_ABS => a = call.word(i.k),
-                AND_K => a &= i.k,
-                JA => pc += i.k as usize,
-                JEQ_K => pc += branch(a == i.k),
-                JGT_K => pc += branch(a > i.k),
-                JGE_K => pc += branch(a >= i.k),
-                RET_K => return i.k,
-                code => panic!("instruction {code:#x}"),
-            }
-        }
-    }
 }

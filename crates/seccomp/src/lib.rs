@@ -7,6 +7,7 @@
 //! compiles a profile once and hands the program over; the shim compiles what
 //! nobody has compiled for it, and installs it (D17).
 
+mod answer;
 mod arch;
 mod bpf;
 mod check;

@@ -108,6 +108,11 @@ fn restricts(action: u32, default: u32) -> bool {
     (action & ACTION).cast_signed() < (default & ACTION).cast_signed()
 }
 
+/// Whether a call that a filter gives this answer is made at once.
+pub(super) fn lets_pass(answer: u32) -> bool {
+    matches!(answer & ACTION, RET_ALLOW | RET_LOG)
+}
+
 /// Conditional rules first, the unconditional one last; without those that
 /// change nothing.
 fn tidy(rules: &mut Vec<Rule>) {

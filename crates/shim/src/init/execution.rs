@@ -9,12 +9,17 @@ use crate::{
     runtime::{During as _, Error, Execution, Kind, Result},
 };
 
-/// Sets what the specification asks for, and leaves the rest as it is.
+/// How the process `pid` is scheduled; 0 is this one. What is set here need
+/// not survive a fork, and one policy forbids it.
+pub(crate) fn schedule(pid: u32, plan: &Execution) -> Result<()> {
+    let Some(scheduler) = plan.scheduler else { return Ok(()) };
+    let result = scheduling::set_scheduler(pid, scheduler).map_err(|e| unsupported(e, Errno::EINVAL));
+    result.during(|| "process.scheduler".to_owned())
+}
+
+/// Sets for this process all else that the specification asks for, and leaves
+/// the rest as it is.
 pub(super) fn set(plan: &Execution) -> Result<()> {
-    if let Some(scheduler) = plan.scheduler {
-        let result = scheduling::set_scheduler(scheduler).map_err(|e| unsupported(e, Errno::EINVAL));
-        result.during(|| "process.scheduler".to_owned())?;
-    }
     if let Some(io) = plan.io_priority {
         scheduling::set_io_priority(io.class, io.priority).during(|| "process.ioPriority".to_owned())?;
     }

@@ -2,9 +2,10 @@
 //! What runs in a process that joins a container, between clone3 and execve: a
 //! straight line, as [`super::follow`] is for the first one.
 //!
-//! Until the container's namespaces are joined this is a copy of the runtime
-//! that the container can't see; from then on it can: so what it could look
-//! into is closed and locked before.
+//! It stays out of the container's pid namespace, where those with
+//! CAP_SYS_PTRACE could look into it and take over the host's rights, until it
+//! has none left: what begins in there is a child of it, which has nothing to
+//! do but to execute the program ([`Birth`], docs/adr/0016).
 
 use std::{convert::Infallible, os::fd::OwnedFd, path::Path};
 
@@ -12,13 +13,13 @@ use nix::{
     errno::Errno,
     fcntl::OFlag,
     sched::{CloneFlags, CpuSet, sched_setaffinity, setns},
-    sys::stat::Mode,
-    unistd::Pid,
+    sys::{signal::Signal, stat::Mode},
+    unistd::{Pid, geteuid, setpgid},
 };
 
 use super::{
-    Settled, credentials, die_with_the_shim, enter_directory, exec, execution, filter_calls, hide, identity,
-    leave, limits, or_tell, settle, stdio, users,
+    Settled, credentials, die_with_the_shim, enter_directory, exec, exec::Program, execution, filter_calls,
+    hide, identity, leave, limits, or_tell, settle, stdio, users,
 };
 use crate::{
     kernel::{
@@ -45,31 +46,53 @@ pub(crate) struct Setup<'a> {
     pub(crate) container: OwnedFd,
     /// Its pid.
     pub(crate) pid: u32,
-    /// It has been born among the container's users.
-    pub(crate) is_among: bool,
 }
 
-/// Between a caller who isn't root and the process: only among the container's
-/// users may its pid namespace be joined, and there is no way back. The process
-/// is this one's sibling. Never returns.
-pub(crate) fn run_among(socket: OwnedFd, setup: Setup<'_>) -> Infallible {
-    leave(|| {
-        let made = || {
-            let enter = |kind| {
-                Ok::<_, Error>(sys(setns(&setup.container, kind), || format!("setns(container, {kind:?})"))?)
+/// When the process of the program is born.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Birth {
+    /// It is the one that joins: it has no pid namespace to join.
+    None,
+    /// With nothing but execve left to do: its rights are the program's, and
+    /// its filter is in force.
+    Last,
+    /// With the program's rights. What it has yet to do the filter doesn't let
+    /// it do, so it puts that in force itself, which takes no_new_privs.
+    Unfiltered,
+    /// With the rights that a filter without no_new_privs takes to be put in
+    /// force; for the same reason.
+    Privileged,
+}
+
+/// The calls between a [`Birth::Last`] and execve.
+const LAST_CALLS: [(libc::c_long, [u64; 2]); 9] = [
+    (libc::SYS_clone, [process::SIBLING, 0]),
+    (libc::SYS_sendmsg, [0; 2]),
+    (libc::SYS_recvmsg, [0; 2]),
+    (libc::SYS_prctl, [libc::PR_SET_PDEATHSIG as u64, libc::SIGKILL as u64]),
+    (libc::SYS_setsid, [0; 2]),
+    (libc::SYS_prlimit64, [0, libc::RLIMIT_NPROC as u64]),
+    (libc::SYS_ioctl, [0, libc::TIOCSCTTY]),
+    (libc::SYS_rt_sigaction, [0; 2]),
+    (libc::SYS_rt_sigprocmask, [0; 2]),
+];
+
+impl Birth {
+    pub(crate) fn of(plan: &Joining) -> Self {
+        // One that reports calls would be reported by the wrong process.
+        let lets_pass = plan.seccomp.as_ref().is_none_or(|filter| {
+            let passes = |(number, [first, second]): (_, [u64; 2])| {
+                filter.lets_pass(number, [first, second, 0, 0, 0, 0])
             };
-            enter(CloneFlags::CLONE_NEWUSER)?;
-            users::become_root()?;
-            if setup.plan.namespaces.contains(CloneFlags::CLONE_NEWPID) {
-                enter(CloneFlags::CLONE_NEWPID)?;
-            }
-            let parent = libc::CLONE_PARENT.cast_unsigned() as u64;
-            Ok(process::clone3(parent, None, || run(Setup { is_among: true, ..setup }))?)
-        };
-        let child = or_tell(&socket, made())?;
-        tell_shim(&socket, &ToShim::Made(child.pidfd))?;
-        Ok(process::exit_now(0))
-    })
+            filter.listener.is_none() && LAST_CALLS.into_iter().all(passes)
+        });
+        match (plan.namespaces.contains(CloneFlags::CLONE_NEWPID), lets_pass) {
+            (false, _) => Self::None,
+            (true, true) => Self::Last,
+            (true, false) if plan.process.no_new_privileges => Self::Unfiltered,
+            (true, false) => Self::Privileged,
+        }
+    }
 }
 
 /// Joins the container and executes the program. Never returns.
@@ -77,26 +100,36 @@ pub(crate) fn run(setup: Setup<'_>) -> Infallible {
     leave(|| {
         or_tell(&setup.socket, hide())?;
         let settled = settle(&setup.socket, Some(&setup.container), &setup.stdio, setup.preserved);
-        let settled = or_tell(&setup.socket, settled)?;
-        or_tell(&settled.socket, follow(&settled, &setup))
+        let mut settled = or_tell(&setup.socket, settled)?;
+        let container = settled.second.take();
+        or_tell(&settled.socket, follow(&settled, container, &setup))
     })
 }
 
-fn follow(settled: &Settled, setup: &Setup<'_>) -> Result<Infallible> {
+fn follow(settled: &Settled, container: Option<OwnedFd>, setup: &Setup<'_>) -> Result<Infallible> {
     let (plan, socket) = (setup.plan, &settled.socket);
     let process = &plan.process;
-    let warn = |text: String| tell_shim(socket, &ToShim::Warning(text));
+    let birth = Birth::of(plan);
     let umask = nix::sys::stat::umask(Mode::empty());
-    sys(nix::unistd::setsid(), || "setsid()".to_owned())?;
+    if birth == Birth::None {
+        sys(nix::unistd::setsid(), || "setsid()".to_owned())?;
+    } else {
+        // By which the caller finds a child that it has not been told of.
+        let this = Pid::from_raw(0);
+        sys(setpgid(this, this), || "setpgid(0, 0)".to_owned())?;
+    }
     // Taken while the host's files are all there is to see.
     let proc = paths::host_proc()?;
     // No code of the container runs in here before its limits are ours.
     wait_for(socket, ToInit::CgroupReady)?;
     // Should the pid be another's by now, joining fails: the pidfd is not.
     let path = format!("/proc/{}/root", setup.pid);
-    let root = Root::new(paths::open_host(Path::new(&path), OFlag::O_PATH | OFlag::O_DIRECTORY)?);
-    let joined = if setup.is_among { CloneFlags::CLONE_NEWUSER } else { CloneFlags::empty() };
-    join(settled, plan.namespaces - joined)?;
+    let root = match paths::open_host(Path::new(&path), OFlag::O_PATH | OFlag::O_DIRECTORY) {
+        // It has none left.
+        Err(e) if matches!(e.errno(), Errno::ENOENT | Errno::ESRCH) => return Err(ended()),
+        result => Root::new(result?),
+    };
+    join(container, plan.namespaces)?;
     // The root of the namespace, unless the container has no mounts of its own.
     sys(nix::unistd::fchdir(&root), || "fchdir(root)".to_owned())?;
     #[expect(
@@ -115,42 +148,100 @@ fn follow(settled: &Settled, setup: &Setup<'_>) -> Result<Infallible> {
     credentials::label(&proc, process)?;
     let groups = credentials::Groups::of_namespace(&proc)?;
     drop(proc);
-    limits::set(&process.rlimits)?;
+    if birth == Birth::None {
+        limits::set(&process.rlimits)
+    } else {
+        limits::set_before_birth(&process.rlimits)
+    }?;
     execution::set(&process.execution)?;
     run_on(&plan.affinity.last)?;
     stdio::give(user.uid)?;
     enter_directory(&root, &process.cwd)?;
     drop(root);
     // As for the first process.
-    process::close_from(super::FIRST + setup.preserved, CloseRange::AtExec)?;
-    // Without no_new_privs a filter takes a capability that is about to go.
-    if !process.no_new_privileges {
+    let socket_at = super::FIRST + setup.preserved;
+    process::close_from(socket_at, CloseRange::AtExec)?;
+    // And whoever is born in the container has nothing else of ours (D6).
+    process::close_from(socket_at + 1, CloseRange::Now)?;
+    let become_program = || {
+        // Without no_new_privs a filter takes a capability that is about to go.
+        if !process.no_new_privileges {
+            filter_calls(plan.seccomp.as_ref(), socket)?;
+        }
+        let warn = |text: String| tell_shim(socket, &ToShim::Warning(text));
+        credentials::become_user(&user, groups, process, warn)?;
+        nix::sys::stat::umask(process.umask.map_or(umask, Mode::from_bits_truncate));
+        exec::prepare(process, &user)
+    };
+    if birth == Birth::Privileged {
+        return bear(socket, || execute(&become_program()?, birth, settled, setup));
+    }
+    let program = become_program()?;
+    if birth == Birth::None {
+        // What is said of one that is yet to be born.
+        die_with_the_shim(death(setup))?;
+        tell_shim(socket, &ToShim::Created)?;
+        wait_for(socket, ToInit::Start)?;
+        return execute(&program, birth, settled, setup);
+    }
+    if birth == Birth::Last && process.no_new_privileges {
         filter_calls(plan.seccomp.as_ref(), socket)?;
     }
-    credentials::become_user(&user, groups, process, warn)?;
-    die_with_the_shim((setup.bound == Bound::ToUs).then_some(nix::sys::signal::Signal::SIGKILL))?;
-    nix::sys::stat::umask(process.umask.map_or(umask, Mode::from_bits_truncate));
-    let program = exec::prepare(process, &user)?;
-    tell_shim(socket, &ToShim::Created)?;
-    wait_for(socket, ToInit::Start)?;
+    bear(socket, || execute(&program, birth, settled, setup))
+}
+
+/// Makes the process of the program in the container's pid namespace, tells
+/// the caller, and ends.
+fn bear(socket: &OwnedFd, life: impl FnOnce() -> Result<Infallible>) -> Result<Infallible> {
+    let child = process::clone_sibling(|| {
+        leave(|| {
+            or_tell(socket, {
+                // Not before the caller knows whom it speaks to.
+                wait_for(socket, ToInit::Start).and_then(|()| life())
+            })
+        })
+    })?;
+    tell_shim(socket, &ToShim::Made(child)).map(|()| process::exit_now(0))
+}
+
+/// The last steps.
+fn execute(program: &Program, birth: Birth, settled: &Settled, setup: &Setup<'_>) -> Result<Infallible> {
+    // A fork has cleared it; before it is in force a dead caller shows as the
+    // container's own death.
+    die_with_the_shim(death(setup))?;
+    if birth != Birth::None {
+        sys(nix::unistd::setsid(), || "setsid()".to_owned())?;
+        limits::set_last(&setup.plan.process.rlimits)?;
+    }
+    if settled.terminal.is_some() {
+        stdio::take_control()?;
+    }
     process::reset_signals()?;
-    if process.no_new_privileges {
-        filter_calls(plan.seccomp.as_ref(), socket)?;
+    if setup.plan.process.no_new_privileges && birth != Birth::Last {
+        filter_calls(setup.plan.seccomp.as_ref(), &settled.socket)?;
     }
     Err(program.execute())
 }
 
-/// Enters all namespaces of the container at once, but for that of pids, which
-/// this process was born in.
-fn join(settled: &Settled, namespaces: CloneFlags) -> Result<()> {
-    let flags = namespaces - CloneFlags::CLONE_NEWPID;
-    let Some(container) = &settled.second else {
-        return Err(Error::new(Kind::Os, "no container to join"));
-    };
-    match setns(container, flags) {
-        Err(Errno::ESRCH) => Err(Error::new(Kind::NotRunning, "the container's first process has ended")),
-        result => Ok(sys(result, || format!("setns(container, {flags:?})"))?),
+fn death(setup: &Setup<'_>) -> Option<Signal> {
+    (setup.bound == Bound::ToUs).then_some(Signal::SIGKILL)
+}
+
+/// Enters all namespaces of the container at once; that of pids is chosen for
+/// this process's children.
+fn join(container: Option<OwnedFd>, namespaces: CloneFlags) -> Result<()> {
+    let container = container.ok_or_else(|| Error::new(Kind::Os, "no container to join"))?;
+    // Whoever is root can't be mistaken for somebody else in there.
+    let foreign = namespaces.contains(CloneFlags::CLONE_NEWUSER) && !geteuid().is_root();
+    match setns(container, namespaces) {
+        Err(Errno::ESRCH) => return Err(ended()),
+        result => sys(result, || format!("setns(container, {namespaces:?})"))?,
     }
+    if foreign { users::become_root() } else { Ok(()) }
+}
+
+fn ended() -> Error {
+    Error::new(Kind::NotRunning, "the container's first process has ended")
 }
 
 /// `process.execCPUAffinity.final`.

@@ -11,7 +11,7 @@ mod copy_up;
 mod credentials;
 mod dev;
 mod exec;
-mod execution;
+pub(crate) mod execution;
 mod identity;
 pub(crate) mod join;
 mod limits;
@@ -184,8 +184,6 @@ fn settle(socket: &OwnedFd, second: Option<impl AsFd>, stdio: &Stdio, preserved:
 fn start_of(settled: Settled) -> Result<OwnedFd> {
     match settled.second {
         Some(listener) => {
-            // Whoever asks a container to end before its start is heard, too.
-            process::end_on_request()?;
             await_start(&listener)
         }
         None => {
@@ -251,6 +249,7 @@ fn follow(settled: &Settled, setup: &Setup<'_>) -> Result<Program> {
     if let Some(terminal) = terminal {
         let master =
             stdio::open_terminal(&root, dev.as_ref(), *terminal).during(|| "open the terminal".to_owned())?;
+        stdio::take_control()?;
         tell_shim(socket, &ToShim::Console(master))?;
     }
     root.make(&plan.process.cwd, Make::Directory)
@@ -282,13 +281,12 @@ fn follow(settled: &Settled, setup: &Setup<'_>) -> Result<Program> {
     let groups = credentials::Groups::of_namespace(&proc)?;
     drop(proc);
     limits::set(&plan.process.rlimits)?;
-    execution::set(&plan.process.execution).map_err(|e| match plan.resources.cpuset.cpus {
+    execution::schedule(0, &plan.process.execution).map_err(|e| match plan.resources.cpuset.cpus {
         // sched_setattr(2): a deadline needs all processors.
-        Some(_) if plan.process.execution.scheduler.is_some() => {
-            e.during("process scheduler can't be used together with AllowedCPUs")
-        }
-        _ => e,
+        Some(_) => e.during("process scheduler can't be used together with AllowedCPUs"),
+        None => e,
     })?;
+    execution::set(&plan.process.execution)?;
     stdio::give(user.uid)?;
     enter_directory(&root, &plan.process.cwd)?;
     drop((root, dev));
@@ -308,6 +306,10 @@ fn follow(settled: &Settled, setup: &Setup<'_>) -> Result<Program> {
     // another.
     if plan.process.no_new_privileges && reports_calls(plan.seccomp.as_ref()) {
         filter_calls(plan.seccomp.as_ref(), socket)?;
+    }
+    if settled.second.is_some() {
+        // Whoever asks a container to end before its start is heard, too.
+        process::end_on_request()?;
     }
     tell_shim(socket, &ToShim::Created)?;
     Ok(program)

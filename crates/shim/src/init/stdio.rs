@@ -32,8 +32,8 @@ use crate::{
 /// (Documentation/admin-guide/devices.txt).
 const UNIX98_SLAVES: std::ops::RangeInclusive<u64> = 136..=143;
 
-/// Opens a terminal in the container, makes it the controlling one, the
-/// standard streams and /dev/console, and returns its master side.
+/// Opens a terminal in the container, makes it the standard streams and
+/// /dev/console, and returns its master side.
 pub(super) fn open_terminal(root: &Root, dev: Option<&Root>, (size, plain): (Size, bool)) -> Result<OwnedFd> {
     let master = root.open(Path::new("/dev/pts/ptmx"), OFlag::O_RDWR | OFlag::O_NOCTTY)?;
     let stat = paths::stat(&master)?;
@@ -52,8 +52,13 @@ pub(super) fn open_terminal(root: &Root, dev: Option<&Root>, (size, plain): (Siz
         mount::attach(mount::clone_mount(&slave, Path::new(""), Reach::Mount)?, console)?;
     }
     process::place_streams([slave.as_fd(), slave.as_fd(), slave.as_fd()])?;
-    tty::take_control(&slave)?;
     Ok(master)
+}
+
+/// Makes the terminal that the streams are the controlling one of this
+/// process's session.
+pub(super) fn take_control() -> Result<()> {
+    Ok(tty::take_control(std::io::stdin())?)
 }
 
 /// Gives the streams to the container's user, so that it can open them by

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! How the kernel runs a process: scheduler, I/O priority, memory nodes and
-//! execution domain. All calls are for the calling thread.
+//! execution domain. All calls but the first are for the calling thread.
 #![allow(unsafe_code, reason = "system calls without a wrapper in nix or libc")]
 
 use std::ffi::{c_int, c_long, c_ulong};
@@ -37,18 +37,18 @@ pub struct SchedAttr {
     pub period: u64,
 }
 
-/// sched_setattr(2).
+/// sched_setattr(2) for a process; 0 is this one.
 ///
 /// # Errors
 /// EPERM without CAP_SYS_NICE, and in a cgroup without real-time budget;
 /// EINVAL for a policy that this kernel doesn't have.
-pub fn set_scheduler(attributes: SchedAttr) -> Result<()> {
+pub fn set_scheduler(pid: u32, attributes: SchedAttr) -> Result<()> {
     #[expect(clippy::cast_possible_truncation, reason = "48")]
     let attributes = SchedAttr { size: size_of::<SchedAttr>() as u32, ..attributes };
     // SAFETY: `attributes` has the layout and the size that it says, and
     // outlives the call.
-    let result = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) };
-    check(result, || format!("sched_setattr(0, {attributes:?})"))
+    let result = unsafe { libc::syscall(libc::SYS_sched_setattr, pid, &raw const attributes, 0) };
+    check(result, || format!("sched_setattr({pid}, {attributes:?})"))
 }
 
 /// ioprio_set(2) for the process group. `class` is `IOPRIO_CLASS_*`.

@@ -17,6 +17,8 @@
 //! Start           →
 //!                 ←  (end of file)      execve closed the socket
 //! ```
+//! A process that joins a container sends `Made` with the pidfd of its sibling
+//! instead of `Created`; that one is told to start ([`crate::init::join`]).
 //! A container that waits at a socket ([`listen`]) gets its `Start` there, and
 //! answers there.
 //!

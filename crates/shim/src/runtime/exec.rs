@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A process that joins a container: the caller's half. One clone3, no helper
-//! program: the copy of this process goes into the container's namespaces
-//! ([`crate::init::join`]) and executes.
+//! A process that joins a container: the caller's half. No helper program: a
+//! copy of this process goes into the container's namespaces, and what it makes
+//! there executes ([`crate::init::join`]).
 
 use std::{
     os::fd::{AsFd as _, BorrowedFd, OwnedFd},
@@ -12,7 +12,8 @@ use std::{
 use nix::{
     errno::Errno,
     fcntl::OFlag,
-    sched::{CloneFlags, CpuSet, sched_getaffinity, sched_setaffinity},
+    sched::{CpuSet, sched_getaffinity, sched_setaffinity},
+    sys::wait::{Id, WaitPidFlag, waitid},
     unistd::{Pid, geteuid},
 };
 use oci_spec::runtime::{Process as OciProcess, Spec};
@@ -28,7 +29,10 @@ use super::{
 };
 use crate::{
     cgroup::{Group, Layout, Placement},
-    init::join::{self, Setup},
+    init::{
+        execution,
+        join::{self, Birth, Setup},
+    },
     kernel::{SysError, paths, process, process::Child, socket, sys},
 };
 
@@ -91,7 +95,9 @@ pub enum Bound {
 /// A process in a container that isn't its first.
 #[derive(Debug)]
 pub struct Joined {
+    /// First who joins, then the process of the program.
     child: Child,
+    is_born: bool,
     console: Option<OwnedFd>,
     /// Its own cgroup.
     leaf: Option<PathBuf>,
@@ -123,23 +129,19 @@ pub fn exec(request: Exec<'_>) -> Result<Joined> {
         keyring,
         container,
         pid: target.pid,
-        is_among: false,
     };
     let child = {
         let _processors = Processors::begin_on(&plan)?;
-        if plan.namespaces.contains(CloneFlags::CLONE_NEWUSER) && !geteuid().is_root() {
-            clone_among(setup)
-        } else {
-            let _pid_namespace = JoinedPid::enter(&plan, target.pidfd)?;
-            clone_into(&group, leaf.as_deref(), target.pid, || join::run(setup))
-        }
-        .map_err(|e| if inside.is_empty() { e } else { e.during("adding pid of the process to cgroups") })
+        clone_into(&group, leaf.as_deref(), target.pid, || join::run(setup))
+            .map_err(|e| if inside.is_empty() { e } else { e.during("adding pid of the process to cgroups") })
     };
     let child = child.inspect_err(|_| remove(leaf.as_deref()))?;
-    let mut joined = Joined { child, console: None, leaf, warnings: Vec::new() };
+    let mut joined = Joined { child, is_born: false, console: None, leaf, warnings: Vec::new() };
     match follow(&mut joined, &plan, &group, &ours, &state) {
         Ok(()) => Ok(joined),
         Err(e) => {
+            // The end of the socket is the end of whoever waits at it.
+            drop(ours);
             joined.abandon();
             Err(if process::is_running(target.pidfd)? { e } else { ended() })
         }
@@ -148,13 +150,6 @@ pub fn exec(request: Exec<'_>) -> Result<Joined> {
 
 fn ended() -> Error {
     Error::new(Kind::NotRunning, "the container's first process has ended")
-}
-
-/// Clones a process which is ours, by way of one among the container's users.
-fn clone_among(setup: Setup<'_>) -> Result<Child> {
-    let (ours, theirs) = socket::pair()?;
-    let between = process::clone3(0, None, move || join::run_among(theirs, setup))?;
-    users::sibling(&between, &ours, EXECUTED_WITHIN)
 }
 
 /// Clones into the v2 cgroup: its own, else the container's, else the one that
@@ -168,6 +163,8 @@ fn clone_into(
 ) -> Result<Child> {
     let open = |path: &Path| paths::open_host(path, OFlag::O_PATH | OFlag::O_DIRECTORY);
     let cgroup = match leaf {
+        // It is attached later, where there is a cgroup to attach it to.
+        _ if !geteuid().is_root() => None,
         Some(leaf) => Some(open(leaf)?),
         None => group.enterable(pid)?.map(|path| open(&path)).transpose()?,
     };
@@ -186,28 +183,41 @@ fn follow(joined: &mut Joined, plan: &Joining, group: &Group, socket: &OwnedFd, 
         super::create::run_anywhere(joined.pid())?;
     }
     let deadline = Instant::now() + EXECUTED_WITHIN;
+    let birth = Birth::of(plan);
     // One that has died already has left a message that says why.
     let _ = channel::tell_init(socket, ToInit::CgroupReady);
     loop {
-        match channel::from_init(socket, deadline)? {
-            ToShim::Warning(text) => joined.warnings.push(text),
-            ToShim::Console(master) => joined.console = Some(master),
-            ToShim::Created => {
+        let message = channel::from_init(socket, deadline)?;
+        // What the container may look into may be made to say what it likes.
+        let is_trusted = !joined.is_born || birth == Birth::Privileged;
+        match message {
+            ToShim::Warning(text) if is_trusted => joined.warnings.push(text),
+            ToShim::Console(master) if is_trusted => joined.console = Some(master),
+            ToShim::Created if birth == Birth::None => {
+                // A fork would not hand it on.
+                execution::schedule(joined.pid(), &plan.process.execution)?;
                 // As above.
                 let _ = channel::tell_init(socket, ToInit::Start);
             }
-            ToShim::End => return Ok(()),
+            ToShim::Made(child) if is_trusted => {
+                joined.is_born_as(child)?;
+                execution::schedule(joined.pid(), &plan.process.execution)?;
+                // As above.
+                let _ = channel::tell_init(socket, ToInit::Start);
+            }
+            ToShim::End if joined.is_born || birth == Birth::None => return Ok(()),
+            ToShim::End => {
+                return Err(Error::new(Kind::Os, "the process was killed before it was in the container"));
+            }
             ToShim::Failed(e) => return Err(e),
-            ToShim::Listener(number) => {
+            ToShim::Listener(number) if birth != Birth::Last => {
                 let listener = plan.seccomp.as_ref().and_then(|program| program.listener.as_ref());
                 let listener = listener.ok_or_else(|| Error::new(Kind::Os, "there is no listener"))?;
                 notify::hand_over(listener, joined.pid(), joined.pidfd(), number, state)?;
                 // As above.
                 let _ = channel::tell_init(socket, ToInit::ListenerTaken);
             }
-            ToShim::Made(_) | ToShim::HooksDue => {
-                return Err(Error::new(Kind::Os, "there are no hooks of an exec"));
-            }
+            other => return Err(Error::new(Kind::Os, format!("a process that joins sent {other:?}"))),
         }
     }
 }
@@ -257,12 +267,24 @@ impl Joined {
         remove(self.leaf.take().as_deref());
     }
 
+    /// Who has joined has made the process of the program, and ends.
+    fn is_born_as(&mut self, pidfd: OwnedFd) -> Result<()> {
+        let child = Child { pid: process::pid_of(&pidfd)?, pidfd };
+        let between = std::mem::replace(&mut self.child, child);
+        self.is_born = true;
+        users::reap(&between)
+    }
+
     /// Ends it, and reaps it: nobody will hear of it.
     pub fn abandon(&mut self) {
         let _gone_already = process::pidfd_send_signal(self.pidfd(), libc::SIGKILL);
-        while let Err(Errno::EINTR) =
-            nix::sys::wait::waitpid(Pid::from_raw(self.child.pid.cast_signed()), None)
-        {}
+        if !self.is_born {
+            // It may have been killed between a child's birth and the word of
+            // it: that child still waits, in its process group.
+            let group = Pid::from_raw(self.child.pid.cast_signed());
+            while matches!(waitid(Id::PGid(group), WaitPidFlag::WEXITED), Ok(_) | Err(Errno::EINTR)) {}
+        }
+        let _reaped_above = users::reap(&self.child);
         self.cleanup();
     }
 }
@@ -271,36 +293,6 @@ fn remove(leaf: Option<&Path>) {
     if let Some(leaf) = leaf {
         // Not empty, it goes with the container's cgroups.
         let _ = crate::cgroup::remove_leaf(leaf);
-    }
-}
-
-/// While it lives, children of this process begin in the container's pid
-/// namespace.
-struct JoinedPid(Option<OwnedFd>);
-
-impl JoinedPid {
-    fn enter(plan: &Joining, container: BorrowedFd<'_>) -> Result<Self> {
-        if !plan.namespaces.contains(CloneFlags::CLONE_NEWPID) {
-            return Ok(Self(None));
-        }
-        let own = paths::open_host(Path::new("/proc/self/ns/pid"), OFlag::O_RDONLY)?;
-        match nix::sched::setns(container, CloneFlags::CLONE_NEWPID) {
-            Err(Errno::ESRCH) => Err(ended()),
-            result => {
-                sys(result, || "setns(container, CLONE_NEWPID)".to_owned())?;
-                Ok(Self(Some(own)))
-            }
-        }
-    }
-}
-
-impl Drop for JoinedPid {
-    fn drop(&mut self) {
-        if let Some(own) = &self.0 {
-            // It worked in the other direction; a failure would show at the
-            // next clone3, which makes no process in a namespace that ends.
-            let _ = nix::sched::setns(own, CloneFlags::CLONE_NEWPID);
-        }
     }
 }
 

@@ -81,26 +81,26 @@ fn the_hosts_mount_table_never_shows_a_container() {
 }
 
 /// A container that waits to be ended.
-struct Running {
-    bundle: Bundle,
-    container: Container,
+pub(crate) struct Running {
+    pub(crate) bundle: Bundle,
+    pub(crate) container: Container,
 }
 
 impl Running {
-    fn new(bundle: Bundle) -> Self {
+    pub(crate) fn new(bundle: Bundle) -> Self {
         let (stdio, _ends) = pipes();
         let mut container = bundle.create(stdio).unwrap();
         container.start().unwrap();
         Self { bundle, container }
     }
 
-    fn process(&self, script: &str) -> oci_spec::runtime::Process {
+    pub(crate) fn process(&self, script: &str) -> oci_spec::runtime::Process {
         let mut process = self.bundle.spec["process"].clone();
         process["args"] = json!(["sh", "-c", script]);
         serde_json::from_value(process).unwrap()
     }
 
-    fn join(
+    pub(crate) fn join(
         &self,
         process: oci_spec::runtime::Process,
         leaf: Option<&str>,
@@ -114,7 +114,7 @@ impl Running {
         Ok((status, text))
     }
 
-    fn begin(
+    pub(crate) fn begin(
         &self,
         process: oci_spec::runtime::Process,
         leaf: Option<&str>,
@@ -148,7 +148,7 @@ impl Drop for Running {
     }
 }
 
-fn status_of(joined: &runtime::Joined) -> i32 {
+pub(crate) fn status_of(joined: &runtime::Joined) -> i32 {
     match waitid(Id::PIDFd(joined.pidfd().as_fd()), WaitPidFlag::WEXITED).unwrap() {
         nix::sys::wait::WaitStatus::Exited(_, code) => code,
         nix::sys::wait::WaitStatus::Signaled(_, signal, _) => 128 + signal as i32,

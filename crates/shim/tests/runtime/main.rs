@@ -9,6 +9,7 @@
 mod cases;
 mod cgroup_cases;
 mod escape_cases;
+mod exec_cases;
 mod harness;
 mod hooks_cases;
 mod join_cases;
@@ -56,6 +57,7 @@ fn all() -> impl Iterator<Item = &'static (&'static str, fn())> {
         cgroup_cases::ALL,
         hooks_cases::ALL,
         escape_cases::ALL,
+        exec_cases::ALL,
         join_cases::ALL,
         users_cases::ALL,
         mount_cases::ALL,
