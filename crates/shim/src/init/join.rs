@@ -264,3 +264,54 @@ pub(crate) fn cpu_set(mask: &[u64], field: &str) -> Result<CpuSet> {
     }
     Ok(set)
 }
+
+#[cfg(test)]
+mod tests {
+    use oci_spec::runtime::{Process, Spec};
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::runtime::plan::joining::plan;
+
+    fn birth(profile: &Value, no_new_privileges: bool) -> Birth {
+        let mut spec = Spec::default();
+        let mut linux = spec.linux().clone().expect("linux");
+        linux.set_seccomp(Some(serde_json::from_value(profile.clone()).expect("profile")));
+        spec.set_linux(Some(linux)).set_process(None);
+        let mut process = Process::default();
+        process.set_no_new_privileges(Some(no_new_privileges));
+        Birth::of(&plan(&spec, process, "").expect("plan"))
+    }
+
+    #[test]
+    fn a_filter_says_when() {
+        let rule =
+            |names: Value, action: &str, args: Value| json!({"names": names, "action": action, "args": args});
+        let denied = |rule: Value| json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]});
+        // As Docker has them: no new namespaces, and nothing that hides flags.
+        let namespaces =
+            json!([{"index": 0, "value": 0x7e02_0000, "valueTwo": 0, "op": "SCMP_CMP_MASKED_EQ"}]);
+        let last =
+            ["sendmsg", "recvmsg", "prctl", "setsid", "ioctl", "prlimit64", "rt_sigaction", "rt_sigprocmask"];
+        let docker = json!({
+            "defaultAction": "SCMP_ACT_ERRNO",
+            "syscalls": [
+                rule(json!(last), "SCMP_ACT_ALLOW", json!([])),
+                rule(json!(["clone"]), "SCMP_ACT_ALLOW", namespaces),
+            ],
+        });
+        for bit in [false, true] {
+            assert_eq!(birth(&docker, bit), Birth::Last);
+            let other = denied(rule(json!(["mount"]), "SCMP_ACT_ERRNO", json!([])));
+            assert_eq!(birth(&other, bit), Birth::Last);
+        }
+        let mut reporting = denied(rule(json!(["mount"]), "SCMP_ACT_NOTIFY", json!([])));
+        reporting["listenerPath"] = json!("/agent");
+        for profile in [denied(rule(json!(["clone"]), "SCMP_ACT_KILL", json!([]))), reporting] {
+            assert_eq!(
+                (birth(&profile, false), birth(&profile, true)),
+                (Birth::Privileged, Birth::Unfiltered)
+            );
+        }
+    }
+}

@@ -183,9 +183,7 @@ fn settle(socket: &OwnedFd, second: Option<impl AsFd>, stdio: &Stdio, preserved:
 /// Waits until somebody starts the container: who has to hear how that went.
 fn start_of(settled: Settled) -> Result<OwnedFd> {
     match settled.second {
-        Some(listener) => {
-            await_start(&listener)
-        }
+        Some(listener) => await_start(&listener),
         None => {
             wait_for(&settled.socket, ToInit::Start)?;
             Ok(settled.socket)

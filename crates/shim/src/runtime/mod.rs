@@ -17,7 +17,7 @@ mod host;
 mod mapped;
 mod net_devices;
 mod notify;
-mod plan;
+pub(crate) mod plan;
 mod resources;
 pub mod spec;
 mod users;
