@@ -19,6 +19,7 @@ mod lifecycle;
 mod logs;
 mod manage;
 mod pause;
+mod restart;
 mod stats;
 mod survival;
 mod tty;

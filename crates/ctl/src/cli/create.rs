@@ -4,10 +4,10 @@
 
 use std::path::PathBuf;
 
-use berth::api::v1::{Mount, Ulimit};
+use berth::api::v1::{Mount, RestartPolicy, Ulimit};
 use clap::{ArgAction, Args, ValueEnum};
 
-use crate::parse::{key_value, mount, net, size, ulimit, volume};
+use crate::parse::{key_value, mount, net, restart, size, ulimit, volume};
 
 const PROCESS: &str = "Process";
 const IDENTITY: &str = "Name and labels";
@@ -107,6 +107,10 @@ pub struct Create {
     /// Replace the image's entry point; empty clears it
     #[arg(long, value_name = "COMMAND", help_heading = PROCESS)]
     pub entrypoint: Option<String>,
+    /// When it is started again: no, always, unless-stopped, or
+    /// on-failure[:N], N times at most
+    #[arg(long, value_name = "POLICY", value_parser = restart::policy, help_heading = PROCESS)]
+    pub restart: Option<RestartPolicy>,
     /// Signal that stops the container
     #[arg(long, value_name = "SIGNAL", help_heading = PROCESS)]
     pub stop_signal: Option<String>,
@@ -233,8 +237,6 @@ pub struct Create {
 
     #[arg(short, long, hide = true, value_parser = later)]
     publish: Vec<String>,
-    #[arg(long, hide = true, value_parser = later)]
-    restart: Option<String>,
     #[arg(long, hide = true, value_parser = later)]
     device: Vec<String>,
     #[arg(long, hide = true, value_parser = later, num_args = 0, default_missing_value = "true")]

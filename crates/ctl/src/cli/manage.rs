@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Arguments of verbs that look at containers which are there, or change them.
 
-use berth::api::v1::Filter;
+use berth::api::v1::{Filter, RestartPolicy};
 use clap::{Args, ValueEnum};
 
 use super::container::Containers;
-use crate::parse::{filter, key_value, net, size};
+use crate::parse::{filter, key_value, net, restart, size};
 
 /// `berth wait`.
 #[derive(Debug, Args)]
@@ -68,6 +68,9 @@ pub struct Update {
     /// Weight of block I/O, 10 to 1000
     #[arg(long, value_name = "WEIGHT")]
     pub blkio_weight: Option<u32>,
+    /// When it is started again: no, always, unless-stopped, on-failure[:N]
+    #[arg(long, value_name = "POLICY", value_parser = restart::policy)]
+    pub restart: Option<RestartPolicy>,
     /// Set a label
     #[arg(long, value_name = "KEY[=VALUE]", value_parser = key_value::label)]
     pub label_add: Vec<(String, String)>,

@@ -23,6 +23,9 @@ pub(super) async fn attach(context: &Context, args: Attach) -> Result<u8> {
         Status::Paused => {
             return Err(Error::new("You cannot attach to a paused container, unpause it first"));
         }
+        Status::Restarting => {
+            return Err(Error::new("You cannot attach to a restarting container, wait until it is running"));
+        }
         Status::Exited | Status::Removing => {
             return Err(Error::new("You cannot attach to a stopped container, start it first"));
         }

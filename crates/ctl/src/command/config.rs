@@ -5,7 +5,7 @@ use berth::api::v1::{ContainerConfig, HostConfig, LogConfig, StringList};
 
 use crate::{
     cli::create::{Attach, Create},
-    error::Result,
+    error::{Error, Result},
     parse::{key_value, lines, security},
 };
 
@@ -37,6 +37,9 @@ impl Streams {
 /// When a file of variables, labels or a seccomp profile can't be read or is
 /// malformed.
 pub(super) fn of(create: &Create, streams: Streams) -> Result<ContainerConfig> {
+    if create.rm && create.restart.as_ref().is_some_and(|policy| policy.name != "no") {
+        return Err(Error::new("conflicting options: cannot specify both --restart and --rm"));
+    }
     let mut env = Vec::new();
     for file in &create.env_file {
         env.extend(lines::env_file(file)?);
@@ -77,6 +80,7 @@ fn host(create: &Create) -> Result<HostConfig> {
     Ok(HostConfig {
         network_mode: create.network.clone().unwrap_or_default(),
         auto_remove: create.rm,
+        restart_policy: create.restart.clone(),
         readonly_rootfs: create.read_only,
         privileged: create.privileged,
         cap_add: create.cap_add.clone(),

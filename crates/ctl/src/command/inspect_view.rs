@@ -45,6 +45,7 @@ struct State {
     status: &'static str,
     running: bool,
     paused: bool,
+    restarting: bool,
     #[serde(rename = "OOMKilled")]
     oom_killed: bool,
     dead: bool,
@@ -82,6 +83,7 @@ struct Host {
     binds: Vec<String>,
     log_config: Log,
     network_mode: String,
+    restart_policy: Restart,
     auto_remove: bool,
     cap_add: Vec<String>,
     cap_drop: Vec<String>,
@@ -117,6 +119,13 @@ struct Log {
     #[serde(rename = "Type")]
     driver: String,
     config: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Restart {
+    name: String,
+    maximum_retry_count: i32,
 }
 
 #[derive(Debug, Serialize)]
@@ -173,9 +182,11 @@ impl State {
         let status = state.status();
         Self {
             status: state_name(status),
-            // A paused container runs as well.
-            running: matches!(status, Status::Running | Status::Paused),
+            // A paused container runs as well, and so does, in Docker's eyes,
+            // one that will in a moment.
+            running: matches!(status, Status::Running | Status::Paused | Status::Restarting),
             paused: status == Status::Paused,
+            restarting: status == Status::Restarting,
             oom_killed: state.oom_killed,
             dead: false,
             pid: state.pid,
@@ -217,6 +228,7 @@ impl Config {
 impl Host {
     fn of(host: HostConfig) -> Self {
         let log = host.log.unwrap_or_default();
+        let restart = host.restart_policy.unwrap_or_default();
         let binds = host.mounts.iter().filter(|m| m.r#type() == mount::Type::Bind);
         Self {
             binds: binds
@@ -224,6 +236,7 @@ impl Host {
                 .collect(),
             log_config: Log { driver: log.driver, config: log.options.into_iter().collect() },
             network_mode: host.network_mode,
+            restart_policy: Restart { name: restart.name, maximum_retry_count: restart.maximum_retry_count },
             auto_remove: host.auto_remove,
             cap_add: host.cap_add,
             cap_drop: host.cap_drop,

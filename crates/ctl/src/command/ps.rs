@@ -111,6 +111,7 @@ fn status(state: &ContainerState, now: SystemTime) -> String {
         Status::Running => format!("Up {}", ago(&state.started_at)),
         Status::Paused => format!("Up {} (Paused)", ago(&state.started_at)),
         Status::Exited => format!("Exited ({}) {} ago", state.exit_code, ago(&state.finished_at)),
+        Status::Restarting => format!("Restarting ({}) {} ago", state.exit_code, ago(&state.finished_at)),
         Status::Unknown => "Unknown".into(),
         Status::Removing => "Removal In Progress".into(),
     }
@@ -123,6 +124,7 @@ pub(super) fn state_name(status: Status) -> &'static str {
         Status::Running => "running",
         Status::Paused => "paused",
         Status::Exited => "exited",
+        Status::Restarting => "restarting",
         Status::Unknown => "unknown",
         Status::Removing => "removing",
     }
@@ -197,6 +199,7 @@ mod tests {
         assert_eq!(status(&state(Status::Paused), now), "Up 2 minutes (Paused)");
         assert_eq!(status(&state(Status::Created), now), "Created");
         assert_eq!(status(&state(Status::Exited), now), "Exited (137) 2 minutes ago");
+        assert_eq!(status(&state(Status::Restarting), now), "Restarting (137) 2 minutes ago");
     }
 
     #[test]

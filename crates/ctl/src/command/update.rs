@@ -22,6 +22,7 @@ pub(super) async fn update(context: &Context, args: Update) -> Result<u8> {
         cpuset_mems: args.cpuset_mems,
         pids_limit: args.pids_limit,
         blkio_weight: args.blkio_weight,
+        restart_policy: args.restart,
         add_labels: args.label_add.into_iter().collect(),
         remove_labels: args.label_rm,
     };

@@ -11,6 +11,7 @@ pub mod lines;
 pub mod mount;
 pub mod net;
 pub mod reference;
+pub mod restart;
 pub mod security;
 pub mod size;
 pub mod time;

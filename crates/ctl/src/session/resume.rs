@@ -70,7 +70,8 @@ impl Session {
         let config = container.config.unwrap_or_default();
         let host = config.host.unwrap_or_default();
         let log = host.log.unwrap_or_default();
-        let exited = container.state.unwrap_or_default().status() == Status::Exited;
+        let status = container.state.unwrap_or_default().status();
+        let exited = matches!(status, Status::Exited | Status::Restarting);
         let complete = self.options.from_start
             && log.driver != "none"
             && !log.options.contains_key("max-size")

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::users::IdMap;
+use super::{restart::RestartPolicy, users::IdMap};
 
 /// What to run and how; unset fields take the image's value.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +55,9 @@ pub struct HostConfig {
     pub network: NetworkMode,
     /// Remove it when it exits.
     pub auto_remove: bool,
+    /// When it is started again of itself.
+    #[serde(skip_serializing_if = "RestartPolicy::is_no")]
+    pub restart: RestartPolicy,
     /// Mount the root read-only.
     pub readonly_rootfs: bool,
     /// Everything allowed: not a boundary.
@@ -263,6 +266,9 @@ pub struct Summary {
     pub mounts: Vec<Mount>,
     /// Remove it when it exits.
     pub auto_remove: bool,
+    /// When it is started again of itself.
+    #[serde(skip_serializing_if = "RestartPolicy::is_no")]
+    pub restart: RestartPolicy,
 }
 
 impl Document {
@@ -275,6 +281,7 @@ impl Document {
             network: self.config.host.network,
             mounts: self.config.host.mounts.clone(),
             auto_remove: self.config.host.auto_remove,
+            restart: self.config.host.restart,
         }
     }
 }

@@ -12,6 +12,7 @@ pub mod id;
 pub mod names;
 pub mod ps;
 pub mod record;
+pub mod restart;
 pub mod seccomp;
 pub mod security;
 pub mod signal;

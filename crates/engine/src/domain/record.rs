@@ -11,6 +11,7 @@ use berth::{
 
 use super::{
     container::Summary,
+    restart::Restarts,
     state::{Exit, Shown, Status},
 };
 
@@ -43,6 +44,8 @@ pub struct Record {
     pub started_at: u64,
     /// The shim, while one may live.
     pub shim: Option<ProcessIdentity>,
+    /// What its user wants of it, and what its policy does about that.
+    pub restarts: Restarts,
 }
 
 impl Record {
@@ -53,12 +56,20 @@ impl Record {
             Status::Creating | Status::Created => Shown::Created,
             Status::Running if self.paused => Shown::Paused,
             Status::Running => Shown::Running,
+            Status::Exited if self.is_restarting() => Shown::Restarting,
             Status::Exited => Shown::Exited,
             Status::Removing => Shown::Removing,
             // As it was before.
             Status::Starting if self.exit.at == 0 => Shown::Created,
+            Status::Starting if self.is_restarting() => Shown::Restarting,
             Status::Starting => Shown::Exited,
         }
+    }
+
+    /// Its policy is about to have it started.
+    #[must_use]
+    pub fn is_restarting(&self) -> bool {
+        self.restarts.due != 0
     }
 
     /// What every event of this container says of it. Labels can't stand in

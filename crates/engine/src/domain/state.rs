@@ -71,6 +71,8 @@ pub enum Shown {
     Paused,
     /// Has ended.
     Exited,
+    /// Has ended, and its policy is about to have it started again.
+    Restarting,
     /// Its shim doesn't answer.
     Unknown,
     /// On its way out.
@@ -79,8 +81,15 @@ pub enum Shown {
 
 impl Shown {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Created, Self::Running, Self::Paused, Self::Exited, Self::Unknown, Self::Removing];
+    pub const ALL: [Self; 7] = [
+        Self::Created,
+        Self::Running,
+        Self::Paused,
+        Self::Exited,
+        Self::Restarting,
+        Self::Unknown,
+        Self::Removing,
+    ];
 
     /// The word of filters.
     #[must_use]
@@ -90,6 +99,7 @@ impl Shown {
             Self::Running => "running",
             Self::Paused => "paused",
             Self::Exited => "exited",
+            Self::Restarting => "restarting",
             Self::Unknown => "unknown",
             Self::Removing => "removing",
         }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use super::{
     container::{Document, HostConfig},
+    restart::RestartPolicy,
     validate,
 };
 use crate::error::{Error, Kind, Result};
@@ -34,6 +35,8 @@ pub struct Changes {
     pub pids_limit: Option<i64>,
     /// 10 to 1000.
     pub blkio_weight: Option<u16>,
+    /// When it is started again of itself.
+    pub restart: Option<RestartPolicy>,
     /// Labels to set.
     pub add_labels: BTreeMap<String, String>,
     /// Labels to take away.
@@ -79,6 +82,13 @@ impl Changes {
         set(&mut host.cpuset_mems, self.cpuset_mems.clone());
         set(&mut host.blkio_weight, self.blkio_weight);
         host.pids_limit = self.pids_limit.or(host.pids_limit);
+        if let Some(policy) = self.restart {
+            if host.auto_remove && !policy.is_no() {
+                let what = "Restart policy cannot be updated because AutoRemove is enabled for the container";
+                return Err(invalid(what));
+            }
+            host.restart = policy;
+        }
         if host.memory_swap > 0 && self.memory_swap.is_none() {
             // No limit of memory, none of both together.
             if host.memory == 0 {

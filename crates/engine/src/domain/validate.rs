@@ -67,6 +67,9 @@ pub fn config(config: &Config) -> Result<()> {
 }
 
 fn host(host: &HostConfig) -> Result<()> {
+    if host.auto_remove && !host.restart.is_no() {
+        return Err(invalid("can't create 'AutoRemove' container with restart policy"));
+    }
     capabilities::resolve(&host.cap_add, &host.cap_drop)?;
     for opt in &host.security_opt {
         security::security_opt(opt)?;

@@ -21,6 +21,7 @@ use crate::{
         container::{Config, Document, MountKind},
         id, names,
         record::Record,
+        restart::Restarts,
         state::{Exit, Status},
         users::{self, IdMap, Users},
         validate,
@@ -101,6 +102,7 @@ impl Containers {
             exit: Exit::default(),
             started_at: 0,
             shim: None,
+            restarts: Restarts::default(),
         };
         self.db.write(|tx| {
             record.name = match &name {

@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use berth::bundle;
 
-use super::{Containers, Entry, Live, event};
+use super::{Containers, Entry, Live, event, policy};
 use crate::{
     domain::{
         record::Record,
+        restart::Moment,
         state::{Exit, ExitEvidence, WaitAnswer},
     },
     error::{Error, Kind, Result},
@@ -31,7 +32,7 @@ impl Containers {
         tokio::spawn(async move {
             let (exit, shim) = this.end_of(&live).await;
             let _gate = entry.gate.lock().await;
-            this.settle(&entry, &record, exit).await;
+            this.settle(&entry, &record, exit, Moment::Ended).await;
             this.clean_up(&entry, &record, Some(live), shim).await;
         });
     }
@@ -109,9 +110,12 @@ impl Containers {
         evidence.merge()
     }
 
-    /// Records the end and tells everybody. The gate is held.
-    pub(super) async fn settle(self: &Arc<Self>, entry: &Entry, record: &Record, exit: Exit) {
+    /// Records the end, and what its policy makes of it, and tells everybody.
+    /// The gate is held.
+    pub(super) async fn settle(self: &Arc<Self>, entry: &Entry, record: &Record, exit: Exit, moment: Moment) {
         let (row, end) = (record.clone(), exit.clone());
+        // Who keeps it starts it himself.
+        let kept = entry.is_kept();
         let recorded = self
             .blocking(move |this| {
                 this.db.write(|tx| {
@@ -120,6 +124,9 @@ impl Containers {
                     }
                     // Its name may be another than at its start.
                     let row = rows::any(tx, &row.id)?.unwrap_or(row);
+                    if !kept {
+                        policy::judge(tx, &row, moment, policy::ran(&row))?;
+                    }
                     if end.oom_killed {
                         events::append(tx, &event(&row, "oom", &[]))?;
                     }
@@ -161,8 +168,9 @@ impl Containers {
             tracing::error!(id = %record.id, error = e.chain(), "free what a container held");
         }
         if record.summary.auto_remove && !entry.is_kept() {
-            self.remove_automatically(entry, record).await;
+            return self.remove_automatically(entry, record).await;
         }
+        self.follow_policy(entry, record).await;
     }
 }
 

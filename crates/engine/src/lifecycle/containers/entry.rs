@@ -39,6 +39,11 @@ pub struct View {
     pub ends: u64,
     /// How it ended last.
     pub last: Exit,
+    /// When its policy has it started; nanoseconds since the Unix epoch, 0
+    /// for not.
+    pub due: u64,
+    /// How often that was called off.
+    pub rests: u64,
 }
 
 /// Where a container's shim is.
@@ -128,6 +133,19 @@ impl Entry {
             view.phase = Phase::Idle;
             view.ends += 1;
             view.last = exit;
+        });
+    }
+
+    /// Its policy has it started at `due`; 0: it is being started.
+    pub(super) fn set_due(&self, due: u64) {
+        self.view.send_modify(|view| view.due = due);
+    }
+
+    /// Nothing has it started: it rests.
+    pub(super) fn rest(&self) {
+        self.view.send_modify(|view| {
+            view.due = 0;
+            view.rests += 1;
         });
     }
 

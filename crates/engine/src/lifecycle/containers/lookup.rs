@@ -69,6 +69,7 @@ mod tests {
     use crate::{
         domain::{
             container::{Document, Summary},
+            restart::Restarts,
             state::Exit,
         },
         store::meta::Db,
@@ -89,6 +90,7 @@ mod tests {
             exit: Exit::default(),
             started_at: 0,
             shim: None,
+            restarts: Restarts::default(),
         }
     }
 

@@ -16,6 +16,7 @@ mod host;
 mod list;
 mod lookup;
 mod pause;
+mod policy;
 mod prune;
 mod reconcile;
 mod remove;
@@ -111,6 +112,8 @@ pub struct Containers {
     shims: Manager,
     host: Host,
     filters: Filters,
+    /// Turns of those that are started by their policies.
+    restarting: tokio::sync::Semaphore,
     entries: Mutex<HashMap<ContainerId, Arc<Entry>>>,
     pub(super) log_changes: Changes,
 }
@@ -135,6 +138,7 @@ impl Containers {
             shims,
             host,
             filters: Filters::default(),
+            restarting: tokio::sync::Semaphore::new(policy::AT_ONCE),
             entries,
             log_changes,
         }))

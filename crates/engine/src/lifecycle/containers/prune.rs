@@ -39,6 +39,7 @@ impl PruneOptions {
         let labels = &record.summary.labels;
         let at_rest = matches!(record.status, Status::Created | Status::Exited);
         at_rest
+            && !record.is_restarting()
             && (self.until == 0 || record.created_at < self.until)
             && self.labels.iter().all(|wanted| filter::label_matches(wanted, labels))
             && !self.without_labels.iter().any(|unwanted| filter::label_matches(unwanted, labels))

@@ -19,6 +19,7 @@ use super::{Containers, Entry, Live, Phase, end::Shim, event};
 use crate::{
     domain::{
         record::Record,
+        restart::{Moment, Wanted},
         state::{ExitEvidence, Status},
     },
     error::{Context as _, Error, Kind, Result},
@@ -245,7 +246,7 @@ impl Containers {
             // `starting`, no shim and no exit record: it never ran.
             return self.withdraw(entry, record).await;
         }
-        self.settle(entry, record, exit).await;
+        self.settle(entry, record, exit, Moment::EngineStart).await;
         self.clean_up(entry, record, None, Shim::Dead).await;
         Ok(())
     }
@@ -261,11 +262,16 @@ impl Containers {
             let before = if row.exit.at == 0 { Status::Created } else { Status::Exited };
             this.db.write(|tx| {
                 rows::transit(tx, &row.id, &[Status::Starting, Status::Running], before)?;
+                if before == Status::Created && row.restarts.wanted == Wanted::Running {
+                    rows::set_stopped(tx, &row.id)?;
+                }
                 rows::set_shim(tx, &row.id, None)
             })
         })
         .await?;
         entry.set(Phase::Idle);
+        self.judge_at_start(record).await?;
+        self.follow_policy(entry, record).await;
         Ok(())
     }
 
@@ -281,6 +287,7 @@ impl Containers {
             shim.kill()?;
             drop(tokio::time::timeout(timeouts::KILLED, shim.ended()).await);
         }
+        self.judge_at_start(record).await?;
         self.clean_up(entry, record, None, Shim::Dead).await;
         Ok(())
     }

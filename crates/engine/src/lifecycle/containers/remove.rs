@@ -5,7 +5,10 @@ use std::{fs, io, sync::Arc};
 
 use super::{Containers, Entry, Phase, event, signal};
 use crate::{
-    domain::{record::Record, state::Status},
+    domain::{
+        record::Record,
+        state::{Shown, Status},
+    },
     error::{Error, Kind, Result},
     store::meta::{containers as rows, events},
 };
@@ -37,6 +40,10 @@ impl Containers {
 
     async fn remove_now(self: &Arc<Self>, record: Record, force: Force) -> Result<()> {
         let entry = self.entry(&record.id);
+        if force == Force::Yes {
+            // Or its policy would start it once it is killed.
+            self.want_stopped(&entry, &record).await?;
+        }
         loop {
             let ends = entry.view().ends;
             if let Some(live) = entry.live() {
@@ -59,6 +66,9 @@ impl Containers {
                 }
                 // The engine's start is still looking for its shim.
                 Status::Running | Status::Starting => return Err(signal::unreachable(&record)),
+                Status::Exited if force == Force::No && record.is_restarting() => {
+                    return Err(running(&record));
+                }
                 _ => return self.remove_locked(&entry, &record).await,
             }
         }
@@ -111,7 +121,11 @@ impl Containers {
 }
 
 fn running(record: &Record) -> Error {
-    let (state, first) = if record.paused { ("paused", "unpause and then ") } else { ("running", "") };
+    let (state, first) = match record.shown() {
+        Shown::Paused => ("paused", "unpause and then "),
+        Shown::Restarting => ("restarting", ""),
+        _ => ("running", ""),
+    };
     Error::new(
         Kind::FailedPrecondition,
         format!(

@@ -38,7 +38,7 @@ impl Containers {
     ) -> Result<u32> {
         let entry = self.entry(&record.id);
         let kept = entry.keep();
-        self.stop(record, signal, timeout).await?;
+        self.stop_for_now(record, signal, timeout).await?;
         // What follows an end is done under the gate: after it nothing removes
         // the container of itself.
         drop(entry.gate.lock().await);

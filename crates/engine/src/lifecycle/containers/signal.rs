@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use berth::ids::Namespace;
 
-use super::{Containers, Entry, Live, Phase};
+use super::{Containers, Entry, Live, Phase, policy::Rested};
 use crate::{
     domain::{record::Record, signal, state::Status},
     error::{Error, Kind, Result},
@@ -24,6 +24,7 @@ pub enum Stopped {
 
 impl Containers {
     /// Sends a signal (empty is SIGKILL) to the container's first process.
+    /// After SIGKILL and the container's stop signal it rests.
     ///
     /// # Errors
     /// `InvalidArgument` for no signal, `FailedPrecondition` when it isn't
@@ -31,12 +32,19 @@ impl Containers {
     pub async fn kill(self: &Arc<Self>, record: &Record, name: &str) -> Result<()> {
         let number = if name.is_empty() { libc::SIGKILL } else { signal::parse(name)? };
         let entry = self.entry(&record.id);
+        let ends = number == libc::SIGKILL || number == self.stop_signal(record).await?;
+        if ends {
+            let (_, rested) = self.want_stopped(&entry, record).await?;
+            if rested == Rested::Yes {
+                return self.tell(record, "kill", &[("signal", number.to_string())]).await;
+            }
+        }
         let live = running(&entry, record).map_err(|e| {
             Error::new(e.kind(), format!("cannot kill container: {}: {}", record.name, e.chain()))
         })?;
         self.send(&live, number).await?;
         self.tell(record, "kill", &[("signal", number.to_string())]).await?;
-        if record.paused && (number == libc::SIGKILL || number == self.stop_signal(record).await?) {
+        if record.paused && ends {
             self.thaw(record).await?;
         }
         Ok(())
@@ -47,8 +55,9 @@ impl Containers {
         self.blocking(move |this| Ok(this.read_document(&id)?.effective.stop_signal)).await
     }
 
-    /// Sends the stop signal, waits, kills, and returns when it has ended.
-    /// `name` and `timeout` (seconds, -1 for ever) override the container's.
+    /// Sends the stop signal, waits, kills, and returns when it has ended; no
+    /// policy starts it then. `name` and `timeout` (seconds, -1 for ever)
+    /// override the container's.
     ///
     /// # Errors
     /// `InvalidArgument`, `Unavailable`.
@@ -58,10 +67,27 @@ impl Containers {
         name: &str,
         timeout: Option<i32>,
     ) -> Result<Stopped> {
-        let overridden = if name.is_empty() { None } else { Some(signal::parse(name)?) };
-        if timeout.is_some_and(|t| t < -1) {
-            return Err(Error::new(Kind::InvalidArgument, "invalid stop timeout: must be -1 or more"));
+        stop_options(name, timeout)?;
+        let entry = self.entry(&record.id);
+        let (now, rested) = self.want_stopped(&entry, record).await?;
+        if rested == Rested::Yes {
+            self.tell(record, "stop", &[]).await?;
+            return Ok(Stopped::Now);
         }
+        match now {
+            Some(now) => self.stop_for_now(&now, name, timeout).await,
+            None => Ok(Stopped::Already),
+        }
+    }
+
+    /// As [`Self::stop`], without a word about what its user wants later.
+    pub(super) async fn stop_for_now(
+        self: &Arc<Self>,
+        record: &Record,
+        name: &str,
+        timeout: Option<i32>,
+    ) -> Result<Stopped> {
+        let overridden = stop_options(name, timeout)?;
         let entry = self.entry(&record.id);
         if matches!(record.status, Status::Created | Status::Exited | Status::Removing) {
             return Ok(Stopped::Already);
@@ -178,10 +204,22 @@ impl Containers {
     }
 }
 
+/// The signal that is to stop it, where one was named.
+fn stop_options(name: &str, timeout: Option<i32>) -> Result<Option<i32>> {
+    if timeout.is_some_and(|t| t < -1) {
+        return Err(Error::new(Kind::InvalidArgument, "invalid stop timeout: must be -1 or more"));
+    }
+    if name.is_empty() { Ok(None) } else { signal::parse(name).map(Some) }
+}
+
 /// The shim of a container that runs.
 pub(super) fn running(entry: &Entry, record: &Record) -> Result<Arc<Live>> {
     entry.running().ok_or_else(|| match entry.view().phase {
         Phase::Unreachable(_) => unreachable(record),
+        _ if record.is_restarting() => {
+            let what = format!("Container {} is restarting, wait until the container is running", record.id);
+            Error::new(Kind::FailedPrecondition, what)
+        }
         _ => not_running(record.id.as_str()),
     })
 }

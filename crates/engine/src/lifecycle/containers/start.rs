@@ -4,7 +4,7 @@
 //! Each step is recorded before it is taken, so that the next engine knows
 //! what to look for: row `starting`, bundle, shim's identity, then the task.
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use berth::{
     api::{
@@ -14,17 +14,21 @@ use berth::{
     bundle,
 };
 
+use rusqlite::Transaction;
+
 use super::{
     Containers, Entry, Live, Phase,
     create::give_root,
     etc, event,
     host::{self},
+    policy,
 };
 use crate::{
     config::Containers as Defaults,
     domain::{
         container::{Document, LogDriver},
         record::Record,
+        restart::{Moment, Restarts, Wanted},
         size,
         spec::{self, EtcFiles, Facts},
         state::{Exit, Status},
@@ -55,6 +59,18 @@ pub enum StartOutcome {
     Started(u32),
     /// It ran already, with this pid.
     AlreadyRunning(u32),
+}
+
+/// Who has a container started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum By {
+    /// Its user, who from now on wants it to run.
+    User,
+    /// Its restart policy, if the start is still due.
+    Policy {
+        /// As recorded.
+        due: u64,
+    },
 }
 
 /// What the blocking part of a start hands to the rest.
@@ -101,19 +117,36 @@ impl Containers {
                 return Err(Error::new(Kind::Unavailable, what));
             }
         }
-        match self.launch(&entry, &record).await {
-            Ok(pid) => Ok(StartOutcome::Started(pid)),
+        self.launch_or_abandon(&entry, &record, By::User).await.map(StartOutcome::Started)
+    }
+
+    /// Starts a container whose restart is due, unless that was called off.
+    pub(super) async fn start_by_policy(self: &Arc<Self>, entry: &Arc<Entry>, record: &Record) -> Result<()> {
+        let due = record.restarts.due;
+        let _gate = entry.gate.lock().await;
+        let Some(record) = self.reload(record).await? else { return Ok(()) };
+        if record.status != Status::Exited || record.restarts.due != due {
+            return Ok(());
+        }
+        self.launch_or_abandon(entry, &record, By::Policy { due }).await.map(drop)
+    }
+
+    async fn launch_or_abandon(self: &Arc<Self>, entry: &Arc<Entry>, record: &Record, by: By) -> Result<u32> {
+        match self.launch(entry, record, by).await {
+            Ok(pid) => Ok(pid),
+            Err(error) if error.kind() == Kind::Cancelled => Err(error),
             Err(error) => {
                 let error = explain(error);
-                self.abandon(&entry, &record, &error).await;
+                self.abandon(entry, record, &error, by).await;
                 Err(error)
             }
         }
     }
 
-    async fn launch(self: &Arc<Self>, entry: &Arc<Entry>, record: &Record) -> Result<u32> {
+    async fn launch(self: &Arc<Self>, entry: &Arc<Entry>, record: &Record, by: By) -> Result<u32> {
         let row = record.clone();
-        let launch = self.blocking(move |this| this.prepare(&row)).await?;
+        let launch = self.blocking(move |this| this.prepare(&row, by)).await?;
+        entry.set_due(0);
         let Launch { document, rootfs, filter, bundle, shim } = launch;
         let live = Arc::new(Live {
             namespace: record.namespace.clone(),
@@ -163,7 +196,7 @@ impl Containers {
     }
 
     /// Everything up to the shim's process. Blocks.
-    fn prepare(&self, record: &Record) -> Result<Launch> {
+    fn prepare(&self, record: &Record, by: By) -> Result<Launch> {
         let document = self.db.read(|c| rows::document(c, &record.id))?;
         let rootfs = self.snapshots.rootfs(record.id.as_str())?;
         let etc = EtcFiles::within(&self.directory(&record.namespace, &record.id));
@@ -174,9 +207,7 @@ impl Containers {
         let spec = spec::build(&document, &self.facts(record, &document, etc)?)?;
         let profile = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
         let filter = self.filters.compiled(profile)?;
-        self.db.write(|tx| {
-            rows::transit(tx, &record.id, &[Status::Created, Status::Exited], Status::Starting).map(drop)
-        })?;
+        self.db.write(|tx| intend(tx, record, by))?;
         let path = self.bundle_path(&record.namespace, &record.id);
         // The gate is ours and no shim was left: a bundle here is a leftover.
         bundles::remove(&path)?;
@@ -227,7 +258,7 @@ impl Containers {
     }
 
     /// Leaves nothing of a start that failed but its exit code and its reason.
-    async fn abandon(self: &Arc<Self>, entry: &Arc<Entry>, record: &Record, error: &Error) {
+    async fn abandon(self: &Arc<Self>, entry: &Arc<Entry>, record: &Record, error: &Error, by: By) {
         let exit = Exit {
             code: error.exit_code().unwrap_or(START_FAILED),
             at: bundle::now_nanos(),
@@ -246,6 +277,7 @@ impl Containers {
                     // A start that failed before its row said so, too.
                     rows::transit(tx, &row.id, &[Status::Created, Status::Exited], Status::Starting)?;
                     rows::set_exited(tx, &row.id, &end)?;
+                    give_up(tx, &row, by)?;
                     if cleaned.is_ok() { rows::set_shim(tx, &row.id, None) } else { Ok(()) }
                 })?;
                 cleaned
@@ -256,14 +288,45 @@ impl Containers {
         }
         entry.ended(exit);
         if record.summary.auto_remove {
-            self.remove_automatically(entry, record).await;
+            return self.remove_automatically(entry, record).await;
         }
+        self.follow_policy(entry, record).await;
     }
 
     /// Removes a container's cgroup and bundle, its shim being dead. Blocks.
     pub(super) fn sweep(&self, record: &Record) -> Result<()> {
         cgroup::destroy(&self.shims.cgroup(&record.namespace, &record.id))?;
         bundles::remove(&self.bundle_path(&record.namespace, &record.id))
+    }
+}
+
+/// Records that a start begins, and by whose will.
+fn intend(tx: &Transaction<'_>, record: &Record, by: By) -> Result<()> {
+    match by {
+        By::User => {
+            let restarts = Restarts { wanted: Wanted::Running, ..Restarts::default() };
+            rows::set_restarts(tx, &record.id, &restarts)?;
+        }
+        By::Policy { due } => {
+            let now = rows::any(tx, &record.id)?;
+            if now.is_none_or(|now| now.restarts.due != due) {
+                return Err(Error::new(Kind::Cancelled, "the restart was called off"));
+            }
+        }
+    }
+    rows::transit(tx, &record.id, &[Status::Created, Status::Exited], Status::Starting).map(drop)
+}
+
+/// A start has failed: its user has been told, its policy may try again.
+fn give_up(tx: &Transaction<'_>, record: &Record, by: By) -> Result<()> {
+    match (by, rows::any(tx, &record.id)?) {
+        (By::User, _) | (By::Policy { .. }, None) => rows::set_stopped(tx, &record.id),
+        (By::Policy { .. }, Some(mut row)) => {
+            // Whatever is decided, this one isn't due any more.
+            row.restarts.due = 0;
+            rows::set_restarts(tx, &row.id, &row.restarts)?;
+            policy::judge(tx, &row, Moment::Ended, Duration::ZERO)
+        }
     }
 }
 

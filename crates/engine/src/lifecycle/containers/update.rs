@@ -5,11 +5,12 @@
 
 use std::sync::Arc;
 
-use super::{Containers, Live, event, signal};
+use super::{Containers, Entry, Live, event, policy, signal};
 use crate::{
     domain::{
         container::{Document, HostConfig},
         record::Record,
+        restart::{End, Moment, Restarts},
         spec::resources,
         state::Status,
         update::Changes,
@@ -53,7 +54,32 @@ impl Containers {
             }
             Status::Creating | Status::Created | Status::Exited => {}
         }
-        self.record_update(record, after).await
+        self.record_update(record.clone(), after).await?;
+        if record.is_restarting() { self.judge_again(&entry, &record).await } else { Ok(()) }
+    }
+
+    /// A restart that another policy wouldn't make isn't made. The gate is held.
+    async fn judge_again(self: &Arc<Self>, entry: &Entry, record: &Record) -> Result<()> {
+        let id = record.id.clone();
+        let called_off = self
+            .blocking(move |this| {
+                this.db.write(|tx| {
+                    let Some(mut row) = rows::any(tx, &id)? else { return Ok(false) };
+                    // The one that is due has been counted.
+                    row.restarts.count = row.restarts.count.saturating_sub(1);
+                    let end = End { code: row.exit.code, ran: policy::ran(&row) };
+                    if row.summary.restart.decide(&row.restarts, Moment::Ended, end).is_some() {
+                        return Ok(false);
+                    }
+                    rows::set_restarts(tx, &id, &Restarts { due: 0, ..row.restarts })?;
+                    Ok(true)
+                })
+            })
+            .await?;
+        if called_off {
+            entry.rest();
+        }
+        Ok(())
     }
 
     async fn record_update(self: &Arc<Self>, mut record: Record, document: Document) -> Result<()> {

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::{Containers, Phase};
+use super::{Containers, Phase, View};
 use crate::{
     domain::{
         record::Record,
@@ -32,26 +32,28 @@ impl Containers {
         let entry = self.entry(&record.id);
         // Before the database is asked: what happens later is seen here.
         let mut view = entry.subscribe();
-        let ends = view.borrow_and_update().ends;
+        let View { ends, rests, .. } = view.borrow_and_update().clone();
         let gone = || Error::new(Kind::NotFound, format!("No such container: {}", record.id));
         let Some(now) = self.reload(record).await? else {
             return if condition == Condition::Removed { Ok(record.exit.clone()) } else { Err(gone()) };
         };
-        let at_rest = !matches!(now.status, Status::Running | Status::Starting);
+        let at_rest = !matches!(now.status, Status::Running | Status::Starting) && !now.is_restarting();
         if condition == Condition::NotRunning && at_rest {
             return Ok(now.exit);
         }
         let happened = view
             .wait_for(|view| {
                 let removed = matches!(view.phase, Phase::Removed);
-                removed || condition != Condition::Removed && view.ends != ends
+                let rests = condition == Condition::NotRunning && view.rests != rests;
+                removed || rests || condition != Condition::Removed && view.ends != ends
             })
             .await
             .map_err(|_| gone())?;
-        let has_ended = happened.ends != ends;
+        let (has_ended, rests) = (happened.ends != ends, happened.rests != rests);
         match condition {
             Condition::Removed => Ok(if has_ended { happened.last.clone() } else { now.exit }),
             _ if has_ended => Ok(happened.last.clone()),
+            Condition::NotRunning if rests => Ok(now.exit),
             _ => Err(gone()),
         }
     }

@@ -11,6 +11,7 @@ use crate::{
     domain::{
         container::Document,
         record::Record,
+        restart::{Restarts, Wanted},
         state::{Exit, Status},
         users::IdMap,
     },
@@ -18,7 +19,8 @@ use crate::{
 };
 
 const COLUMNS: &str = "namespace, id, name, created_at, image, image_id, summary, status, pid, exit_code, \
-                       oom_killed, error, started_at, finished_at, shim, paused";
+                       oom_killed, error, started_at, finished_at, shim, paused, wanted, restart_count, \
+                       restart_waited, restart_due";
 
 /// Adds a container.
 ///
@@ -113,7 +115,7 @@ pub fn by_prefix(db: &Connection, namespace: &Namespace, prefix: &str) -> Result
 pub enum Scope {
     /// All that were made.
     All,
-    /// Those that run.
+    /// Those that run, or are about to by their policy.
     Running,
 }
 
@@ -124,7 +126,9 @@ pub enum Scope {
 pub fn list(db: &Connection, namespace: &Namespace, scope: Scope) -> Result<Vec<Record>> {
     let condition = match scope {
         Scope::All => "namespace = ?1 AND status <> 'creating' ORDER BY created_at DESC, id",
-        Scope::Running => "namespace = ?1 AND status = 'running' ORDER BY created_at DESC, id",
+        Scope::Running => {
+            "namespace = ?1 AND (status = 'running' OR restart_due > 0) ORDER BY created_at DESC, id"
+        }
     };
     many(db, condition, params![namespace.as_str()])
 }
@@ -138,7 +142,8 @@ pub fn unsettled(db: &Connection) -> Result<Vec<Record>> {
     many(
         db,
         "status IN ('creating', 'starting', 'running', 'removing') \
-         OR shim IS NOT NULL OR (status = 'exited' AND json_extract(summary, '$.auto_remove'))",
+         OR shim IS NOT NULL OR (status = 'exited' AND (json_extract(summary, '$.auto_remove') \
+         OR json_extract(summary, '$.restart') IS NOT NULL))",
         (),
     )
 }
@@ -206,7 +211,7 @@ pub fn set_running(tx: &Transaction<'_>, id: &ContainerId, pid: u32, at: u64) ->
     execute(
         tx,
         "UPDATE containers SET status = 'running', pid = ?2, started_at = ?3, exit_code = 0, oom_killed = 0, \
-         error = '', finished_at = 0, paused = 0 WHERE id = ?1",
+         error = '', finished_at = 0, paused = 0, restart_due = 0 WHERE id = ?1",
         params![id.as_str(), pid, time(at)],
     )
     .map(drop)
@@ -241,6 +246,35 @@ pub fn set_exited(tx: &Transaction<'_>, id: &ContainerId, exit: &Exit) -> Result
         params![id.as_str(), exit.code, exit.oom_killed, exit.error, time(exit.at)],
     )
     .map(|rows| rows == 1)
+}
+
+/// Records what is remembered of a container's restarts.
+///
+/// # Errors
+/// Those of the database.
+pub fn set_restarts(tx: &Transaction<'_>, id: &ContainerId, restarts: &Restarts) -> Result<()> {
+    execute(
+        tx,
+        "UPDATE containers SET wanted = ?2, restart_count = ?3, restart_waited = ?4, restart_due = ?5 \
+         WHERE id = ?1",
+        params![
+            id.as_str(),
+            restarts.wanted == Wanted::Running,
+            restarts.count,
+            restarts.waited,
+            time(restarts.due)
+        ],
+    )
+    .map(drop)
+}
+
+/// Records that a container is to rest: its user has stopped it.
+///
+/// # Errors
+/// Those of the database.
+pub fn set_stopped(tx: &Transaction<'_>, id: &ContainerId) -> Result<()> {
+    execute(tx, "UPDATE containers SET wanted = 0, restart_due = 0 WHERE id = ?1", params![id.as_str()])
+        .map(drop)
 }
 
 /// Forgets a container.
@@ -287,6 +321,10 @@ struct Raw {
     started_at: i64,
     finished_at: i64,
     paused: bool,
+    wanted: bool,
+    restart_count: u32,
+    restart_waited: u32,
+    restart_due: i64,
 }
 
 impl Raw {
@@ -308,6 +346,10 @@ impl Raw {
             finished_at: row.get(13)?,
             shim: row.get(14)?,
             paused: row.get(15)?,
+            wanted: row.get(16)?,
+            restart_count: row.get(17)?,
+            restart_waited: row.get(18)?,
+            restart_due: row.get(19)?,
         })
     }
 
@@ -335,6 +377,12 @@ impl Raw {
                 error: self.error,
             },
             started_at: self.started_at.unsigned_abs(),
+            restarts: Restarts {
+                wanted: if self.wanted { Wanted::Running } else { Wanted::Stopped },
+                count: self.restart_count,
+                waited: self.restart_waited,
+                due: self.restart_due.unsigned_abs(),
+            },
         })
     }
 }
@@ -364,6 +412,7 @@ mod tests {
             exit: Exit::default(),
             started_at: 0,
             shim: None,
+            restarts: Restarts::default(),
         }
     }
 

@@ -26,7 +26,8 @@ use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use crate::error::{Context as _, Error, Kind, Result};
 
 /// Schema steps; the database's `user_version` counts those that ran.
-const MIGRATIONS: [&str; 2] = [include_str!("schema/001.sql"), include_str!("schema/002.sql")];
+const MIGRATIONS: [&str; 3] =
+    [include_str!("schema/001.sql"), include_str!("schema/002.sql"), include_str!("schema/003.sql")];
 
 /// Idle read connections that are kept.
 const IDLE_READERS: usize = 4;

@@ -7,6 +7,7 @@ use berth::api::v1::{self, attach_request, mount::Type};
 use crate::{
     domain::{
         container::{Config, HostConfig, LogConfig, LogDriver, Mount, MountKind, NetworkMode, Ulimit},
+        restart::RestartPolicy,
         update::Changes,
     },
     error::{Error, Kind, Result},
@@ -39,6 +40,7 @@ fn host(host: v1::HostConfig) -> Result<HostConfig> {
     Ok(HostConfig {
         network: network(&host.network_mode)?,
         auto_remove: host.auto_remove,
+        restart: restart(&host.restart_policy.unwrap_or_default())?,
         readonly_rootfs: host.readonly_rootfs,
         privileged: host.privileged,
         cap_add: host.cap_add,
@@ -69,6 +71,10 @@ fn host(host: v1::HostConfig) -> Result<HostConfig> {
         dns_search: host.dns_search,
         dns_options: host.dns_options,
     })
+}
+
+fn restart(policy: &v1::RestartPolicy) -> Result<RestartPolicy> {
+    RestartPolicy::of_words(&policy.name, policy.maximum_retry_count)
 }
 
 fn network(mode: &str) -> Result<NetworkMode> {
@@ -117,8 +123,8 @@ fn log(log: v1::LogConfig) -> Result<LogConfig> {
 }
 
 /// Changes to a container.
-pub(super) fn changes(request: v1::UpdateContainerRequest) -> Changes {
-    Changes {
+pub(super) fn changes(request: v1::UpdateContainerRequest) -> Result<Changes> {
+    Ok(Changes {
         memory: request.memory,
         memory_swap: request.memory_swap,
         memory_reservation: request.memory_reservation,
@@ -132,7 +138,8 @@ pub(super) fn changes(request: v1::UpdateContainerRequest) -> Changes {
         blkio_weight: request.blkio_weight.map(|weight| u16::try_from(weight).unwrap_or(u16::MAX)),
         add_labels: request.add_labels.into_iter().collect(),
         remove_labels: request.remove_labels,
-    }
+        restart: request.restart_policy.as_ref().map(restart).transpose()?,
+    })
 }
 
 /// A message of an attached client; `None` for one that says nothing.

@@ -71,7 +71,7 @@ pub(super) fn details(details: Details) -> v1::Container {
         log_path: log_path.to_string_lossy().into_owned(),
         bundle_path: bundle_path.to_string_lossy().into_owned(),
         shim_pid,
-        restart_count: 0,
+        restart_count: record.restarts.count,
         platform: effective.platform,
     }
 }
@@ -95,6 +95,7 @@ pub(super) fn status(shown: Shown) -> container_state::Status {
         Shown::Running => Status::Running,
         Shown::Paused => Status::Paused,
         Shown::Exited => Status::Exited,
+        Shown::Restarting => Status::Restarting,
         Shown::Unknown => Status::Unknown,
         Shown::Removing => Status::Removing,
     }
@@ -125,6 +126,10 @@ fn host(host: HostConfig) -> v1::HostConfig {
     v1::HostConfig {
         network_mode: host.network.as_str().to_owned(),
         auto_remove: host.auto_remove,
+        restart_policy: Some(v1::RestartPolicy {
+            name: host.restart.as_str().to_owned(),
+            maximum_retry_count: i32::try_from(host.restart.max()).unwrap_or(i32::MAX),
+        }),
         readonly_rootfs: host.readonly_rootfs,
         privileged: host.privileged,
         cap_add: host.cap_add,
@@ -223,6 +228,10 @@ mod tests {
                 cpu_period: 8,
                 cpu_quota: 9,
                 cpuset_mems: "0".to_owned(),
+                restart_policy: Some(v1::RestartPolicy {
+                    name: "on-failure".to_owned(),
+                    maximum_retry_count: 3,
+                }),
                 memory_reservation: 10,
                 blkio_weight: 11,
                 pids_limit: Some(3),

@@ -336,7 +336,7 @@ impl containers_server::Containers for ContainersService {
         contained(async {
             let request = request.into_inner();
             let record = self.find(&request.namespace, &request.container).await?;
-            self.containers.update(record, config::changes(request)).await?;
+            self.containers.update(record, config::changes(request)?).await?;
             Ok(v1::UpdateContainerResponse {})
         })
         .await
