@@ -217,6 +217,28 @@ fn no_path_functions(source: &Source) -> Vec<Breach> {
         .collect()
 }
 
+/// D5: procfs is opened by the one module that knows it to be one. Elsewhere
+/// its names are only said, or given to the kernel to look up.
+fn proc_is_verified(source: &Source) -> Vec<Breach> {
+    const NAMED: [&str; 8] = [
+        "boot/start.rs",
+        "init/dev.rs",
+        "init/overlay.rs",
+        "kernel/error.rs",
+        "kernel/identity.rs",
+        "kernel/procfs.rs",
+        "kernel/socket.rs",
+        "oci/notify.rs",
+    ];
+    let Some(file) = source.file.strip_prefix("crates/shim/src/") else { return Vec::new() };
+    if NAMED.contains(&file) {
+        return Vec::new();
+    }
+    let code = source.text.lines().zip(1..).take_while(|(line, _)| line.trim() != "#[cfg(test)]");
+    let opened = code.filter(|(line, _)| line.contains("\"/proc/self") || line.contains("\"/proc/{"));
+    opened.map(|(_, line)| breach(source, line, "names a path of procfs: use kernel::Procfs (D5)")).collect()
+}
+
 /// The shim has one thread, so that it may clone at any moment.
 fn shim_has_one_thread(source: &Source) -> Vec<Breach> {
     const WORDS: [&str; 4] = ["spawn_blocking", "block_in_place", "new_multi_thread", "rayon"];
@@ -338,6 +360,7 @@ kept!(
     programs_apart,
     unsafe_in_kernel,
     no_path_functions,
+    proc_is_verified,
     shim_has_one_thread,
     header,
     length,
@@ -420,6 +443,14 @@ fn a_path_function_in_the_runtime_is_caught() {
     let text = "use std::fs::{self, read_link, OpenOptions};\nuse tokio::fs::write;";
     assert_caught(no_path_functions, "crates/shim/src/init/mod.rs", text, &[1, 1, 2]);
     assert_caught(no_path_functions, "crates/shim/src/cgroup/v1.rs", text, &[]);
+}
+
+#[test]
+fn a_path_of_procfs_in_the_shim_is_caught() {
+    let text = "fn f() {\n open(\"/proc/self/exe\");\n format!(\"/proc/{pid}/root\");\n masked(\"/proc/kcore\");\n}\n#[cfg(test)]\nfn g() { open(\"/proc/self\") }";
+    assert_caught(proc_is_verified, "crates/shim/src/init/mod.rs", text, &[2, 3]);
+    assert_caught(proc_is_verified, "crates/shim/src/kernel/procfs.rs", text, &[]);
+    assert_caught(proc_is_verified, "crates/engine/src/kernel/host.rs", text, &[]);
 }
 
 #[test]

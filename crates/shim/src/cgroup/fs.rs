@@ -15,7 +15,7 @@ use nix::{
 };
 
 use crate::{
-    kernel::SysError,
+    kernel::{Procfs, SysError},
     runtime::{Error, Kind, Result},
 };
 
@@ -134,7 +134,7 @@ pub(super) fn is_forbidden(dir: &Path) -> bool {
 /// Whether this process is not root, or not the host's.
 pub(super) fn is_unprivileged() -> bool {
     // The whole range of users maps to itself only in the first namespace.
-    let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let map = Procfs::of_host().and_then(|proc| proc.read_text("self/uid_map")).unwrap_or_default();
     !nix::unistd::geteuid().is_root() || !map.split_whitespace().eq(["0", "0", "4294967295"])
 }
 

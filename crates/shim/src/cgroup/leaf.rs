@@ -11,12 +11,9 @@ use nix::errno::Errno;
 
 use super::{Group, fs};
 use crate::{
-    kernel::{SysError, paths},
+    kernel::{Procfs, SysError},
     runtime::{Error, Result},
 };
-
-/// Largest `/proc/<pid>/cgroup`.
-const MAX_FILE: u64 = 64 << 10;
 
 impl Group {
     /// The same container's, but for some that lie below: a controller of
@@ -82,10 +79,8 @@ impl Group {
         if !divided {
             return Ok(Some(dir.to_owned()));
         }
-        let path = format!("/proc/{pid}/cgroup");
-        let file = paths::open_host(Path::new(&path), nix::fcntl::OFlag::O_RDONLY)?;
-        let text = paths::read_regular(file, MAX_FILE)?;
-        let inside = own(&String::from_utf8_lossy(&text)).map(|path| self.unified_root().join(path));
+        let text = Procfs::of_host()?.read_text(format!("{pid}/cgroup"))?;
+        let inside = own(&text).map(|path| self.unified_root().join(path));
         Ok(inside.filter(|path| path.starts_with(dir)).or_else(|| Some(dir.to_owned())))
     }
 }

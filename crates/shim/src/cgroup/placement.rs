@@ -9,8 +9,11 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Layout, fs, systemd};
-use crate::runtime::{Error, Kind, Result};
+use super::{Layout, systemd};
+use crate::{
+    kernel::Procfs,
+    runtime::{Error, Kind, Result},
+};
 
 /// Who makes the directories of a container's cgroups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,7 +110,7 @@ pub(super) fn names(path: &Path) -> Option<PathBuf> {
 /// The directory above this process's own v2 cgroup: the own one holds
 /// processes, and so can't have limited ones below it.
 fn beside_own() -> Result<PathBuf> {
-    let text = fs::read(Path::new("/proc/self"), "cgroup")?;
+    let text = Procfs::of_host()?.read_text("self/cgroup")?;
     let own = own_unified(&text).ok_or_else(|| Error::new(Kind::Os, "this process has no v2 cgroup"))?;
     Ok(own.parent().map(Path::to_owned).unwrap_or_default())
 }

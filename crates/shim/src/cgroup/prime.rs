@@ -10,7 +10,7 @@ use std::{convert::Infallible, os::fd::AsFd as _, path::Path};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 
 use super::fs;
-use crate::kernel::{process, process::Child};
+use crate::kernel::{Procfs, process, process::Child};
 
 /// The name of a hierarchy that every v1 host has, and where it's mounted.
 const HIERARCHY: (&str, &str) = (":devices:", "/sys/fs/cgroup/devices");
@@ -31,7 +31,7 @@ pub fn prime() -> Primed {
 
 /// Moves this process to where it is.
 fn stay() -> Infallible {
-    let text = fs::read(Path::new("/proc/self"), "cgroup").unwrap_or_default();
+    let text = Procfs::of_host().and_then(|proc| proc.read_text("self/cgroup")).unwrap_or_default();
     if let Some(own) = text.lines().find_map(|line| Some(line.split_once(HIERARCHY.0)?.1)) {
         let dir = Path::new(HIERARCHY.1).join(own.trim_start_matches('/'));
         // Not allowed, or mounted elsewhere: as above.

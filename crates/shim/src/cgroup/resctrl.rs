@@ -16,7 +16,7 @@ use oci_spec::runtime::LinuxIntelRdt;
 
 use super::fs::{read, try_write};
 use crate::{
-    kernel::SysError,
+    kernel::{Procfs, SysError},
     runtime::{Error, Kind, Result},
 };
 
@@ -44,7 +44,7 @@ impl Resctrl {
     /// `Unsupported` when no resctrl file system is mounted, `InvalidSpec` for
     /// what can't be a class or a line.
     pub fn of_host(wanted: &LinuxIntelRdt, id: &str) -> Result<Self> {
-        let mounts = read(Path::new("/proc/self"), "mountinfo")?;
+        let mounts = Procfs::of_host()?.read_text("self/mountinfo")?;
         let root = mount_point(&mounts).ok_or_else(|| {
             let why = "linux.intelRdt: no resctrl file system is mounted; the processor may have none";
             Error::new(Kind::Unsupported, why)
@@ -52,7 +52,8 @@ impl Resctrl {
         Self::plan(wanted, id, root)
     }
 
-    fn plan(wanted: &LinuxIntelRdt, id: &str, root: PathBuf) -> Result<Self> {
+    /// The same where resctrl is mounted at `root`. Pure.
+    pub(crate) fn plan(wanted: &LinuxIntelRdt, id: &str, root: PathBuf) -> Result<Self> {
         let class = wanted.clos_id().clone().filter(|class| !class.is_empty());
         let name = class.as_deref().unwrap_or(id);
         if name != "/" && (RESERVED.contains(&name) || name.contains('/')) {

@@ -2,8 +2,6 @@
 //! Who the process is and what it may: ids, groups, capabilities,
 //! no_new_privs, and the labels of security modules.
 
-use std::{os::fd::OwnedFd, path::Path};
-
 use nix::{
     errno::Errno,
     sys::prctl,
@@ -12,7 +10,7 @@ use nix::{
 
 use super::passwd::User;
 use crate::{
-    kernel::{SysError, paths, process, process::CapSets, sys},
+    kernel::{Procfs, SysError, process, process::CapSets, sys},
     runtime::{Capabilities, Error, Process, Result, capability_names},
 };
 
@@ -25,8 +23,8 @@ pub(super) enum Groups {
 }
 
 impl Groups {
-    pub(super) fn of_namespace(proc: &OwnedFd) -> Result<Self> {
-        let text = paths::read_proc(proc, Path::new("self/setgroups"))?;
+    pub(super) fn of_namespace(proc: &Procfs) -> Result<Self> {
+        let text = proc.read("self/setgroups")?;
         Ok(if text.starts_with(b"deny") { Self::Fixed } else { Self::Free })
     }
 }
@@ -116,7 +114,7 @@ fn change_ids(user: &User, may: Groups) -> Result<()> {
 }
 
 /// Sets the labels that execve gives the program, through the host's procfs.
-pub(super) fn label(proc: &OwnedFd, plan: &Process) -> Result<()> {
+pub(super) fn label(proc: &Procfs, plan: &Process) -> Result<()> {
     if let Some(profile) = &plan.apparmor {
         let value = format!("exec {profile}");
         // The first is there when several security modules are.
@@ -128,9 +126,9 @@ pub(super) fn label(proc: &OwnedFd, plan: &Process) -> Result<()> {
     Ok(())
 }
 
-fn write_label(proc: &OwnedFd, files: &[&str], value: &str, field: &str) -> Result<()> {
+fn write_label(proc: &Procfs, files: &[&str], value: &str, field: &str) -> Result<()> {
     for file in files {
-        match paths::write_proc(proc, Path::new(file), value.as_bytes()) {
+        match proc.write(file, value.as_bytes()) {
             Err(e) if matches!(e.errno(), Errno::ENOENT | Errno::EINVAL) => {}
             result => return Ok(result?),
         }

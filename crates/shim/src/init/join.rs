@@ -7,7 +7,7 @@
 //! has none left: what begins in there is a child of it, which has nothing to
 //! do but to execute the program ([`Birth`], docs/adr/0016).
 
-use std::{convert::Infallible, os::fd::OwnedFd, path::Path};
+use std::{convert::Infallible, os::fd::OwnedFd};
 
 use nix::{
     errno::Errno,
@@ -23,7 +23,8 @@ use super::{
 };
 use crate::{
     kernel::{
-        paths::{self, Root},
+        Procfs, forget_names,
+        paths::Root,
         process::{self, CloseRange},
         sys,
     },
@@ -119,12 +120,11 @@ fn follow(settled: &Settled, container: Option<OwnedFd>, setup: &Setup<'_>) -> R
         sys(setpgid(this, this), || "setpgid(0, 0)".to_owned())?;
     }
     // Taken while the host's files are all there is to see.
-    let proc = paths::host_proc()?;
+    let proc = Procfs::of_host()?;
     // No code of the container runs in here before its limits are ours.
     wait_for(socket, ToInit::CgroupReady)?;
     // Should the pid be another's by now, joining fails: the pidfd is not.
-    let path = format!("/proc/{}/root", setup.pid);
-    let root = match paths::open_host(Path::new(&path), OFlag::O_PATH | OFlag::O_DIRECTORY) {
+    let root = match proc.follow(format!("{}/root", setup.pid), OFlag::O_PATH | OFlag::O_DIRECTORY) {
         // It has none left.
         Err(e) if matches!(e.errno(), Errno::ENOENT | Errno::ESRCH) => return Err(ended()),
         result => Root::new(result?),
@@ -137,6 +137,7 @@ fn follow(settled: &Settled, container: Option<OwnedFd>, setup: &Setup<'_>) -> R
         reason = "the root of the namespace that was joined: there is no other"
     )]
     sys(nix::unistd::chroot("."), || "chroot(\".\")".to_owned())?;
+    forget_names();
     if let Some(terminal) = settled.terminal {
         let master = stdio::open_terminal(&root, None, terminal).during(|| "open the terminal".to_owned())?;
         tell_shim(socket, &ToShim::Console(master))?;

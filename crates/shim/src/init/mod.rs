@@ -41,7 +41,7 @@ use nix::{
 use self::exec::Program;
 use crate::{
     kernel::{
-        fd, net,
+        Procfs, fd, forget_names, net,
         paths::{self, Make},
         process::{self, CloseRange},
         seccomp, sys,
@@ -210,7 +210,7 @@ fn follow(settled: &Settled, setup: &Setup<'_>) -> Result<Program> {
         users::become_root()?;
     }
     // Taken while the host's files are all there is to see.
-    let proc = paths::host_proc()?;
+    let proc = Procfs::of_host()?;
     if plan.namespaces.new_time {
         users::enter_time(&proc, &plan.time_offsets)?;
     }
@@ -265,6 +265,7 @@ fn follow(settled: &Settled, setup: &Setup<'_>) -> Result<Program> {
         rootfs::cover_host(&root, plan.propagation).during(|| "cover the host's mounts".to_owned())?;
     }
     rootfs::enter(&root, plan, setup.no_pivot).during(|| "enter the root file system".to_owned())?;
+    forget_names();
     if !in_cgroups {
         // The shim has been attaching this process all the while.
         wait_for(socket, ToInit::CgroupReady)?;
@@ -316,12 +317,20 @@ fn follow(settled: &Settled, setup: &Setup<'_>) -> Result<Program> {
 /// All of the start.
 fn execute(program: &Program, setup: &Setup<'_>) -> Result<Infallible> {
     let Setup { plan, hooks, .. } = setup;
-    hooks.run_here(Moment::StartContainer, std::process::id(), program.env())?;
-    process::reset_signals()?;
-    if plan.process.no_new_privileges
-        && let Some(filter) = plan.seccomp.as_ref().filter(|filter| filter.listener.is_none())
-    {
-        seccomp::install(&filter.raw(), filter.flags)?;
+    // As late as can be; one that reports calls is in force already.
+    let filter = plan.seccomp.as_ref().filter(|filter| filter.listener.is_none());
+    let filter_now = || match filter.filter(|_| plan.process.no_new_privileges) {
+        Some(filter) => seccomp::install(&filter.raw(), filter.flags).map(drop),
+        None => Ok(()),
+    };
+    if hooks.any_in_start() {
+        // They may do no more than the program, as with runc.
+        filter_now()?;
+        hooks.run_here(Moment::StartContainer, std::process::id(), program.env())?;
+        process::reset_signals()?;
+    } else {
+        process::reset_signals()?;
+        filter_now()?;
     }
     Err(program.execute())
 }

@@ -11,7 +11,7 @@ use nix::{errno::Errno, fcntl::OFlag};
 
 use crate::{
     kernel::{
-        self,
+        self, Procfs,
         mount::{FileSystem, MAX_OPTION},
         paths, sys,
     },
@@ -55,7 +55,7 @@ fn overlay_at_once(
         lower.iter().map(|path| paths::open_host(path, flags)).collect::<kernel::Result<Vec<_>>>()?;
     let numbers: Vec<_> = layers.iter().map(|layer| layer.as_raw_fd().to_string()).collect();
     let here = paths::open_host(Path::new("."), flags)?;
-    let descriptors = paths::open_host(Path::new("/proc/self/fd"), flags)?;
+    let descriptors = Procfs::of_host()?.open("self/fd", flags)?;
     sys(nix::unistd::fchdir(&descriptors), || "fchdir(/proc/self/fd)".to_owned())?;
     let made =
         overlay_of(directories, options, |file_system, _| file_system.string("lowerdir", numbers.join(":")));
@@ -96,6 +96,7 @@ fn name(path: &Path, open: &mut Vec<OwnedFd>) -> kernel::Result<PathBuf> {
         return Ok(path.to_owned());
     }
     let directory = paths::open_host(path, OFlag::O_PATH | OFlag::O_DIRECTORY)?;
+    Procfs::of_host()?;
     let name = format!("/proc/self/fd/{}", directory.as_raw_fd());
     open.push(directory);
     Ok(name.into())

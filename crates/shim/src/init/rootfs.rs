@@ -17,16 +17,13 @@ use nix::{
 use super::overlay;
 use crate::{
     kernel::{
-        SysError, fd,
+        Procfs, SysError, fd,
         mount::{self, Attributes, FileSystem, Reach, attr},
         paths::{self, Root},
         sys,
     },
     runtime::{Error, Kind, Plan, Propagation, Result, Rootfs},
 };
-
-/// Largest `/proc/self/mountinfo`.
-const MAX_MOUNTINFO: u64 = 16 << 20;
 
 /// Mounts the root file system on top of the host's root, or on the directory
 /// `shown` where hooks look for it. Absolute paths still mean the host: this
@@ -138,10 +135,9 @@ pub(super) fn cover_host(root: &Root, propagation: Propagation) -> Result<()> {
         let host = paths::open_host(Path::new("/"), OFlag::O_PATH | OFlag::O_DIRECTORY)?;
         mount::set_attributes(&host, Reach::Tree, Attributes::propagation(MsFlags::MS_SLAVE.bits()))?;
     }
-    let file = paths::open_host(Path::new("/proc/self/mountinfo"), OFlag::O_RDONLY)?;
-    let text = paths::read_regular(file, MAX_MOUNTINFO)?;
+    let mounts = Procfs::of_host()?.read_text("self/mountinfo")?;
     let id = mount::id_of(root)?;
-    for path in whole_outside(&String::from_utf8_lossy(&text), id) {
+    for path in whole_outside(&mounts, id) {
         match nix::mount::umount2(&path, MntFlags::MNT_DETACH) {
             // It was on another that has gone.
             Ok(()) | Err(Errno::ENOENT) => {}

@@ -2,19 +2,16 @@
 //! Kernel parameters of the container's namespaces, written through the
 //! host's procfs: what the container mounts at /proc has no part in it (D5).
 
-use std::{
-    os::fd::OwnedFd,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use crate::{
-    kernel::paths,
+    kernel::Procfs,
     runtime::{During as _, Result},
 };
 
-pub(super) fn write(proc: &OwnedFd, sysctls: &[(PathBuf, String)]) -> Result<()> {
+pub(super) fn write(proc: &Procfs, sysctls: &[(PathBuf, String)]) -> Result<()> {
     for (path, value) in sysctls {
-        paths::write_proc(proc, &Path::new("sys").join(path), value.as_bytes())
+        proc.write(Path::new("sys").join(path), value.as_bytes())
             .during(|| format!("set {}", path.display()))?;
     }
     Ok(())

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Becoming root of a new user namespace, and entering a new time namespace.
 
-use std::{os::fd::OwnedFd, path::Path};
-
 use nix::{
     fcntl::OFlag,
     sched::{CloneFlags, setns},
@@ -10,7 +8,7 @@ use nix::{
 };
 
 use crate::{
-    kernel::{paths, process, sys},
+    kernel::{Procfs, process, sys},
     runtime::{During as _, Result},
 };
 
@@ -30,18 +28,18 @@ fn dumpable(may: bool) -> Result<()> {
 
 /// Makes a time namespace, sets its clocks, which can only be done while
 /// nobody is in it, and enters.
-pub(super) fn enter_time(proc: &OwnedFd, offsets: &[String]) -> Result<()> {
+pub(super) fn enter_time(proc: &Procfs, offsets: &[String]) -> Result<()> {
     process::unshare_time()?;
     // The files of a process that isn't dumpable are the host root's. Nobody
     // but the host sees this one yet: no namespace is joined.
     dumpable(true)?;
     let set = offsets.iter().try_for_each(|line| {
-        paths::write_proc(proc, Path::new("self/timens_offsets"), line.as_bytes())
+        proc.write("self/timens_offsets", line.as_bytes())
             .during(|| format!("linux.timeOffsets: {:?}", line.trim_end()))
     });
     dumpable(false)?;
     set?;
-    let made = paths::open_host(Path::new("/proc/self/ns/time_for_children"), OFlag::O_RDONLY)?;
+    let made = proc.follow("self/ns/time_for_children", OFlag::O_RDONLY)?;
     Ok(sys(setns(made, CloneFlags::from_bits_retain(libc::CLONE_NEWTIME)), || {
         "setns(time_for_children, CLONE_NEWTIME)".to_owned()
     })?)

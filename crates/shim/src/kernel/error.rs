@@ -5,6 +5,7 @@ use std::{
     fmt,
     os::fd::{AsFd, AsRawFd as _},
     path::Path,
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use nix::errno::Errno;
@@ -50,14 +51,26 @@ impl std::error::Error for SysError {}
 /// A descriptor as strace prints it: `[7]</run/x>`.
 ///
 /// Only for messages: the link is read from whatever `/proc` is there, and
-/// nothing is opened through it.
+/// nothing is opened through it. After [`forget_names`] only the number.
 #[must_use]
 pub fn fd(fd: impl AsFd) -> String {
     let number = fd.as_fd().as_raw_fd();
+    if NAMELESS.load(Ordering::Relaxed) {
+        return format!("[{number}]");
+    }
     match std::fs::read_link(Path::new("/proc/self/fd").join(number.to_string())) {
         Ok(path) => format!("[{number}]<{}>", path.display()),
         Err(_) => format!("[{number}]"),
     }
+}
+
+/// Set for good by a process that enters a container.
+static NAMELESS: AtomicBool = AtomicBool::new(false);
+
+/// From here on `/proc` is a container's, which could make whoever looks there
+/// wait: not even for a message.
+pub fn forget_names() {
+    NAMELESS.store(true, Ordering::Relaxed);
 }
 
 /// Names the call of a nix result; `call` runs only when it failed.

@@ -2,7 +2,7 @@
 //! Who a process is, beyond its pid, and whether it still is there.
 
 use std::{
-    fs, io,
+    io,
     os::fd::{AsFd as _, BorrowedFd, OwnedFd},
 };
 
@@ -15,7 +15,7 @@ use nix::{
     },
 };
 
-use super::{SysError, process};
+use super::{Procfs, SysError, process};
 
 /// PID_FS_MAGIC of linux/magic.h: before Linux 6.9 all pidfds share one inode.
 const PIDFS: FsType = FsType(0x5049_4446);
@@ -27,19 +27,19 @@ const PIDFS: FsType = FsType(0x5049_4446);
 pub fn identify(pid: u32, pidfd: BorrowedFd<'_>) -> io::Result<ProcessIdentity> {
     let pidfd_inode =
         if fstatfs(pidfd.as_fd())?.filesystem_type() == PIDFS { fstat(pidfd)?.st_ino } else { 0 };
-    let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim_end().to_owned();
-    Ok(ProcessIdentity { pid, pidfd_inode, start_time: start_time(pid)?, boot_id })
+    let read = |path: &str| Procfs::of_host().and_then(|proc| proc.read_text(path)).map_err(|e| e.errno());
+    let boot_id = read("sys/kernel/random/boot_id")?.trim_end().to_owned();
+    let start_time = start_time(&read(&format!("{pid}/stat"))?).ok_or_else(|| {
+        io::Error::new(io::ErrorKind::InvalidData, format!("/proc/{pid}/stat has no start time"))
+    })?;
+    Ok(ProcessIdentity { pid, pidfd_inode, start_time, boot_id })
 }
 
 /// Field 22 of proc_pid_stat(5). The second field, a name in parentheses, may
 /// hold anything, parentheses and spaces too.
-fn start_time(pid: u32) -> io::Result<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+fn start_time(stat: &str) -> Option<u64> {
     let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
-    let field = after_name.split_ascii_whitespace().nth(22 - 3).and_then(|field| field.parse().ok());
-    field.ok_or_else(|| {
-        io::Error::new(io::ErrorKind::InvalidData, format!("/proc/{pid}/stat has no start time"))
-    })
+    after_name.split_ascii_whitespace().nth(22 - 3)?.parse().ok()
 }
 
 /// The pidfd of a process that was written down; `None` when it has ended and

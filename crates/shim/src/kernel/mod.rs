@@ -14,10 +14,12 @@ pub mod net;
 pub mod netlink;
 pub mod paths;
 pub mod process;
+pub mod procfs;
 pub mod scheduling;
 pub mod seccomp;
 pub mod socket;
 pub mod tty;
 pub mod watch;
 
-pub use error::{Result, SysError, fd, sys};
+pub use error::{Result, SysError, fd, forget_names, sys};
+pub use procfs::Procfs;

@@ -9,10 +9,7 @@
 use std::{
     ffi::OsStr,
     fs::File,
-    os::{
-        fd::{AsFd, BorrowedFd, OwnedFd},
-        unix::ffi::OsStrExt as _,
-    },
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Component, Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -257,19 +254,6 @@ pub fn kind(stat: &FileStat) -> SFlag {
     SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT
 }
 
-/// Opens the host's `/proc`, and makes sure that it is one (D5): called
-/// before anything of a container is mounted.
-///
-/// # Errors
-/// ENXIO when `/proc` is something else.
-pub fn host_proc() -> Result<OwnedFd> {
-    let proc = open_host(Path::new("/proc"), OFlag::O_PATH | OFlag::O_DIRECTORY)?;
-    if !is_procfs(&proc)? || stat(&proc)?.st_ino != PROC_ROOT {
-        return Err(SysError::new("fstatfs(\"/proc\") is no procfs", Errno::ENXIO));
-    }
-    Ok(proc)
-}
-
 /// Whether a descriptor is on a procfs.
 ///
 /// # Errors
@@ -279,54 +263,22 @@ pub fn is_procfs(file: &OwnedFd) -> Result<bool> {
     Ok(file_system.filesystem_type() == nix::sys::statfs::PROC_SUPER_MAGIC)
 }
 
-/// Writes `value` in one call to `path` below the procfs `proc`, which it
-/// can't leave.
-///
-/// # Errors
-/// Those of openat2(2) and write(2).
-pub fn write_proc(proc: impl AsFd, path: &Path, value: &[u8]) -> Result<()> {
-    let resolve =
-        ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_XDEV | ResolveFlag::RESOLVE_NO_MAGICLINKS;
-    let file = openat2(proc, path, OFlag::O_WRONLY, Mode::empty(), resolve)?;
-    sys(nix::unistd::write(&file, value), || format!("write({}, {:?})", fd(&file), OsStr::from_bytes(value)))
-        .map(drop)
-}
-
-/// Reads a short file of procfs, which links can't leave.
-///
-/// # Errors
-/// Those of openat2(2) and read(2).
-pub fn read_proc(proc: impl AsFd, path: &Path) -> Result<Vec<u8>> {
-    use std::io::Read as _;
-    let resolve =
-        ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_XDEV | ResolveFlag::RESOLVE_NO_MAGICLINKS;
-    let file = openat2(proc, path, OFlag::O_RDONLY, Mode::empty(), resolve)?;
-    let mut text = Vec::new();
-    // Its name is not looked up, as for a message: the root may be another's.
-    let read = std::fs::File::from(file).take(MAX_PROC).read_to_end(&mut text);
-    read.map(|_| text).map_err(|e| SysError::from_io(format!("read({path:?})"), &e))
-}
-
-/// Largest file that [`read_proc`] reads.
-const MAX_PROC: u64 = 64 << 10;
-
 /// Reads at most `limit` bytes of a regular file.
 ///
 /// # Errors
 /// EFBIG for a larger one, EINVAL for another kind of file.
 pub fn read_regular(file: OwnedFd, limit: u64) -> Result<Vec<u8>> {
     use std::io::Read as _;
-    let name = fd(&file);
     if kind(&stat(&file)?) != SFlag::S_IFREG {
-        return Err(SysError::new(format!("read({name}): not a regular file"), Errno::EINVAL));
+        return Err(SysError::new(format!("read({}): not a regular file", fd(&file)), Errno::EINVAL));
     }
-    let mut text = Vec::new();
-    File::from(file)
+    let (file, mut text) = (File::from(file), Vec::new());
+    (&file)
         .take(limit + 1)
         .read_to_end(&mut text)
-        .map_err(|e| SysError::from_io(format!("read({name})"), &e))?;
+        .map_err(|e| SysError::from_io(format!("read({})", fd(&file)), &e))?;
     if text.len() as u64 > limit {
-        return Err(SysError::new(format!("read({name}): more than {limit} bytes"), Errno::EFBIG));
+        return Err(SysError::new(format!("read({}): more than {limit} bytes", fd(&file)), Errno::EFBIG));
     }
     Ok(text)
 }

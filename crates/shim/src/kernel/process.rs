@@ -6,12 +6,11 @@ use std::{
     convert::Infallible,
     ffi::{CString, c_int, c_uint},
     os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
-    path::Path,
 };
 
 use nix::errno::Errno;
 
-use super::{Result, SysError, fd, paths};
+use super::{Procfs, Result, SysError, fd};
 
 /// `CLONE_CLEAR_SIGHAND` of linux/sched.h: handlers become SIG_DFL.
 const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
@@ -26,9 +25,6 @@ const LAST_SIGNAL: c_int = 64;
 
 /// Below this are the numbers that streams and sockets are placed on.
 const ABOVE_STREAMS: c_int = 10;
-
-/// Largest file of /proc/self/fdinfo that is read.
-const MAX_FDINFO: u64 = 4096;
 
 /// A child and how to name it for ever.
 #[derive(Debug)]
@@ -140,10 +136,8 @@ pub fn pidfd_open(pid: u32) -> Result<OwnedFd> {
 /// # Errors
 /// Those of reading `/proc/self/fdinfo`; ESRCH when it has been reaped.
 pub fn pid_of(pidfd: impl AsFd) -> Result<u32> {
-    let path = format!("/proc/self/fdinfo/{}", pidfd.as_fd().as_raw_fd());
-    let file = paths::open_host(Path::new(&path), nix::fcntl::OFlag::O_RDONLY)?;
-    let text = paths::read_regular(file, MAX_FDINFO)?;
-    let text = String::from_utf8_lossy(&text);
+    let path = format!("self/fdinfo/{}", pidfd.as_fd().as_raw_fd());
+    let text = Procfs::of_host()?.read_text(&path)?;
     let pid = text.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok());
     pid.ok_or_else(|| SysError::new(format!("read({path:?})"), Errno::ESRCH))
 }
@@ -245,6 +239,16 @@ pub fn duplicate_above(from: BorrowedFd<'_>, lowest: c_int) -> Result<OwnedFd> {
     }
     // SAFETY: the kernel has just made this descriptor for us alone.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Whether this process has a descriptor `number`.
+///
+/// # Errors
+/// EBADF when it has none.
+pub fn is_open(number: c_int) -> Result<()> {
+    // SAFETY: only integers are passed.
+    let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
+    check(flags.min(0).into(), || format!("fcntl({number}, F_GETFD)"))
 }
 
 /// Takes over the descriptor `number` that [`place`] has put there.

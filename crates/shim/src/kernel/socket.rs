@@ -19,7 +19,7 @@ use nix::{
     },
 };
 
-use super::{Result, SysError, fd, sys};
+use super::{Procfs, Result, SysError, fd, sys};
 
 /// The two ends, both `O_CLOEXEC`.
 ///
@@ -126,6 +126,8 @@ pub fn connect_stream(path: &Path) -> Result<OwnedFd> {
 
 /// A socket, and an address that is short however long the directory's path.
 fn named(dir: impl AsFd, name: &str) -> Result<(OwnedFd, UnixAddr)> {
+    // The kernel looks it up: no address is a descriptor.
+    Procfs::of_host()?;
     let path = format!("/proc/self/fd/{}/{name}", dir.as_fd().as_raw_fd());
     let address = sys(UnixAddr::new(path.as_str()), || format!("sockaddr_un({path:?})"))?;
     let result = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None);

@@ -24,7 +24,7 @@ use super::{
 use crate::{
     cgroup::{Layout, Placement, prime},
     io::log::clock::Timestamp,
-    kernel::{identity, tty::Size},
+    kernel::{identity, process, tty::Size},
     runtime::{self, Container, Keyring, Lifetime, Stdio, spec},
 };
 
@@ -176,9 +176,9 @@ pub(super) fn preserved(matches: &Matches) -> Result<u32, Failure> {
     let number: u32 = matches.number("preserve-fds")?.unwrap_or(0);
     let first = 3 + listening();
     for descriptor in first..first.saturating_add(number) {
-        if let Err(e) = fs::symlink_metadata(format!("/proc/self/fd/{descriptor}")) {
+        if let Err(e) = process::is_open(descriptor.cast_signed()) {
             let which = format!("preserved-fd {} (of {number})", descriptor - first);
-            return Err(Failure::io(format!("unable to stat {which}"), &e));
+            return Err(Failure::io(format!("unable to stat {which}"), &e.errno().into()));
         }
     }
     Ok(number)

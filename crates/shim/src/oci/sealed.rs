@@ -31,25 +31,23 @@ use nix::{
 
 use super::Failure;
 use crate::kernel::{
+    Procfs,
     mount::{self, Attributes, Reach, attr},
-    paths,
 };
-
-const EXE: &str = "/proc/self/exe";
 
 /// In the environment of the second execution, so that there is no third.
 const MARK: &str = "_BERTH_OCI_SEALED";
 
 /// Returns when the file that is executed can't be written to by a container.
 pub(super) fn ensure() -> Result<(), Failure> {
-    let exe = paths::open_host(Path::new(EXE), OFlag::O_RDONLY)?;
+    let exe = Procfs::of_host()?.follow("self/exe", OFlag::O_RDONLY)?;
     if is_sealed(&exe)? {
         return Ok(());
     }
     if std::env::var_os(MARK).is_some() {
         return Err(Failure::new("the runtime's own file can't be protected from containers"));
     }
-    let sealed = match read_only_mount() {
+    let sealed = match read_only_mount(&exe) {
         Err(e) if matches!(e.errno(), Errno::EPERM | Errno::ENOSYS | Errno::EINVAL) => sealed_copy(exe)?,
         result => result?,
     };
@@ -68,9 +66,8 @@ fn is_sealed(exe: &OwnedFd) -> Result<bool, Failure> {
 }
 
 /// A mount of the program's file that is in no mount namespace.
-fn read_only_mount() -> crate::kernel::Result<OwnedFd> {
-    let root = paths::open_host(Path::new("/"), OFlag::O_PATH)?;
-    let mount = mount::clone_mount(&root, Path::new(EXE), Reach::Mount)?;
+fn read_only_mount(exe: &OwnedFd) -> crate::kernel::Result<OwnedFd> {
+    let mount = mount::clone_mount(exe, Path::new(""), Reach::Mount)?;
     mount::set_attributes(&mount, Reach::Mount, Attributes::set(attr::RDONLY | attr::NOSUID))?;
     Ok(mount)
 }

@@ -28,7 +28,7 @@ use super::{
 use crate::{
     cgroup::{Group, Layout, Limits, Resctrl},
     init::{self, Setup},
-    kernel::{paths, process, process::Child, socket, sys},
+    kernel::{Procfs, paths, process, process::Child, socket, sys},
 };
 
 /// How long init may take for all of its work; mounts of a dead network file
@@ -141,7 +141,7 @@ impl JoinedPid {
         let Some(join) = namespaces.join.iter().find(|join| join.kind == CloneFlags::CLONE_NEWPID) else {
             return Ok(Self(None));
         };
-        let own = paths::open_host(Path::new("/proc/self/ns/pid"), OFlag::O_RDONLY)?;
+        let own = Procfs::of_host()?.follow("self/ns/pid", OFlag::O_RDONLY)?;
         let theirs = paths::open_host(&join.path, OFlag::O_RDONLY)?;
         sys(nix::sched::setns(&theirs, CloneFlags::CLONE_NEWPID), || {
             format!("setns({:?}, CLONE_NEWPID)", join.path)
@@ -222,7 +222,7 @@ fn follow(container: &mut Container, plan: &Plan, resctrl: Option<Resctrl>) -> R
 /// without it the process keeps the runtime's, which is worth a warning.
 pub(super) fn set_oom_score(pid: u32, score: i32) -> Result<Option<String>> {
     let path = format!("{pid}/oom_score_adj");
-    match paths::write_proc(paths::host_proc()?, Path::new(&path), score.to_string().as_bytes()) {
+    match Procfs::of_host()?.write(path, score.to_string().as_bytes()) {
         Err(e) if matches!(e.errno(), Errno::EPERM | Errno::EACCES) => {
             Ok(Some(format!("oom_score_adj stays as it is: {e}")))
         }

@@ -14,7 +14,7 @@ use super::{
     error::{Error, Kind, Result},
     plan::Plan,
 };
-use crate::kernel::paths;
+use crate::kernel::{Procfs, paths};
 
 /// There where SELinux is.
 const SELINUX: &str = "/sys/fs/selinux/enforce";
@@ -44,13 +44,11 @@ pub(super) fn check(plan: &Plan) -> Result<()> {
 /// Whether `path` is the namespace that this process is in.
 fn is_own(kind: CloneFlags, path: &Path) -> Result<bool> {
     let own = match kind {
-        CloneFlags::CLONE_NEWNET => "/proc/self/ns/net",
-        CloneFlags::CLONE_NEWIPC => "/proc/self/ns/ipc",
-        _ => "/proc/self/ns/uts",
+        CloneFlags::CLONE_NEWNET => "self/ns/net",
+        CloneFlags::CLONE_NEWIPC => "self/ns/ipc",
+        _ => "self/ns/uts",
     };
-    let identity = |path: &Path| -> Result<_> {
-        let stat = paths::stat(paths::open_host(path, OFlag::O_RDONLY)?)?;
-        Ok((stat.st_dev, stat.st_ino))
-    };
-    Ok(identity(Path::new(own))? == identity(path)?)
+    let identity = |namespace| paths::stat(namespace).map(|stat| (stat.st_dev, stat.st_ino));
+    let own = identity(Procfs::of_host()?.follow(own, OFlag::O_RDONLY)?)?;
+    Ok(own == identity(paths::open_host(path, OFlag::O_RDONLY)?)?)
 }

@@ -4,10 +4,7 @@
 //! host, and takes virtual ones away (runtime-spec, config-linux.md "Network
 //! Devices").
 
-use std::{
-    os::fd::{AsFd as _, OwnedFd},
-    path::{Path, PathBuf},
-};
+use std::os::fd::{AsFd as _, OwnedFd};
 
 use nix::{errno::Errno, fcntl::OFlag, libc, sched::CloneFlags};
 
@@ -16,6 +13,7 @@ use super::{
     plan::{Namespaces, NetDevice},
 };
 use crate::kernel::{
+    Procfs,
     netlink::{Address, Netlink},
     paths,
 };
@@ -31,12 +29,14 @@ pub(super) fn move_all(devices: &[NetDevice], namespaces: &Namespaces, pid: u32)
     if devices.is_empty() {
         return Ok(());
     }
-    let open = |path: &Path| paths::open_host(path, OFlag::O_RDONLY);
+    let proc = Procfs::of_host()?;
     let joined = namespaces.join.iter().find(|join| join.kind == CloneFlags::CLONE_NEWNET);
-    let path = joined.map_or_else(|| PathBuf::from(format!("/proc/{pid}/ns/net")), |join| join.path.clone());
-    let namespace = open(&path)?;
+    let namespace = match joined {
+        Some(join) => paths::open_host(&join.path, OFlag::O_RDONLY),
+        None => proc.follow(format!("{pid}/ns/net"), OFlag::O_RDONLY),
+    }?;
     let host = Netlink::open()?;
-    let container = Netlink::open_in(&namespace, &open(Path::new("/proc/self/ns/net"))?)?;
+    let container = Netlink::open_in(&namespace, &proc.follow("self/ns/net", OFlag::O_RDONLY)?)?;
     let between = Between { host, container, namespace };
     devices.iter().try_for_each(|device| {
         between.move_one(device).during(|| format!("linux.netDevices: {}", device.name))

@@ -5,7 +5,8 @@
 //! of an `exec`.
 
 use oci_spec::runtime::{
-    Capability, LinuxResources, MemoryPolicyFlagType, MemoryPolicyModeType, PosixRlimitType, Process, Spec,
+    Capability, LinuxIntelRdt, LinuxResources, MemoryPolicyFlagType, MemoryPolicyModeType, PosixRlimitType,
+    Process, Spec,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -43,6 +44,8 @@ pub fn read(text: &[u8]) -> Result<Read<Spec>> {
     check_version(read.value.version())?;
     let resources = read.value.linux_mut().as_mut().and_then(|linux| linux.resources_mut().as_mut());
     resources.map_or(Ok(()), |resources| forget_unset(resources, text, "/linux/resources/pids/limit"))?;
+    let rdt = read.value.linux_mut().as_mut().and_then(|linux| linux.intel_rdt_mut().as_mut());
+    rdt.map_or(Ok(()), |rdt| read_monitors(rdt, text))?;
     Ok(read)
 }
 
@@ -63,12 +66,28 @@ fn forget_unset(resources: &mut LinuxResources, text: &[u8], limit: &str) -> Res
     if resources.pids().is_none_or(|pids| pids.limit() != 0) {
         return Ok(());
     }
-    let value: Value =
-        serde_json::from_slice(text).map_err(|e| Error::invalid(format!("config.json: {e}")))?;
-    if value.pointer(limit).is_none() {
+    if whole(text)?.pointer(limit).is_none() {
         resources.set_pids(None);
     }
     Ok(())
+}
+
+/// oci-spec has these two fields by other names.
+fn read_monitors(rdt: &mut LinuxIntelRdt, text: &[u8]) -> Result<()> {
+    let value = whole(text)?;
+    let flag = |name: &str| match value.pointer(&format!("/linux/intelRdt/{name}")) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::Bool(on)) => Ok(Some(*on)),
+        Some(other) => {
+            Err(Error::invalid(format!("linux.intelRdt.{name}: {other} is neither true nor false")))
+        }
+    };
+    rdt.set_enable_cmt(flag("enableCMT")?).set_enable_mbm(flag("enableMBM")?);
+    Ok(())
+}
+
+fn whole(text: &[u8]) -> Result<Value> {
+    serde_json::from_slice(text).map_err(|e| Error::invalid(format!("config.json: {e}")))
 }
 
 /// Reads a process alone, as `exec --process` has it.

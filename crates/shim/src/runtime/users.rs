@@ -28,10 +28,7 @@ use super::{
     error::{Error, Kind, Result},
     plan::{IdMaps, Range},
 };
-use crate::kernel::{paths, process, process::Child, sys};
-
-/// Largest map: 340 lines of three numbers.
-const MAX_MAP: u64 = 16 << 10;
+use crate::kernel::{Procfs, process, process::Child, sys};
 
 /// Where distributions have the helpers: no search in a PATH that somebody
 /// else may have set (D13).
@@ -57,7 +54,7 @@ pub(super) fn map(maps: &IdMaps, pid: u32) -> Result<()> {
 
 /// The user namespace of the process `pid`, which has not been reaped.
 pub(super) fn of(pid: u32) -> Result<OwnedFd> {
-    Ok(paths::open_host(Path::new(&format!("/proc/{pid}/ns/user")), OFlag::O_RDONLY)?)
+    Ok(Procfs::of_host()?.follow(format!("{pid}/ns/user"), OFlag::O_RDONLY)?)
 }
 
 /// A user namespace that nobody is in, with these maps.
@@ -105,9 +102,7 @@ pub(super) fn check(maps: &IdMaps, pid: u32) -> Result<()> {
     for (file, ranges, field) in
         [("uid_map", &maps.users, "linux.uidMappings"), ("gid_map", &maps.groups, "linux.gidMappings")]
     {
-        let path = format!("/proc/{pid}/{file}");
-        let file = paths::open_host(Path::new(&path), OFlag::O_RDONLY)?;
-        let text = String::from_utf8_lossy(&paths::read_regular(file, MAX_MAP)?).into_owned();
+        let text = Procfs::of_host()?.read_text(format!("{pid}/{file}"))?;
         let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
         let wanted: String = ranges.iter().map(|range| range.line()).collect();
         if words(&text) != words(&wanted) {
@@ -120,11 +115,11 @@ pub(super) fn check(maps: &IdMaps, pid: u32) -> Result<()> {
 
 fn write(file: &str, ranges: &[Range], pid: u32) -> crate::kernel::Result<()> {
     let text: String = ranges.iter().map(|range| range.line()).collect();
-    paths::write_proc(paths::host_proc()?, Path::new(&format!("{pid}/{file}")), text.as_bytes())
+    Procfs::of_host()?.write(format!("{pid}/{file}"), text.as_bytes())
 }
 
 fn alone(file: &str, ranges: &[Range], pid: u32) -> Result<()> {
-    paths::write_proc(paths::host_proc()?, Path::new(&format!("{pid}/setgroups")), b"deny")?;
+    Procfs::of_host()?.write(format!("{pid}/setgroups"), b"deny")?;
     Ok(write(file, ranges, pid)?)
 }
 

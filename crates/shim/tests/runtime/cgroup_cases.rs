@@ -23,7 +23,7 @@ pub(crate) const ALL: &[(&str, fn())] = &[
     ("every_limit_reaches_the_kernel", every_limit_reaches_the_kernel),
     ("what_only_v1_has_is_a_warning_on_v2", what_only_v1_has_is_a_warning_on_v2),
     ("block_devices_are_limited", block_devices_are_limited),
-    ("processes_unset_none_and_zero_differ", processes_unset_none_and_zero_differ),
+    ("c07_processes_unset_none_and_zero_differ", c07_processes_unset_none_and_zero_differ),
     ("what_the_host_has_not_is_named", what_the_host_has_not_is_named),
     ("limits_change_while_it_runs", limits_change_while_it_runs),
     ("devices_change_while_it_runs", devices_change_while_it_runs),
@@ -172,7 +172,7 @@ fn block_devices_are_limited() {
     });
 }
 
-fn processes_unset_none_and_zero_differ() {
+fn c07_processes_unset_none_and_zero_differ() {
     for (limit, expected) in
         [(None, "max"), (Some(-1), "max"), (Some(0), "1"), (Some(1), "1"), (Some(9), "9")]
     {

@@ -8,10 +8,18 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use berth_shim::runtime::Kind;
+use berth_shim::{
+    cgroup::{Driver, Layout, Placement},
+    kernel::process::{self, CapSets},
+    runtime::Kind,
+};
 use serde_json::json;
 
-use crate::harness::Bundle;
+use crate::{
+    harness::{Bundle, host_state, is_clean},
+    join_cases::{Running, mapped},
+    race_cases::in_a_terminal,
+};
 
 /// Name and body of each.
 pub(crate) const ALL: &[(&str, fn())] = &[
@@ -19,8 +27,18 @@ pub(crate) const ALL: &[(&str, fn())] = &[
     ("r04_nothing_but_proc_is_proc", r04_nothing_but_proc_is_proc),
     ("r05_c06_a_link_is_no_proc_and_no_sys", r05_c06_a_link_is_no_proc_and_no_sys),
     ("r07_long_names_and_many_mounts", r07_long_names_and_many_mounts),
-    ("r12_what_hides_is_not_the_images", r12_what_hides_is_not_the_images),
+    ("r08_nothing_is_inheritable", r08_nothing_is_inheritable),
+    ("r09_cgroups_are_not_written_to", r09_cgroups_are_not_written_to),
+    ("r12_c06_what_hides_is_not_the_images", r12_c06_what_hides_is_not_the_images),
+    ("r13_the_console_is_not_the_images", r13_the_console_is_not_the_images),
     ("r15_c01_c04_a_linked_dev_leads_nowhere", r15_c01_c04_a_linked_dev_leads_nowhere),
+    ("r16_a_list_of_devices_is_no_list_of_exceptions", r16_a_list_of_devices_is_no_list_of_exceptions),
+    ("r17_many_are_made_and_nothing_grows", r17_many_are_made_and_nothing_grows),
+    (
+        "c02_files_of_the_hosts_are_put_where_the_image_leads",
+        c02_files_of_the_hosts_are_put_where_the_image_leads,
+    ),
+    ("c05_words_are_taken_whole", c05_words_are_taken_whole),
     ("c03_users_are_numbers_or_names_or_refused", c03_users_are_numbers_or_names_or_refused),
 ];
 
@@ -122,8 +140,8 @@ fn r07_long_names_and_many_mounts() {
     assert_eq!(bundle.output(), "500\n");
 }
 
-/// CVE-2025-31133.
-fn r12_what_hides_is_not_the_images() {
+/// CVE-2025-31133; youki 2025-54867.
+fn r12_c06_what_hides_is_not_the_images() {
     let canary = Canary::new();
     let bundle =
         Bundle::shell("cat /proc/keys /tmp/secret; ls -ln /tmp/secret; echo x >/tmp/secret; cat /tmp/secret");
@@ -170,5 +188,198 @@ fn c03_users_are_numbers_or_names_or_refused() {
     for user in ["0x1", "+1", "-1", " 1", "4294967295", "4294967296", "99999999999", "nobody-here", "1:-1"] {
         let e = said(user).expect_err(user);
         assert_eq!(e.kind(), Kind::InvalidSpec, "{user}: {e}");
+    }
+}
+
+/// CVE-2022-29162: whatever the runtime itself could hand on.
+fn r08_nothing_is_inheritable() {
+    let _own = Inheritable::all();
+    let look = "grep -E '^Cap(Inh|Amb)' /proc/self/status";
+    let none = "CapInh:\t0000000000000000\nCapAmb:\t0000000000000000\n";
+    for (user, more) in [("", false), ("1000:100", false), ("", true), ("web", true)] {
+        let mut bundle = Bundle::shell(look);
+        bundle.user = user.to_owned();
+        if more {
+            for set in ["bounding", "effective", "permitted"] {
+                let names = bundle.spec["process"]["capabilities"][set].as_array_mut().unwrap();
+                names.push(json!("CAP_SYS_ADMIN"));
+            }
+        }
+        assert_eq!(bundle.output(), none, "{user} {more}");
+    }
+    let running = Running::new(Bundle::new(&["sleep", "1000"]));
+    for user in ["", "web"] {
+        assert_eq!(running.join_as(user, running.process(look)).unwrap(), (0, none.to_owned()), "{user}");
+    }
+}
+
+/// While it lives, this process could hand on all its capabilities.
+struct Inheritable(CapSets);
+
+impl Inheritable {
+    fn all() -> Self {
+        let own = process::capabilities().unwrap();
+        process::set_capabilities(CapSets { inheritable: own.permitted, ..own }).unwrap();
+        process::set_ambient(own.permitted).unwrap();
+        Self(own)
+    }
+}
+
+impl Drop for Inheritable {
+    fn drop(&mut self) {
+        process::set_ambient(0).unwrap();
+        process::set_capabilities(self.0).unwrap();
+    }
+}
+
+/// CVE-2023-25809: whichever cgroup and user namespaces there are.
+fn r09_cgroups_are_not_written_to() {
+    let script = "for dir in /sys/fs/cgroup /sys/fs/cgroup/*; do
+            busybox mkdir $dir/r09 2>/dev/null && echo made $dir
+            for file in cgroup.procs release_agent notify_on_release devices.allow memory.limit_in_bytes memory.max; do
+                test -e $dir/$file && (echo 1 >$dir/$file) 2>/dev/null && echo wrote $dir/$file
+            done
+        done
+        mount -o remount,rw /sys/fs/cgroup 2>/dev/null && echo remounted
+        mount -o remount,bind,rw /sys/fs/cgroup 2>/dev/null && echo remounted
+        for type in cgroup cgroup2; do mount -t $type -o all x /tmp 2>/dev/null && echo mounted; done
+        echo done";
+    for has_own in [true, false] {
+        for bundle in [Bundle::shell(script), mapped(script)] {
+            let mut bundle = bundle;
+            if !has_own {
+                let namespaces = bundle.spec["linux"]["namespaces"].as_array_mut().unwrap();
+                namespaces.retain(|namespace| namespace["type"] != "cgroup");
+            }
+            assert_eq!(bundle.output(), "done\n", "own cgroup namespace: {has_own}");
+        }
+    }
+}
+
+/// CVE-2025-52565: a console that the image has prepared.
+fn r13_the_console_is_not_the_images() {
+    let canary = Canary::new();
+    let prepared = |dir: &Path| {
+        for name in ["console", "ptmx", "null"] {
+            symlink(canary.dir.path().join(name), dir.join(name)).unwrap();
+        }
+    };
+    let say = "echo to the terminal; echo to the console > /dev/console";
+    let bundle = Bundle::shell(say).set("/process/terminal", json!(true));
+    prepared(&bundle.rootfs().join("dev"));
+    let said = in_a_terminal(&bundle).unwrap();
+    assert!(said.contains("to the terminal") && said.contains("to the console"), "{said:?}");
+    canary.lives();
+    // And a /dev that isn't the runtime's.
+    for link in ["console", "pts"] {
+        let mut bundle = Bundle::shell("echo to the terminal").set("/process/terminal", json!(true));
+        let shared = bundle.dir.path().join("dev");
+        for name in ["pts", "shm", "mqueue"] {
+            fs::create_dir_all(shared.join(name)).unwrap();
+        }
+        if link == "pts" {
+            fs::remove_dir(shared.join("pts")).unwrap();
+            symlink(canary.dir.path(), shared.join("pts")).unwrap();
+        } else {
+            prepared(&shared);
+        }
+        for mount in bundle.spec["mounts"].as_array_mut().unwrap() {
+            if mount["destination"] == "/dev" {
+                *mount =
+                    json!({"destination": "/dev", "type": "bind", "source": shared, "options": ["bind"]});
+            }
+        }
+        match in_a_terminal(&bundle) {
+            Ok(said) => assert!(said.contains("to the terminal"), "{said:?}"),
+            Err(e) => assert!(e.to_string().contains("/dev"), "{e}"),
+        }
+        canary.lives();
+    }
+}
+
+/// GHSA-g54h-m393-cpwq: a list of devices says what is allowed, all else isn't.
+fn r16_a_list_of_devices_is_no_list_of_exceptions() {
+    let script = "mknod /tmp/disk b 8 0 2>/dev/null; mknod /tmp/zero c 1 5 && dd if=/tmp/zero of=/dev/null bs=1 count=1 2>/dev/null && echo zero
+        mknod /tmp/mem c 1 1 2>/dev/null; for name in disk mem; do (: </tmp/$name) 2>/dev/null && echo opened $name; done; echo done";
+    let zero = json!({"allow": true, "type": "c", "major": 1, "minor": 5, "access": "rwm"});
+    let disks = json!({"allow": false, "type": "b", "access": "rwm"});
+    for rules in [json!([zero]), json!([{"allow": false, "access": "rwm"}, zero]), json!([disks, zero])] {
+        let bundle = Bundle::shell(script).set("/linux/resources/devices", rules.clone());
+        assert_eq!(bundle.output(), "zero\ndone\n", "{rules}");
+    }
+}
+
+/// Containers by the hundred leave this process as it was.
+fn r17_many_are_made_and_nothing_grows() {
+    let bundle = Bundle::new(&["true"]);
+    let failing = Bundle::new(&["/nothing/there"]);
+    let round = |times: usize| {
+        for number in 0..times {
+            bundle.run().unwrap();
+            if number % 4 == 0 {
+                failing.run().unwrap_err();
+            }
+        }
+    };
+    round(20);
+    let (before, memory) = (host_state(), resident());
+    round(200);
+    assert!(is_clean(&before));
+    let grown = resident().saturating_sub(memory);
+    assert!(grown < 1024, "{grown} KiB");
+}
+
+/// KiB of this process that no file backs (proc_pid_status(5)).
+fn resident() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+/// CVE-2025-24965, CVE-2024-5154: files that are put into a container land
+/// where its own names lead, and nowhere else.
+fn c02_files_of_the_hosts_are_put_where_the_image_leads() {
+    let canary = Canary::new();
+    let put = tempfile::tempdir().unwrap();
+    let names = ["hosts", "hostname", "resolv.conf"];
+    for whole in [false, true] {
+        let mut bundle = Bundle::shell("cat /etc/hosts /etc/hostname /etc/resolv.conf");
+        let etc = bundle.rootfs().join("etc");
+        if whole {
+            fs::remove_dir_all(&etc).unwrap();
+            symlink(canary.dir.path(), &etc).unwrap();
+        }
+        for name in names {
+            fs::write(put.path().join(name), format!("{name}\n")).unwrap();
+            if !whole {
+                symlink(canary.dir.path().join("file"), etc.join(name)).unwrap();
+            }
+            let destination = format!("/etc/{name}");
+            let source = put.path().join(name);
+            bundle = bundle.mount(
+                json!({"destination": destination, "type": "bind", "source": source, "options": ["bind"]}),
+            );
+        }
+        let said = bundle.output();
+        // Three links to one file are three mounts on it: the last is seen.
+        let expected =
+            if whole { "hosts\nhostname\nresolv.conf\n" } else { "resolv.conf\nresolv.conf\nresolv.conf\n" };
+        assert_eq!(said, expected);
+        canary.lives();
+    }
+}
+
+/// What crun has hardened: names that could be paths, words that begin like
+/// others.
+fn c05_words_are_taken_whole() {
+    for profile in ["unconfined_foo", "unconfined "] {
+        let e = Bundle::new(&["true"]).set("/process/apparmorProfile", json!(profile)).error();
+        assert!(e.to_string().contains("process.apparmorProfile"), "{profile}: {e}");
+    }
+    assert_eq!(Bundle::new(&["true"]).set("/process/apparmorProfile", json!("unconfined")).output(), "");
+    for path in ["/../../../r05", "../../r05", "/a/../../../../r05"] {
+        let layout = Layout::of_host().unwrap();
+        let e = Placement::of_spec(&layout, Driver::Cgroupfs, path, "id").unwrap_err();
+        assert!(e.to_string().starts_with("linux.cgroupsPath"), "{e}");
     }
 }

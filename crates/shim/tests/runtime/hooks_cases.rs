@@ -16,6 +16,7 @@ use crate::harness::{Bundle, in_a_child, pipes, reap, wait_until};
 pub(crate) const ALL: &[(&str, fn())] = &[
     ("hooks_run_in_their_order", hooks_run_in_their_order),
     ("hooks_are_told_the_state", hooks_are_told_the_state),
+    ("a_hook_in_the_container_has_the_programs_rights", a_hook_in_the_container_has_the_programs_rights),
     ("hooks_run_where_they_belong", hooks_run_where_they_belong),
     ("a_runtime_hook_reaches_the_network", a_runtime_hook_reaches_the_network),
     ("a_hook_mounts_for_the_container", a_hook_mounts_for_the_container),
@@ -151,6 +152,30 @@ fn hooks_run_where_they_belong() {
             _ => bundle.dir.path().to_owned(),
         };
         assert_eq!(Path::new(lines[7]), directory, "{moment}");
+    }
+}
+
+/// What runs in the container before its program may do no more than that.
+fn a_hook_in_the_container_has_the_programs_rights() {
+    let look = "grep -E '^(Uid|Cap|NoNewPrivs|Seccomp:)' /proc/self/status";
+    for no_new_privileges in [true, false] {
+        let bundle = Bundle::shell(&format!("{look} > /tmp/program; cat /tmp/hook; echo; cat /tmp/program"));
+        let root = bundle.rootfs().join("tmp");
+        fs::set_permissions(root, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+        let filter = json!({
+            "defaultAction": "SCMP_ACT_ALLOW",
+            "syscalls": [{"names": ["kexec_load"], "action": "SCMP_ACT_ERRNO"}],
+        });
+        let said = bundle
+            .set("/process/user", json!({"uid": 1000, "gid": 100}))
+            .set("/process/noNewPrivileges", json!(no_new_privileges))
+            .set("/linux/seccomp", filter)
+            .set("/hooks", json!({"startContainer": [shell(&format!("{look} > /tmp/hook"))]}))
+            .output();
+        let (hook, program) = said.split_once("\n\n").unwrap();
+        // An execve of another user's has the capabilities that its program has.
+        assert_eq!(hook.trim(), program.trim(), "{no_new_privileges}");
+        assert!(program.contains("Seccomp:\t2"), "{said}");
     }
 }
 

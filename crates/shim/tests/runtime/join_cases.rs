@@ -105,17 +105,34 @@ impl Running {
         process: oci_spec::runtime::Process,
         leaf: Option<&str>,
     ) -> Result<(i32, String), runtime::Error> {
-        let (stdio, [mut stdout, _stderr]) = pipes();
-        let mut joined = self.begin(process, leaf, stdio)?;
-        let mut text = String::new();
-        stdout.read_to_string(&mut text).unwrap();
-        let status = status_of(&joined);
-        joined.cleanup();
-        Ok((status, text))
+        let (stdio, [stdout, _stderr]) = pipes();
+        let joined = self.begin(process, leaf, stdio)?;
+        Ok(end_of(joined, stdout))
+    }
+
+    /// As a user that is looked up in the container.
+    pub(crate) fn join_as(
+        &self,
+        user: &str,
+        process: oci_spec::runtime::Process,
+    ) -> Result<(i32, String), runtime::Error> {
+        let (stdio, [stdout, _stderr]) = pipes();
+        let joined = self.begin_as(user, process, None, stdio)?;
+        Ok(end_of(joined, stdout))
     }
 
     pub(crate) fn begin(
         &self,
+        process: oci_spec::runtime::Process,
+        leaf: Option<&str>,
+        stdio: Stdio,
+    ) -> Result<runtime::Joined, runtime::Error> {
+        self.begin_as("", process, leaf, stdio)
+    }
+
+    fn begin_as(
+        &self,
+        user: &str,
         process: oci_spec::runtime::Process,
         leaf: Option<&str>,
         stdio: Stdio,
@@ -129,7 +146,7 @@ impl Running {
         runtime::exec(Exec {
             target,
             process,
-            user: "",
+            user,
             stdio,
             bound,
             preserve_fds: 0,
@@ -146,6 +163,14 @@ impl Drop for Running {
         reap(&self.container);
         self.container.cleanup().unwrap();
     }
+}
+
+fn end_of(mut joined: runtime::Joined, mut stdout: std::io::PipeReader) -> (i32, String) {
+    let mut text = String::new();
+    stdout.read_to_string(&mut text).unwrap();
+    let status = status_of(&joined);
+    joined.cleanup();
+    (status, text)
 }
 
 pub(crate) fn status_of(joined: &runtime::Joined) -> i32 {

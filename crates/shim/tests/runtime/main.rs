@@ -10,11 +10,13 @@ mod cases;
 mod cgroup_cases;
 mod escape_cases;
 mod exec_cases;
+mod gate_cases;
 mod harness;
 mod hooks_cases;
 mod join_cases;
 mod mount_cases;
 mod process_cases;
+mod race_cases;
 mod systemd_cases;
 mod users_cases;
 
@@ -58,6 +60,8 @@ fn all() -> impl Iterator<Item = &'static (&'static str, fn())> {
         hooks_cases::ALL,
         escape_cases::ALL,
         exec_cases::ALL,
+        gate_cases::ALL,
+        race_cases::ALL,
         join_cases::ALL,
         users_cases::ALL,
         mount_cases::ALL,

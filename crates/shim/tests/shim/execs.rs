@@ -20,7 +20,7 @@ use serde_json::json;
 use crate::harness::{Attached, Engine, ID, Shim};
 
 /// A process of Exec, by its id.
-struct Exec<'a> {
+pub(crate) struct Exec<'a> {
     engine: &'a Engine,
     id: &'a str,
 }
@@ -30,7 +30,7 @@ impl<'a> Exec<'a> {
         Self::add_with(engine, id, script, |_, _| {}).await
     }
 
-    async fn add_with(
+    pub(crate) async fn add_with(
         engine: &'a Engine,
         id: &'a str,
         script: &str,
@@ -51,12 +51,12 @@ impl<'a> Exec<'a> {
         Self { engine, id }
     }
 
-    async fn start(&self) -> Result<u32, Status> {
+    pub(crate) async fn start(&self) -> Result<u32, Status> {
         let request = StartRequest { id: ID.to_owned(), exec_id: self.id.to_owned() };
         self.engine.call("Start", &request).await.map(|answer: StartResponse| answer.pid)
     }
 
-    async fn wait(&self) -> u32 {
+    pub(crate) async fn wait(&self) -> u32 {
         let request = WaitRequest { id: ID.to_owned(), exec_id: self.id.to_owned() };
         self.engine.call::<WaitResponse>("Wait", &request).await.unwrap().exit_status
     }
@@ -67,7 +67,7 @@ impl<'a> Exec<'a> {
         self.engine.call("Kill", &request).await
     }
 
-    async fn delete(&self) -> Result<DeleteResponse, Status> {
+    pub(crate) async fn delete(&self) -> Result<DeleteResponse, Status> {
         let request = DeleteRequest { id: ID.to_owned(), exec_id: self.id.to_owned() };
         self.engine.call("Delete", &request).await
     }

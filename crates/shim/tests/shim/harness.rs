@@ -2,6 +2,7 @@
 //! A shim with a bundle, and the clients that talk to it.
 
 use std::{
+    collections::BTreeSet,
     ffi::CString,
     fs,
     os::{
@@ -114,6 +115,14 @@ impl Shim {
         pidfd_send_signal(self.pidfd.as_fd(), SIGKILL).unwrap();
     }
 
+    /// The cgroups of its container.
+    pub(crate) fn cgroups(&self) -> BTreeSet<PathBuf> {
+        let parent = &self.cgroup_parent[1..];
+        let hierarchies = fs::read_dir("/sys/fs/cgroup").unwrap().flatten().map(|entry| entry.path());
+        let tops = hierarchies.chain([PathBuf::from("/sys/fs/cgroup")]).map(|path| path.join(parent));
+        tops.flat_map(|top| directories(&top)).collect()
+    }
+
     fn reap(&self) -> WaitStatus {
         waitid(Id::PIDFd(self.pidfd.as_fd()), WaitPidFlag::WEXITED).unwrap()
     }
@@ -142,6 +151,27 @@ impl Drop for Shim {
         }
         let _ = fs::remove_dir(Path::new("/sys/fs/cgroup").join(&self.cgroup_parent[1..]));
     }
+}
+
+/// All directories at and below `top`.
+fn directories(top: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(top).into_iter().flatten().flatten();
+    let below = entries
+        .filter(|e| e.file_type().is_ok_and(|kind| kind.is_dir()))
+        .flat_map(|e| directories(&e.path()));
+    let mut all: Vec<_> = below.collect();
+    all.extend(top.is_dir().then(|| top.to_owned()));
+    all
+}
+
+/// Asks again until it is true.
+pub(crate) async fn until(what: &str, mut is_true: impl FnMut() -> bool) {
+    let asked = async {
+        while !is_true() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(DEADLINE, asked).await.unwrap_or_else(|_| panic!("waited in vain: {what}"));
 }
 
 /// Whether the process of `pidfd` ends in time.

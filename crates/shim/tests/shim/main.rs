@@ -8,5 +8,6 @@ mod execs;
 mod harness;
 mod hooks;
 mod lifecycle;
+mod many;
 mod resources;
 mod streams;

@@ -156,6 +156,11 @@ impl Hooks {
         self.any_before_the_root() || !self.is_empty(Moment::CreateContainer)
     }
 
+    /// Whether something runs in the container before its program.
+    pub(crate) fn any_in_start(&self) -> bool {
+        !self.is_empty(Moment::StartContainer)
+    }
+
     /// How long the hooks of a moment may take.
     pub(crate) fn time(&self, moment: Moment) -> Duration {
         let times = self.at(moment).iter().map(|hook| hook.timeout.unwrap_or(UNBOUNDED));

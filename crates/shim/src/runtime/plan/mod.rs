@@ -7,6 +7,8 @@
 
 mod devices;
 mod execution;
+#[cfg(test)]
+mod fields;
 mod hooks;
 pub(crate) mod joining;
 mod label;
