@@ -18,6 +18,9 @@ pub enum SecurityOpt {
     AppArmor(String),
     /// `label=disable`: there is no SELinux label, which is how it is.
     NoLabel,
+    /// A part of an SELinux label: of no effect on a host without SELinux, as
+    /// with Docker.
+    Label(String),
 }
 
 /// Which filter of system calls.
@@ -50,11 +53,19 @@ pub fn security_opt(opt: &str) -> Result<SecurityOpt> {
         ("systempaths", "unconfined") => Ok(SecurityOpt::SystemPathsUnconfined),
         ("apparmor", profile) if is_profile_name(profile) => Ok(SecurityOpt::AppArmor(profile.to_owned())),
         ("label", "disable") => Ok(SecurityOpt::NoLabel),
+        ("label", part) if is_label_part(part) => Ok(SecurityOpt::Label(part.to_owned())),
         ("label", _) => Err(invalid(format!(
-            "invalid --security-opt: {opt:?}: SELinux labels can't be set yet, only label=disable"
+            "invalid --security-opt: {opt:?}: valid are 'disable', or 'user', 'role', 'type', 'level' and \
+             'filetype' with ':' and a value"
         ))),
         _ => unknown(),
     }
+}
+
+/// `user:U`, `role:R`, `type:T`, `level:L` or `filetype:T`.
+fn is_label_part(text: &str) -> bool {
+    let parts = ["user", "role", "type", "level", "filetype"];
+    text.split_once(':').is_some_and(|(name, value)| parts.contains(&name) && is_profile_name(value))
 }
 
 /// One word of printable characters: it is written to /proc.
@@ -83,6 +94,8 @@ mod tests {
             ("systempaths=unconfined", SecurityOpt::SystemPathsUnconfined),
             ("apparmor=my-profile", SecurityOpt::AppArmor("my-profile".to_owned())),
             ("label=disable", SecurityOpt::NoLabel),
+            ("label=type:svirt_t", SecurityOpt::Label("type:svirt_t".to_owned())),
+            ("label:level:s0:c1,c2", SecurityOpt::Label("level:s0:c1,c2".to_owned())),
         ] {
             assert_eq!(security_opt(text).expect(text), expected, "{text}");
         }
@@ -99,7 +112,10 @@ mod tests {
             "systempaths=confined",
             "apparmor=",
             "apparmor=two words",
-            "label=type:svirt_t",
+            "label=svirt_t",
+            "label=type:",
+            "label=colour:red",
+            "label=user:a b",
             "fly=yes",
         ] {
             let error = security_opt(text).expect_err(text).to_string();

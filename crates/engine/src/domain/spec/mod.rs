@@ -24,7 +24,7 @@ use super::{
     security::{Filter, SecurityOpt, security_opt},
     users::IdMap,
 };
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 
 /// Version of the specification that is written.
 const OCI_VERSION: &str = "1.2.0";
@@ -66,6 +66,8 @@ pub struct Facts {
     pub rlimits: Vec<PosixRlimit>,
     /// Rules of a seccomp profile may depend on it.
     pub kernel: KernelVersion,
+    /// The host labels processes and files.
+    pub selinux: bool,
 }
 
 /// Where a container's own copies of files in /etc are on the host.
@@ -153,6 +155,11 @@ impl Security {
                 SecurityOpt::SystemPathsUnconfined => security.masks = false,
                 SecurityOpt::AppArmor(profile) => security.apparmor = Some(profile),
                 SecurityOpt::NoLabel => {}
+                SecurityOpt::Label(_) if !facts.selinux => {}
+                SecurityOpt::Label(part) => {
+                    let why = format!("--security-opt label={part}: SELinux labels can't be set yet");
+                    return Err(Error::new(Kind::Unimplemented, why));
+                }
             }
         }
         Ok(security)

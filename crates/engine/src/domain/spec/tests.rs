@@ -220,3 +220,12 @@ fn system_paths_and_an_apparmor_profile_are_choices() {
     assert_eq!(profile(opt("apparmor=mine")).as_deref(), Some("mine"));
     assert_eq!(profile(opt("label=disable")), None);
 }
+
+#[test]
+fn a_label_is_for_hosts_that_have_labels() {
+    let host = HostConfig { security_opt: vec!["label=type:svirt_t".to_owned()], ..HostConfig::default() };
+    assert_eq!(spec(host.clone()), spec(HostConfig::default()));
+    let facts = Facts { selinux: true, ..facts() };
+    let e = build(&document(host), &facts).expect_err("not yet").to_string();
+    assert!(e.starts_with("--security-opt label=type:svirt_t"), "{e}");
+}

@@ -6,6 +6,8 @@
 //! read by their length (values hold newlines: `security.capability`), and
 //! what parsers could disagree about is refused. It opens no file.
 
+#[cfg(test)]
+mod differential;
 mod header;
 mod pax;
 
@@ -196,8 +198,8 @@ impl<R: Read> Reader<R> {
 
     fn entry(&mut self, header: &Header, extensions: Extensions) -> io::Result<Entry> {
         let pax = extensions.pax.unwrap_or_default();
-        let path = extensions.path.or(pax.path).map_or_else(|| header.path(), Ok)?;
-        let link = extensions.link.or(pax.link).unwrap_or_else(|| header.link());
+        let path = agreed(extensions.path, pax.path)?.map_or_else(|| header.path(), Ok)?;
+        let link = agreed(extensions.link, pax.link)?.unwrap_or_else(|| header.link());
         let stored = pax.size.map_or_else(|| header.size(), Ok)?;
         let kind = entry_kind(header.kind(), &path)?;
         let (sparse, size) = if header.kind() == b'S' {
@@ -206,6 +208,11 @@ impl<R: Read> Reader<R> {
         } else {
             (None, stored)
         };
+        // Readers differ in whether it is there. A hard link may have its file's
+        // size, and a directory any.
+        if stored > 0 && matches!(kind, Kind::Symlink | Kind::Character | Kind::Block | Kind::Fifo) {
+            return Err(bad("data of an entry that can have none"));
+        }
         // Only files have data, whatever the size says.
         let size = if kind == Kind::File { size } else { 0 };
         self.expect_data(if kind == Kind::File { stored } else { 0 });
@@ -240,6 +247,15 @@ impl<R: Read> Reader<R> {
             }
         }
         Ok((pieces, header.real_size()?))
+    }
+}
+
+/// A name that two formats may have given: readers differ in which one they
+/// believe.
+fn agreed(gnu: Option<Vec<u8>>, pax: Option<Vec<u8>>) -> io::Result<Option<Vec<u8>>> {
+    match (gnu, pax) {
+        (Some(gnu), Some(pax)) if gnu != pax => Err(bad("an entry with two names")),
+        (gnu, pax) => Ok(gnu.or(pax)),
     }
 }
 

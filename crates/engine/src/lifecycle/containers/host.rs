@@ -35,6 +35,8 @@ pub(super) struct Host {
     pub rlimits: Vec<PosixRlimit>,
     /// The version of the kernel.
     pub kernel: KernelVersion,
+    /// It labels processes and files.
+    pub selinux: bool,
 }
 
 impl Host {
@@ -46,6 +48,7 @@ impl Host {
             capabilities: capabilities::of_mask(bounding_set()?),
             thermal_throttle: thermal_throttle(),
             kernel: kernel_version()?,
+            selinux: Path::new("/sys/fs/selinux/enforce").exists(),
             rlimits: vec![rlimits::limit(PosixRlimitType::RlimitNofile, NOFILE.min(hard), hard)?],
         })
     }

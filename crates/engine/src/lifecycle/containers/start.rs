@@ -228,6 +228,7 @@ impl Containers {
             thermal_throttle: self.host.thermal_throttle.clone(),
             rlimits: self.host.rlimits.clone(),
             kernel: self.host.kernel,
+            selinux: self.host.selinux,
         })
     }
 
