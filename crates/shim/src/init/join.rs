@@ -301,7 +301,11 @@ mod tests {
                 rule(json!(["clone"]), "SCMP_ACT_ALLOW", namespaces),
             ],
         });
+        // And the engine's own.
+        let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/seccomp-default.json");
+        let own = serde_json::from_slice(&std::fs::read(golden).expect(golden)).expect("JSON");
         for bit in [false, true] {
+            assert_eq!(birth(&own, bit), Birth::Last);
             assert_eq!(birth(&docker, bit), Birth::Last);
             let other = denied(rule(json!(["mount"]), "SCMP_ACT_ERRNO", json!([])));
             assert_eq!(birth(&other, bit), Birth::Last);

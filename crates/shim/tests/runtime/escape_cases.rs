@@ -10,13 +10,16 @@ use std::{
 
 use berth_shim::{
     cgroup::{Driver, Layout, Placement},
-    kernel::process::{self, CapSets},
+    kernel::{
+        process::{self, CapSets},
+        seccomp,
+    },
     runtime::Kind,
 };
 use serde_json::json;
 
 use crate::{
-    harness::{Bundle, host_state, is_clean},
+    harness::{Bundle, host_state, in_a_child, is_clean},
     join_cases::{Running, mapped},
     race_cases::in_a_terminal,
 };
@@ -39,6 +42,7 @@ pub(crate) const ALL: &[(&str, fn())] = &[
         c02_files_of_the_hosts_are_put_where_the_image_leads,
     ),
     ("c05_words_are_taken_whole", c05_words_are_taken_whole),
+    ("c05_without_openat2_nothing_is_made", c05_without_openat2_nothing_is_made),
     ("c03_users_are_numbers_or_names_or_refused", c03_users_are_numbers_or_names_or_refused),
 ];
 
@@ -382,4 +386,27 @@ fn c05_words_are_taken_whole() {
         let e = Placement::of_spec(&layout, Driver::Cgroupfs, path, "id").unwrap_err();
         assert!(e.to_string().starts_with("linux.cgroupsPath"), "{e}");
     }
+}
+
+/// crun falls back on other calls where a filter around it blocks openat2; we
+/// say so, and leave nothing.
+fn c05_without_openat2_nothing_is_made() {
+    let bundle = Bundle::new(&["true"]);
+    let canary = Canary::new();
+    symlink(canary.dir.path(), bundle.rootfs().join("link")).unwrap();
+    let bundle = bundle.mount(json!({"destination": "/link/x", "type": "tmpfs", "source": "tmpfs"}));
+    for errno in [nix::libc::ENOSYS, nix::libc::EPERM] {
+        let profile = serde_json::from_value(json!({
+            "defaultAction": "SCMP_ACT_ALLOW",
+            "syscalls": [{"names": ["openat2"], "action": "SCMP_ACT_ERRNO", "errnoRet": errno}],
+        }));
+        let filter = berth_seccomp::compile(&profile.unwrap()).unwrap();
+        in_a_child(0, || {
+            seccomp::install(&filter.raw(), filter.flags).unwrap();
+            let e = bundle.error();
+            assert!(e.to_string().contains("openat2(2) is missing"), "{e}");
+        });
+    }
+    assert_eq!(bundle.output(), "");
+    canary.lives();
 }
