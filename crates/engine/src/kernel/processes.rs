@@ -2,12 +2,23 @@
 //! Processes as procfs shows them: proc_pid_stat(5). Read by pid: one that has
 //! ended since is simply not there.
 
-use std::{collections::HashMap, fs, io, os::unix::fs::MetadataExt as _, path::PathBuf, time::SystemTime};
+use std::{
+    collections::HashMap,
+    fs::{self, File},
+    io::{self, Read as _},
+    os::unix::fs::MetadataExt as _,
+    path::PathBuf,
+    time::SystemTime,
+};
 
 use nix::unistd::{SysconfVar, sysconf};
 
 use super::host;
 use crate::domain::ps::{Host, Process};
+
+/// So many bytes of a command line are shown: a container's processes can have
+/// megabytes of them each (execve(2), "Limits on size of arguments").
+const MAX_COMMAND_LINE: u64 = 32 << 10;
 
 /// The process `pid`; `None` when it has ended.
 ///
@@ -25,7 +36,8 @@ fn look(pid: u32) -> io::Result<Process> {
     // Its files belong to its effective user, unless it may not be looked at.
     let uid = fs::metadata(&dir)?.uid();
     let stat = fs::read(dir.join("stat"))?;
-    let command_line = fs::read(dir.join("cmdline"))?;
+    let mut command_line = Vec::new();
+    File::open(dir.join("cmdline"))?.take(MAX_COMMAND_LINE).read_to_end(&mut command_line)?;
     let words: Vec<_> = command_line.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
     let command_line = words.join(" ").trim_end().to_owned();
     let page = u64::try_from(sysconf(SysconfVar::PAGE_SIZE)?.unwrap_or(4096)).unwrap_or(4096);
@@ -125,5 +137,19 @@ mod tests {
         let host = host().expect("procfs");
         assert!(host.uptime >= us.started && host.booted < host.now);
         assert_eq!(users("a:x:1:2\nb:x:1:\nbad\n"), [(1, "a".to_owned())].into());
+    }
+
+    #[test]
+    fn a_long_command_line_is_cut() {
+        let long = "x".repeat(100_000);
+        let mut child = std::process::Command::new("sh")
+            .args(["-c", "read line", &long])
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .expect("a shell");
+        let read = read(child.id()).expect("procfs").expect("it runs");
+        drop(child.stdin.take());
+        child.wait().expect("its end");
+        assert_eq!(read.command_line.len() as u64, MAX_COMMAND_LINE);
     }
 }
