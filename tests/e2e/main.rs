@@ -14,6 +14,7 @@ mod config;
 mod events;
 mod execs;
 mod first_minute;
+mod fsck;
 mod images;
 mod lifecycle;
 mod logs;

@@ -36,6 +36,7 @@ use crate::{
     lifecycle::{
         containers::{Containers, Deps, Paths},
         events::Events,
+        fsck,
         images::Images,
         system::{Mirrors, System},
     },
@@ -69,6 +70,22 @@ pub fn run(config: &Config, logging: &logging::Handle) -> Result<Stopped> {
     // A blocking task that hangs must not hold the exit up.
     runtime.shutdown_timeout(Duration::from_millis(100));
     stopped
+}
+
+/// Compares everything that belongs to the engine of `config`, and changes
+/// nothing. Blocks.
+///
+/// # Errors
+/// What keeps it from looking.
+pub fn check(config: &Config, depth: fsck::Depth) -> Result<fsck::Report> {
+    let engine = if lock::is_taken(&config.root)? { fsck::Engine::Running } else { fsck::Engine::Stopped };
+    let places = fsck::Places {
+        root: config.root.clone(),
+        metadata: config.root.join(dirs::METADATA),
+        state: config.state.clone(),
+        cgroup_parent: config.containers.cgroup_parent.clone(),
+    };
+    fsck::check(&places, engine, depth)
 }
 
 async fn live(config: &Config, logging: &logging::Handle) -> Result<Stopped> {
@@ -156,9 +173,7 @@ impl Engine {
         let db = Arc::new(open_metadata(config)?);
         let events = Events::new(Arc::clone(&db), config.events.retain);
         let content = Content::open(&config.root, Arc::clone(&db))?;
-        content.reconcile()?;
         let snapshots = Snapshots::open(&config.root, Arc::clone(&db))?;
-        snapshots.reconcile()?;
         // What an engine that died left half done, before anybody can add to it.
         snapshots.reconcile()?;
         content.reconcile()?;

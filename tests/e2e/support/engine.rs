@@ -239,9 +239,31 @@ impl Engine {
         &self.cgroup_parent
     }
 
+    /// Runs `berthd fsck` on this engine's places.
+    pub(crate) fn fsck(&self, args: &[&str]) -> Output {
+        let mut command = Command::new(program("berthd"));
+        command
+            .arg("fsck")
+            .args(["--config".as_ref(), self.dir.join("config.toml").as_os_str()])
+            .args(["--root".as_ref(), self.dir.join("root").as_os_str()])
+            .args(["--state".as_ref(), self.dir.join("state").as_os_str()])
+            .args(["--cgroup-parent", &self.cgroup_parent])
+            .args(args)
+            .env_clear();
+        run(command, b"")
+    }
+
+    /// Checks that the database and the host agree on everything.
+    #[track_caller]
+    pub(crate) fn assert_sound(&self) {
+        let fsck = self.fsck(&[]);
+        assert!(fsck.code == 0, "fsck ended with {}\n{}{}", fsck.code, fsck.stdout, fsck.stderr);
+    }
+
     /// Removes all containers, stops the engine, and looks at what is left.
     fn close(&mut self) {
         if self.child.is_some() {
+            self.assert_sound();
             let all = self.berth(&["ps", "-aq", "--no-trunc"]).ok().stdout;
             let mut args = vec!["rm", "-f"];
             args.extend(all.lines());
@@ -249,6 +271,7 @@ impl Engine {
                 self.berth(&args).ok();
             }
             assert_eq!(self.stop(), 0, "exit code of the engine\n{}", self.log());
+            self.assert_sound();
             // A shim that has just answered its last call may still be on its
             // way out.
             until(

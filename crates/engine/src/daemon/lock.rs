@@ -4,9 +4,10 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{Seek as _, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
+    io::{self, Seek as _, Write as _},
+    os::{fd::AsFd as _, unix::fs::OpenOptionsExt as _},
     path::Path,
+    time::{Duration, Instant},
 };
 
 use nix::{
@@ -17,7 +18,15 @@ use nix::{
 use crate::{
     config::Config,
     error::{Context as _, Error, Kind, Result},
+    kernel::pidfd,
 };
+
+/// How long the lock of an engine that has ended is waited for: a child that it
+/// was about to start keeps it until its execve.
+const LEFTOVER: Duration = Duration::from_secs(5);
+
+/// Between two tries.
+const RETRY: Duration = Duration::from_millis(5);
 
 /// The file that is locked.
 const NAME: &str = "berthd.lock";
@@ -47,13 +56,47 @@ fn take(dir: &Path) -> Result<Flock<File>> {
         .mode(0o600)
         .open(&path)
         .with_context(|| format!("open {}", path.display()))?;
-    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-        Ok(mut lock) => {
-            sign(&mut lock).with_context(|| format!("write {}", path.display()))?;
-            Ok(lock)
-        }
-        Err((_, Errno::EWOULDBLOCK)) => Err(taken(dir, &path)),
-        Err((_, e)) => Err(e).with_context(|| format!("lock {}", path.display())),
+    let deadline = Instant::now() + LEFTOVER;
+    let mut file = file;
+    loop {
+        file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(mut lock) => {
+                sign(&mut lock).with_context(|| format!("write {}", path.display()))?;
+                return Ok(lock);
+            }
+            Err((_, Errno::EWOULDBLOCK)) if Instant::now() > deadline || is_owned(&path) => {
+                return Err(taken(dir, &path));
+            }
+            Err((file, Errno::EWOULDBLOCK)) => file,
+            Err((_, e)) => return Err(e).with_context(|| format!("lock {}", path.display())),
+        };
+        #[expect(clippy::disallowed_methods, reason = "flock(2) tells nobody; bounded by LEFTOVER")]
+        std::thread::sleep(RETRY);
+    }
+}
+
+/// Whether the process that signed the file lives.
+fn is_owned(path: &Path) -> bool {
+    let signed = fs::read_to_string(path).ok().and_then(|text| text.trim().parse().ok());
+    let process = signed.and_then(|pid| pidfd::open(pid).ok());
+    process.is_some_and(|pidfd| pidfd::has_ended(pidfd.as_fd()).is_ok_and(|ended| !ended))
+}
+
+/// Whether an engine runs on the root.
+///
+/// # Errors
+/// Those of the host; without the file there has never been one.
+pub(super) fn is_taken(root: &Path) -> Result<bool> {
+    let path = root.join(NAME);
+    let file = match File::open(&path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(e) => return Err(Error::io(format!("open {}", path.display()), e)),
+    };
+    match Flock::lock(file, FlockArg::LockSharedNonblock) {
+        Ok(_) => Ok(false),
+        Err((_, Errno::EWOULDBLOCK)) => Ok(is_owned(&path)),
+        Err((_, e)) => Err(e).with_context(|| format!("look at {}", path.display())),
     }
 }
 
@@ -100,7 +143,23 @@ mod tests {
             );
             assert_eq!(error.to_string(), expected);
         }
+        assert!(is_taken(a.path()).expect("look") && !is_taken(c.path()).expect("look"));
         drop(first);
+        assert!(!is_taken(a.path()).expect("look"));
         both(&config(a.path(), b.path())).expect("free again");
+    }
+
+    #[test]
+    fn what_an_engine_that_has_ended_left_is_waited_for() {
+        let (root, state) = (tempfile::tempdir().expect("tempdir"), tempfile::tempdir().expect("tempdir"));
+        let left = take(root.path()).expect("take");
+        // Nobody has this pid: pid_max is 2^22 at most.
+        fs::write(root.path().join(NAME), "4194305").expect("sign");
+        assert!(!is_taken(root.path()).expect("look"));
+        std::thread::scope(|scope| {
+            let next = scope.spawn(|| both(&config(root.path(), state.path())));
+            drop(left);
+            next.join().expect("thread").expect("the lock is free");
+        });
     }
 }

@@ -5,6 +5,7 @@ pub mod attach;
 pub mod containers;
 pub mod events;
 pub mod execs;
+pub mod fsck;
 pub mod images;
 pub mod logs;
 pub mod system;

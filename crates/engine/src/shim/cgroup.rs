@@ -71,6 +71,25 @@ pub fn children(parent: &str) -> Result<HashSet<String>> {
     Ok(names)
 }
 
+/// Whether the processes of `cgroup` are frozen; `None` where no hierarchy
+/// can say.
+///
+/// # Errors
+/// Those of the host.
+pub fn is_frozen(cgroup: &str) -> Result<Option<bool>> {
+    let mut frozen = None;
+    for dir in existing(cgroup)? {
+        // Version 1, then version 2; on a hybrid host the first is in use.
+        if let Ok(state) = fs::read_to_string(dir.join("freezer.state")) {
+            return Ok(Some(state.trim() != "THAWED"));
+        }
+        if let Ok(events) = fs::read_to_string(dir.join("cgroup.events")) {
+            frozen = events.lines().find_map(|line| line.strip_prefix("frozen ")).map(|value| value == "1");
+        }
+    }
+    Ok(frozen)
+}
+
 fn existing(cgroup: &str) -> Result<Vec<PathBuf>> {
     let relative = cgroup.trim_start_matches('/');
     // Empty would be the root of all: never (D16).

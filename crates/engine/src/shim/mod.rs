@@ -8,5 +8,6 @@ pub mod cgroup;
 pub mod manager;
 mod metrics;
 pub mod process;
+pub mod search;
 pub mod task;
 pub mod timeouts;

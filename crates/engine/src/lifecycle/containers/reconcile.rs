@@ -8,14 +8,13 @@
 use std::{
     collections::HashSet,
     fs, io,
-    os::fd::{AsFd as _, OwnedFd},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use berth::{bootstrap, bundle, ids::ContainerId};
+use berth::{bundle, ids::ContainerId};
 
-use super::{Containers, Entry, Live, Phase, end::Shim, event};
+use super::{Containers, Entry, Live, Phase, end::Shim};
 use crate::{
     domain::{
         record::Record,
@@ -28,10 +27,11 @@ use crate::{
         bundle::{self as bundles, Bundle},
         cgroup,
         process::Process,
+        search,
         task::{self, Task},
         timeouts,
     },
-    store::meta::{containers as rows, events},
+    store::meta::containers as rows,
 };
 
 /// What became of a shim that was looked for.
@@ -211,16 +211,7 @@ impl Containers {
         }
         if record.status == Status::Starting {
             let pid = live.init.get().map_or(0, |init| init.identity().pid);
-            let row = record.clone();
-            self.blocking(move |this| {
-                this.db.write(|tx| {
-                    rows::set_running(tx, &row.id, pid, bundle::now_nanos())?;
-                    events::append(tx, &event(&row, "start", &[]))
-                })?;
-                this.events.committed();
-                Ok(())
-            })
-            .await?;
+            self.record_running(record, pid).await?;
         }
         entry.set(Phase::Running(Arc::clone(&live)));
         // The last engine may have died between the deed and its record.
@@ -245,6 +236,10 @@ impl Containers {
         if !ran {
             // `starting`, no shim and no exit record: it never ran.
             return self.withdraw(entry, record).await;
+        }
+        if record.status == Status::Starting {
+            // It ran, and nobody was told.
+            self.record_running(record, 0).await?;
         }
         self.settle(entry, record, exit, Moment::EngineStart).await;
         self.clean_up(entry, record, None, Shim::Dead).await;
@@ -292,30 +287,61 @@ impl Containers {
         Ok(())
     }
 
-    /// Shims, bundles and cgroups below our own directories that no row knows.
+    /// Shims, bundles and cgroups below our own directories that no row knows,
+    /// or whose row knows of no shim.
     async fn remove_orphans(self: &Arc<Self>) {
         let swept = self
             .blocking(|this| {
                 this.kill_orphan_shims()?;
                 this.remove_orphan_bundles()?;
-                this.remove_orphan_cgroups()
+                this.remove_orphan_cgroups()?;
+                this.at_rest_with_leftovers()
             })
             .await;
+        let swept = match swept {
+            Ok(leftovers) => self.sweep_leftovers(leftovers).await,
+            Err(e) => Err(e),
+        };
         if let Err(e) = swept {
             tracing::error!(error = e.chain(), "remove what no container owns");
         }
     }
 
+    /// Containers at rest that have a bundle or a cgroup all the same: their
+    /// rows come from a copy of the database that is older than they are.
+    fn at_rest_with_leftovers(&self) -> Result<Vec<Record>> {
+        let groups = cgroup::children(self.shims.cgroup_parent())?;
+        let mut rows = self.db.read(rows::every)?;
+        rows.retain(|row| {
+            let has_group = groups.contains(&format!("{}-{}", row.namespace, row.id));
+            is_at_rest(row) && (has_group || self.bundle_path(&row.namespace, &row.id).exists())
+        });
+        Ok(rows)
+    }
+
+    async fn sweep_leftovers(self: &Arc<Self>, leftovers: Vec<Record>) -> Result<()> {
+        for row in leftovers {
+            let entry = self.entry(&row.id);
+            let _gate = entry.gate.lock().await;
+            // It may have been started since the list was made.
+            match self.reload(&row).await? {
+                Some(now) if is_at_rest(&now) => {}
+                _ => continue,
+            }
+            tracing::warn!(id = %row.id, "what a container at rest still holds is removed");
+            self.blocking(move |this| this.sweep(&row)).await?;
+        }
+        Ok(())
+    }
+
     /// A shim may have been started and not recorded; its working directory is
     /// its bundle.
     fn kill_orphan_shims(&self) -> Result<()> {
-        for (pid, pidfd, bundle) in shims_in(&self.paths.state.join("bundles"))? {
-            let Some(id) = bundle.file_name().and_then(|n| n.to_str()).and_then(|n| n.parse().ok()) else {
-                continue;
-            };
-            if !self.knows_shim(&id, pid)? {
-                tracing::warn!(pid, %id, "a shim that no container owns is killed");
-                pidfd::signal(pidfd.as_fd(), libc::SIGKILL).context("kill an orphan")?;
+        for shim in search::below(&self.paths.state.join("bundles"))? {
+            let Some(id) = shim.container() else { continue };
+            if !self.knows_shim(&id, shim.pid)? {
+                tracing::warn!(pid = shim.pid, %id, "a shim that no container owns is killed");
+                shim.kill()?;
             }
         }
         Ok(())
@@ -378,49 +404,18 @@ fn find_shim(path: &Path, record: &Record) -> Result<Option<(Bundle, Process)>> 
     Ok(shim.map(|shim| (bundle, shim)))
 }
 
+/// Neither runs nor is about to, and nothing of it is left to be freed.
+fn is_at_rest(row: &Record) -> bool {
+    matches!(row.status, Status::Created | Status::Exited) && row.shim.is_none()
+}
+
 /// Kills every shim that serves this very bundle; its container's gate is held.
 fn kill_shims_in(bundle: &Path) -> Result<()> {
-    for (pid, pidfd, _) in shims_in(bundle)? {
-        tracing::warn!(pid, bundle = %bundle.display(), "a shim that was never recorded is killed");
-        pidfd::signal(pidfd.as_fd(), libc::SIGKILL).context("kill a shim that was never recorded")?;
+    for shim in search::below(bundle)? {
+        tracing::warn!(pid = shim.pid, bundle = %bundle.display(), "a shim that was never recorded is killed");
+        shim.kill()?;
     }
     Ok(())
-}
-
-/// The shims whose working directory is at or below `path`: pid, process, and
-/// that directory.
-fn shims_in(path: &Path) -> Result<Vec<(u32, OwnedFd, PathBuf)>> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir("/proc").context("list processes")? {
-        let name = entry.context("list processes")?.file_name();
-        let Some(pid) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
-        found.extend(shim_in(pid, path).map(|(pidfd, bundle)| (pid, pidfd, bundle)));
-    }
-    Ok(found)
-}
-
-/// The process, if it is a shim whose working directory is one of our bundles.
-fn shim_in(pid: u32, bundles: &Path) -> Option<(OwnedFd, PathBuf)> {
-    let proc = PathBuf::from(format!("/proc/{pid}"));
-    let exe = fs::read_link(proc.join("exe")).ok()?;
-    if !exe.as_os_str().to_str()?.starts_with("/memfd:berth-shim") {
-        return None;
-    }
-    let pidfd = pidfd::open(pid).ok()?;
-    // Read after the process was opened, confirmed after it was read.
-    let cwd = working_directory(&proc)?;
-    let cmdline = fs::read(proc.join("cmdline")).ok()?;
-    pidfd::signal(pidfd.as_fd(), 0).ok()?;
-    let serves = cmdline.split(|b| *b == 0).nth(1) == Some(bootstrap::SERVE.as_bytes());
-    (serves && cwd.starts_with(bundles)).then_some((pidfd, cwd))
-}
-
-/// A process's working directory; that of a removed one is its last name, which
-/// the kernel marks (proc_pid_cwd(5)).
-fn working_directory(proc: &Path) -> Option<PathBuf> {
-    let cwd = fs::read_link(proc.join("cwd")).ok()?;
-    let last_name = cwd.to_str().and_then(|path| path.strip_suffix(" (deleted)")).map(PathBuf::from);
-    Some(last_name.unwrap_or(cwd))
 }
 
 fn subdirectories(dir: &Path) -> Result<Vec<PathBuf>> {

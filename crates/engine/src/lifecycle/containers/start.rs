@@ -245,7 +245,8 @@ impl Containers {
         })
     }
 
-    async fn record_running(self: &Arc<Self>, record: &Record, pid: u32) -> Result<()> {
+    /// Records that the first process runs; 0 when it has ended since.
+    pub(super) async fn record_running(self: &Arc<Self>, record: &Record, pid: u32) -> Result<()> {
         let record = record.clone();
         self.blocking(move |this| {
             this.db.write(|tx| {

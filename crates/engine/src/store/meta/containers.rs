@@ -133,6 +133,14 @@ pub fn list(db: &Connection, namespace: &Namespace, scope: Scope) -> Result<Vec<
     many(db, condition, params![namespace.as_str()])
 }
 
+/// Every container, in any namespace.
+///
+/// # Errors
+/// Those of the database.
+pub fn every(db: &Connection) -> Result<Vec<Record>> {
+    many(db, "true ORDER BY id", ())
+}
+
 /// Every container, in any namespace, that the engine's start has to look at:
 /// all but those at rest.
 ///

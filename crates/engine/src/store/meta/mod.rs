@@ -12,6 +12,7 @@ pub mod blobs;
 pub mod containers;
 pub mod engine;
 pub mod events;
+pub mod everything;
 pub mod images;
 pub mod snapshots;
 
@@ -60,14 +61,7 @@ impl Db {
     /// # Errors
     /// `DataLoss` with the first finding; those of the database.
     pub fn check(&self) -> Result<()> {
-        let finding: String = lock(&self.writer)
-            .query_row("PRAGMA quick_check(1)", (), |row| row.get(0))
-            .context("check the metadata database")?;
-        // A heading with the database's name comes first.
-        match finding.lines().last() {
-            Some("ok") => Ok(()),
-            last => Err(Error::new(Kind::DataLoss, last.unwrap_or("no finding"))),
-        }
+        check(&lock(&self.writer))
     }
 
     /// Runs `f` in the one write transaction there can be; an error rolls it
@@ -100,7 +94,7 @@ impl Db {
         let idle = lock(&self.readers).pop();
         let mut reader = match idle {
             Some(reader) => reader,
-            None => self.open_reader()?,
+            None => open_reader(&self.path)?,
         };
         let snapshot = reader.transaction().context("begin to read metadata")?;
         let result = f(&snapshot);
@@ -111,14 +105,56 @@ impl Db {
         }
         result
     }
+}
 
-    fn open_reader(&self) -> Result<Connection> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let reader =
-            Connection::open_with_flags(&self.path, flags).context("open the metadata database to read")?;
-        reader.busy_timeout(Duration::from_secs(5)).context("configure a metadata reader")?;
-        Ok(reader)
+/// Runs `f` on a snapshot of the database at `path`, which isn't changed,
+/// beside an engine or without one.
+///
+/// # Errors
+/// `NotFound` when there is none, `FailedPrecondition` for one of another
+/// version; that of `f`, or the database's.
+pub fn look<T>(path: &Path, f: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+    if !path.exists() {
+        return Err(Error::new(Kind::NotFound, format!("no metadata at {}", path.display())));
     }
+    let mut reader = open_reader(path)?;
+    let snapshot = reader.transaction().context("begin to read metadata")?;
+    let version = version(&snapshot)?;
+    if version != MIGRATIONS.len() {
+        let known = MIGRATIONS.len();
+        let text = format!("the metadata has version {version}, this berth reads {known}");
+        return Err(Error::new(Kind::FailedPrecondition, text));
+    }
+    f(&snapshot)
+}
+
+/// Looks for damage: a pass over all pages, not over what they mean.
+///
+/// # Errors
+/// `DataLoss` with the first finding; those of the database.
+pub fn check(connection: &Connection) -> Result<()> {
+    let finding: String = connection
+        .query_row("PRAGMA quick_check(1)", (), |row| row.get(0))
+        .context("check the metadata database")?;
+    // A heading with the database's name comes first.
+    match finding.lines().last() {
+        Some("ok") => Ok(()),
+        last => Err(Error::new(Kind::DataLoss, last.unwrap_or("no finding"))),
+    }
+}
+
+fn open_reader(path: &Path) -> Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let reader = Connection::open_with_flags(path, flags).context("open the metadata database to read")?;
+    reader.busy_timeout(Duration::from_secs(5)).context("configure a metadata reader")?;
+    Ok(reader)
+}
+
+fn version(connection: &Connection) -> Result<usize> {
+    let version: u32 = connection
+        .pragma_query_value(None, "user_version", |row| row.get(0))
+        .context("read the version of the metadata")?;
+    Ok(version as usize)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -145,10 +181,7 @@ fn write<T>(writer: &mut Connection, f: impl FnOnce(&Transaction<'_>) -> Result<
 }
 
 fn migrate(connection: &mut Connection) -> Result<()> {
-    let version: u32 = connection
-        .pragma_query_value(None, "user_version", |row| row.get(0))
-        .context("read the version of the metadata")?;
-    let version = version as usize;
+    let version = version(connection)?;
     if version > MIGRATIONS.len() {
         return Err(Error::new(
             Kind::FailedPrecondition,

@@ -45,9 +45,9 @@ use crate::{
 };
 
 /// Where the layer with the mount points of every container lies.
-const INIT: &str = "init";
+pub const INIT: &str = "init";
 /// Prefix of directories on their way out.
-const REMOVING: &str = "removing-";
+pub const REMOVING: &str = "removing-";
 
 /// What a container's root is stacked from.
 #[derive(Debug, Clone, PartialEq, Eq)]

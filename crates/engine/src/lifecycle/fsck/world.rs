@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+//! One look at everything, the database last: what it doesn't know then was
+//! there before it could have been recorded.
+
+use std::{
+    collections::{HashMap, HashSet},
+    ffi::OsString,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use berth::ids::ContainerId;
+
+use super::{Engine, Places, processes::Processes};
+use crate::{
+    domain::{record::Record, state::Status},
+    error::{Context as _, Error, Result},
+    shim::{cgroup, search},
+    store::meta::{
+        self, containers as rows,
+        everything::{self, Blob, Happened, Image, Need},
+        snapshots,
+    },
+};
+
+/// What was seen.
+pub(super) struct World<'a> {
+    pub places: &'a Places,
+    pub engine: Engine,
+    pub shims: Vec<search::Shim>,
+    /// Names below the parent.
+    pub cgroups: HashSet<String>,
+    pub processes: Processes,
+    pub rows: HashMap<ContainerId, Record>,
+    pub lives: Vec<Happened>,
+    pub snapshots: Vec<snapshots::Row>,
+    pub images: Vec<Image>,
+    pub blobs: Vec<Blob>,
+    pub missing_blobs: Vec<Need>,
+}
+
+impl<'a> World<'a> {
+    pub(super) fn see(places: &'a Places, engine: Engine) -> Result<Self> {
+        let shims = search::below(&places.state.join("bundles"))?;
+        let cgroups = cgroup::children(&places.cgroup_parent)?;
+        let processes = Processes::see(&places.root.join("snapshots"))?;
+        meta::look(&places.metadata, |c| {
+            let rows = rows::every(c)?.into_iter().map(|row| (row.id.clone(), row)).collect();
+            Ok(Self {
+                places,
+                engine,
+                shims,
+                cgroups,
+                processes,
+                rows,
+                lives: everything::lives(c)?,
+                snapshots: snapshots::all(c)?,
+                images: everything::images(c)?,
+                blobs: everything::blobs(c)?,
+                missing_blobs: everything::missing_blobs(c)?,
+            })
+        })
+    }
+
+    /// The name of a container's cgroup below the parent.
+    pub(super) fn cgroup_name(row: &Record) -> String {
+        format!("{}-{}", row.namespace, row.id)
+    }
+
+    /// The path of a container's cgroup below each hierarchy.
+    pub(super) fn cgroup(&self, row: &Record) -> String {
+        format!("{}/{}", self.places.cgroup_parent, Self::cgroup_name(row))
+    }
+
+    /// The container's own directory.
+    pub(super) fn directory(&self, row: &Record) -> PathBuf {
+        self.places.root.join("containers").join(row.namespace.as_str()).join(row.id.as_str())
+    }
+}
+
+/// Whether the engine is at work on a container, or the next one will be.
+pub(super) fn in_flight(row: &Record) -> Option<&'static str> {
+    match row.status {
+        Status::Creating => Some("it is being made"),
+        Status::Starting => Some("it is being started"),
+        Status::Removing => Some("it is being removed"),
+        Status::Created | Status::Exited if row.shim.is_some() => Some("what it held is being freed"),
+        Status::Exited if row.summary.auto_remove => Some("it removes itself"),
+        Status::Created | Status::Exited | Status::Running => None,
+    }
+}
+
+/// The names in a directory; none when there is no such directory.
+pub(super) fn names(dir: &Path) -> Result<Vec<OsString>> {
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(Error::io(format!("list {}", dir.display()), e)),
+    };
+    entries
+        .map(|entry| entry.map(|e| e.file_name()).with_context(|| format!("list {}", dir.display())))
+        .collect()
+}

@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The checker finds what is broken on purpose, and nothing else. That it finds
+//! nothing in a sound engine is what every other test ends with.
+
+use std::{
+    fs,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use serde_json::Value;
+
+use crate::support::{Engine, command::Background, engine::with_busybox, until};
+
+/// What `berthd fsck` says has to contain every line with these words, and no
+/// other finding.
+#[track_caller]
+fn assert_finds(engine: &Engine, expected: &[&[&str]]) {
+    let fsck = engine.fsck(&[]).exits(1);
+    let findings: Vec<&str> =
+        fsck.stdout.lines().filter(|l| !l.starts_with("pending: ") && !l.contains("; looked at ")).collect();
+    for words in expected {
+        let found = findings.iter().any(|line| words.iter().all(|word| line.contains(word)));
+        assert!(found, "no finding with {words:?} in:\n{}", fsck.stdout);
+    }
+    assert_eq!(findings.len(), expected.len(), "{}", fsck.stdout);
+}
+
+/// Where cgroups are of which the container's own is one.
+fn hierarchy(engine: &Engine) -> PathBuf {
+    let mounts = fs::read_to_string("/proc/self/mounts").expect("mounts");
+    let points = mounts.lines().filter(|l| l.contains(" cgroup2 ") || l.contains(" cgroup "));
+    let mut dirs = points.filter_map(|line| line.split(' ').nth(1)).map(PathBuf::from);
+    let parent = engine.cgroup_parent().trim_start_matches('/');
+    dirs.find_map(|dir| Some(dir.join(parent)).filter(|dir| dir.is_dir())).expect("the engine's cgroup")
+}
+
+fn layer_of(engine: &Engine, container: &str) -> PathBuf {
+    let pid = &engine.inspect(container)["State"]["Pid"];
+    let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo")).expect("mountinfo");
+    let (_, rest) = mounts.split_once("upperdir=").expect("an overlay");
+    let upper = rest.split([',', '\n']).next().expect("a path");
+    Path::new(upper).parent().expect("a snapshot").to_owned()
+}
+
+#[test]
+fn every_kind_of_orphan_is_found_beside_a_running_engine() {
+    let Some(engine) = with_busybox() else { return };
+    engine.berth(&["run", "-d", "--name", "up", "busybox", "sleep", "1000"]).ok();
+    engine.berth(&["create", "--name", "made", "busybox"]).ok();
+    engine.fsck(&[]).ok();
+
+    let stray = hierarchy(&engine).join("default-stray");
+    fs::create_dir(&stray).expect("cgroup");
+    let bundle = engine.dir().join("state/bundles/default/stray");
+    let directory = engine.dir().join("root/containers/default/stray");
+    let snapshot = engine.dir().join("root/snapshots/4711");
+    for dir in [&bundle, &directory, &snapshot] {
+        fs::create_dir(dir).expect("mkdir");
+    }
+    let layer = layer_of(&engine, "up");
+    let none: Option<&str> = None;
+    mount(Some("tmpfs"), &layer.join("fs/mnt"), Some("tmpfs"), MsFlags::empty(), none)
+        .or_else(|_| {
+            fs::create_dir(layer.join("fs/mnt")).expect("mkdir");
+            mount(Some("tmpfs"), &layer.join("fs/mnt"), Some("tmpfs"), MsFlags::empty(), none)
+        })
+        .expect("mount");
+    let pid = engine.inspect("up")["State"]["Pid"].to_string();
+    let mut enter = Command::new("nsenter");
+    enter.args(["-t", &pid, "-m", "/bin/sleep", "1000"]);
+    let guest = Background::start(enter);
+    let guest_pid = guest.child.id();
+    let ours = fs::read_link("/proc/self/ns/mnt").expect("ns");
+    until("it to be in the container's namespace", || {
+        let its = fs::read_link(format!("/proc/{guest_pid}/ns/mnt")).expect("ns");
+        (its != ours).then_some(())
+    });
+
+    assert_finds(
+        &engine,
+        &[
+            &["cgroup", "/default-stray: no container has it; expected: nothing there"],
+            &["bundle", "/state/bundles/default/stray: no container has it; expected: nothing there"],
+            &["directory", "/root/containers/default/stray: no container has it"],
+            &["snapshot", "/root/snapshots/4711: no row has it"],
+            &["mount", "/fs/mnt: the host sees it; expected: no mount"],
+            &["process", &format!("{guest_pid}: it sees the files of "), "is not in its cgroup"],
+        ],
+    );
+
+    drop(guest);
+    umount2(&layer.join("fs/mnt"), MntFlags::empty()).expect("umount");
+    fs::remove_dir(&stray).expect("rmdir");
+    for dir in [&bundle, &directory, &snapshot] {
+        fs::remove_dir(dir).expect("rmdir");
+    }
+}
+
+#[test]
+fn what_a_container_or_an_image_lacks_is_found() {
+    let Some(engine) = with_busybox() else { return };
+    engine.berth(&["run", "-d", "--name", "up", "busybox", "sleep", "1000"]).ok();
+    engine.berth(&["create", "--name", "made", "busybox"]).ok();
+    let made = engine.inspect("made")["Id"].as_str().expect("id").to_owned();
+    let up = engine.inspect("up")["Id"].as_str().expect("id").to_owned();
+
+    let directory = engine.dir().join("root/containers/default").join(&made);
+    fs::remove_dir(&directory).expect("rmdir");
+    let work = layer_of(&engine, "up").join("work");
+    fs::rename(&work, work.with_extension("gone")).expect("rename");
+    let bundle = engine.dir().join("state/bundles/default").join(&up);
+    let record = fs::read(bundle.join("init.json")).expect("init.json");
+    fs::write(bundle.join("init.json"), "{").expect("write");
+    let blobs = engine.dir().join("root/content/blobs/sha256");
+    let blob = fs::read_dir(&blobs).expect("blobs").next().expect("a blob").expect("entry").path();
+    let content = fs::read(&blob).expect("read");
+    let digest = format!("sha256:{}", blob.file_name().expect("name").to_string_lossy());
+    fs::write(&blob, [&content[..], b"x"].concat()).expect("write");
+    assert_finds(
+        &engine,
+        &[
+            &["container", &made, "it has no ", "; expected: its directory"],
+            &["snapshot", "there is no ", "/work; expected: a directory"],
+            &["container", &up, "init.json", "; expected: a record that can be read"],
+            &["blob", &digest, &format!("it has {} bytes", content.len() + 1)],
+        ],
+    );
+
+    // The right size says nothing about what is in it.
+    let mut damaged = content.clone();
+    damaged[0] ^= 1;
+    fs::write(&blob, &damaged).expect("write");
+    fs::create_dir(&directory).expect("mkdir");
+    fs::rename(work.with_extension("gone"), &work).expect("rename");
+    fs::write(bundle.join("init.json"), &record).expect("write");
+    engine.fsck(&[]).ok();
+    let deep = engine.fsck(&["--digests"]).exits(1);
+    assert!(
+        deep.stdout.contains(&format!("blob {digest}: its content has digest sha256:")),
+        "{}",
+        deep.stdout
+    );
+    fs::write(&blob, &content).expect("write");
+    engine.fsck(&["--digests"]).ok();
+
+    // A bundle that is gone, its container still there.
+    fs::rename(&bundle, bundle.with_extension("away")).expect("rename");
+    symlink("/nowhere", &bundle).expect("symlink");
+    let fsck = engine.fsck(&[]);
+    assert_ne!(fsck.code, 0, "{}", fsck.stdout);
+    fs::remove_file(&bundle).expect("unlink");
+    fs::rename(bundle.with_extension("away"), &bundle).expect("rename");
+}
+
+#[test]
+fn a_database_from_before_is_told_apart_and_its_engine_cleans_up() {
+    let Some(mut engine) = with_busybox() else { return };
+    engine.berth(&["create", "--name", "box", "busybox", "sleep", "1000"]).ok();
+    let id = engine.inspect("box")["Id"].as_str().expect("id").to_owned();
+    engine.stop();
+    let (now, before) = (engine.dir().join("root/meta.db"), engine.dir().join("before.db"));
+    fs::copy(&now, &before).expect("copy");
+    engine.restart();
+    engine.berth(&["start", "box"]).ok();
+    let shim = engine.inspect("box")["ShimPid"].to_string();
+    engine.kill9();
+    for suffix in ["-wal", "-shm"] {
+        let _ = fs::remove_file(engine.dir().join(format!("root/meta.db{suffix}")));
+    }
+    fs::copy(&before, &now).expect("copy");
+
+    let expected: [&[&str]; 4] = [
+        &["shim", &shim, &format!("it serves {id}, which is created; expected: no shim")],
+        &["bundle", &id, "is created; expected: no bundle"],
+        &["cgroup", &id, "is created; expected: no cgroup"],
+        &["process", &format!("it sees the files of {id}, which is created; expected: no such process")],
+    ];
+    assert_finds(&engine, &expected);
+    engine.restart();
+    until("the engine to have cleaned up", || (engine.fsck(&[]).code == 0).then_some(()));
+    assert_eq!(engine.status("box"), "created");
+    engine.berth(&["start", "box"]).ok();
+    // Its events speak of one start: the other was never recorded.
+    engine.fsck(&[]).ok();
+}
+
+#[test]
+fn its_exit_status_and_its_json_can_be_relied_on() {
+    let Some(mut engine) = with_busybox() else { return };
+    engine.berth(&["run", "-d", "--name", "up", "busybox", "sleep", "1000"]).ok();
+    let json = |engine: &Engine, code| -> Value {
+        serde_json::from_str(&engine.fsck(&["--json"]).exits(code).stdout).expect("JSON")
+    };
+    let report = json(&engine, 0);
+    assert_eq!(report["findings"].as_array().map(Vec::len), Some(0));
+    assert_eq!((&report["checked"]["containers"], &report["checked"]["shims"]), (&1.into(), &1.into()));
+    // Without an engine the container goes on, and nothing is wrong with that.
+    engine.kill9();
+    let report = json(&engine, 0);
+    assert_eq!(report["checked"]["shims"], 1);
+    let stray = engine.dir().join("state/bundles/default/stray");
+    fs::create_dir(&stray).expect("mkdir");
+    let report = json(&engine, 1);
+    let finding = &report["findings"][0];
+    assert_eq!((&finding["what"], &finding["found"]), (&"bundle".into(), &"no container has it".into()));
+    fs::remove_dir(&stray).expect("rmdir");
+    engine.restart();
+
+    // What can't be looked at is neither sound nor wrong.
+    let Some(empty) = Engine::prepare("") else { return };
+    let fsck = empty.fsck(&[]).exits(2);
+    assert!(fsck.stderr.contains("no metadata at "), "{}", fsck.stderr);
+    fs::create_dir(empty.dir().join("root")).expect("mkdir");
+    fs::write(empty.dir().join("root/meta.db"), "not a database, and long enough to be one").expect("write");
+    empty.fsck(&[]).exits(2);
+}
