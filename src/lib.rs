@@ -22,6 +22,7 @@ pub mod bootstrap;
 pub mod bundle;
 #[cfg(feature = "client")]
 mod client;
+pub mod failpoint;
 pub mod ids;
 pub mod ttrpc;
 

@@ -48,6 +48,12 @@ pub struct Error {
 /// The engine's results.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+impl From<berth::failpoint::Failed> for Error {
+    fn from(failed: berth::failpoint::Failed) -> Self {
+        Self::new(Kind::Internal, failed.to_string())
+    }
+}
+
 impl Error {
     /// A failure without an underlying cause. `context` is a sentence for the
     /// user: what was wrong and, where it helps, what to do.

@@ -32,6 +32,8 @@ static COUNT: AtomicU32 = AtomicU32::new(0);
 #[derive(Debug)]
 pub(crate) struct Engine {
     dir: PathBuf,
+    /// Where berthd and berth-shim are.
+    programs: PathBuf,
     cgroup_parent: String,
     child: Option<Child>,
     /// Errors that the test provokes: parts of log lines.
@@ -72,10 +74,40 @@ impl Engine {
         fs::write(dir.join("config.toml"), config).expect("write config.toml");
         Some(Self {
             dir,
+            programs: programs(),
             cgroup_parent: format!("/berth-test-{tag}"),
             child: None,
             expected_errors: Mutex::default(),
         })
+    }
+
+    /// Makes the place for one that can be told where to fail.
+    pub(crate) fn prepare_failing(config: &str) -> Option<Self> {
+        let mut engine = Self::prepare(config)?;
+        engine.programs = engine.programs.join("failpoints");
+        let berthd = engine.programs.join("berthd");
+        assert!(berthd.exists(), "{} is missing: run scripts/failpoints.sh first", berthd.display());
+        Some(engine)
+    }
+
+    /// Arms failpoints of the engine and its shims, as `point=action` lines;
+    /// disarms all others.
+    pub(crate) fn arm(&self, lines: &str) {
+        let file = self.dir.join("failpoints");
+        let _ = fs::remove_file(self.dir.join("failpoints.hits"));
+        // Replaced as a whole: it is read at any moment.
+        fs::write(file.with_extension("new"), lines).expect("write");
+        fs::rename(file.with_extension("new"), file).expect("rename");
+    }
+
+    /// The armed points that were passed since they were armed.
+    pub(crate) fn hits(&self) -> String {
+        fs::read_to_string(self.dir.join("failpoints.hits")).unwrap_or_default()
+    }
+
+    /// Waits until the engine has ended by itself; its exit code.
+    pub(crate) fn died(&mut self) -> i32 {
+        finish(&mut self.child.take().expect("running"), "berthd")
     }
 
     /// The test's directory: `root`, `state`, `berth.sock`, `log`.
@@ -110,7 +142,7 @@ impl Engine {
 
     /// The engine's command, listening at `address`.
     pub(crate) fn command(&self, address: &str) -> Command {
-        let mut command = Command::new(program("berthd"));
+        let mut command = Command::new(self.programs.join("berthd"));
         command
             .args(["--config".as_ref(), self.dir.join("config.toml").as_os_str()])
             .args(["--root".as_ref(), self.dir.join("root").as_os_str()])
@@ -118,6 +150,7 @@ impl Engine {
             .args(["--address", address, "--cgroup-parent", &self.cgroup_parent])
             .env_clear()
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+            .env("BERTH_FAILPOINTS", self.dir.join("failpoints"))
             .env("RUST_BACKTRACE", "1");
         command
     }
@@ -330,11 +363,16 @@ pub(crate) fn with_busybox() -> Option<Engine> {
     Some(engine)
 }
 
-/// One of our programs, built beside the tests.
-pub(crate) fn program(name: &str) -> PathBuf {
+/// Where our programs are.
+fn programs() -> PathBuf {
     let tests = std::env::current_exe().expect("current_exe");
     // target/<profile>/deps/e2e-<hash>
-    let path = tests.parent().and_then(Path::parent).expect("a target directory").join(name);
+    tests.parent().and_then(Path::parent).expect("a target directory").to_owned()
+}
+
+/// One of our programs, built beside the tests.
+pub(crate) fn program(name: &str) -> PathBuf {
+    let path = programs().join(name);
     assert!(path.exists(), "{} is missing: run `cargo build --workspace` first", path.display());
     path
 }

@@ -6,6 +6,7 @@ use std::{convert::Infallible, sync::Arc};
 
 use berth::{
     api::shim::{AttachOpen, ExecOptions, ExecProcess},
+    failpoint,
     ids::{ExecId, Namespace},
 };
 use bytes::Bytes;
@@ -132,12 +133,14 @@ impl Containers {
         let options = ExecOptions { process, user, open_stdin: stdin, stdin_once: stdin, kill_on_disconnect };
         let id: ExecId = id::fresh()?;
         live.task.add_exec(&id, config.tty.into(), &options).await?;
+        failpoint::hit("exec.added")?;
         let started = async {
             let streams = if detach { None } else { Some(open(&live, &id, stdin).await?) };
             Ok((live.task.start_exec(&id).await?, streams))
         };
         match started.await {
             Ok((pid, streams)) => {
+                failpoint::hit("exec.started")?;
                 let from = if detach { Watch::Detached } else { Watch::ForClient };
                 let exit = self.watch_exec(record, Arc::clone(&live), id.clone(), from);
                 Ok(Started { live, id, pid, streams, exit })

@@ -11,6 +11,7 @@ use std::{
 use berth::{
     bootstrap,
     bundle::ProcessIdentity,
+    failpoint,
     ids::{ContainerId, Namespace},
 };
 
@@ -63,7 +64,13 @@ impl Manager {
             .with_context(|| format!("seal a copy of {}", binary.display()))?;
         let null = File::options().read(true).write(true).open("/dev/null").context("open /dev/null")?;
         let level = std::env::var(LOG_VARIABLE).ok().map(|level| format!("{LOG_VARIABLE}={level}"));
-        let env = std::iter::once(SHIM_PATH.to_owned()).chain(level).map(text).collect::<Result<_>>()?;
+        let failpoints = std::env::var(failpoint::VARIABLE).ok().filter(|_| cfg!(feature = "failpoints"));
+        let failpoints = failpoints.map(|path| format!("{}={path}", failpoint::VARIABLE));
+        let env = std::iter::once(SHIM_PATH.to_owned())
+            .chain(level)
+            .chain(failpoints)
+            .map(text)
+            .collect::<Result<_>>()?;
         Ok(Self { program, null, env, cgroup_parent: cgroup_parent.to_owned() })
     }
 

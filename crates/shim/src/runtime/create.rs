@@ -11,6 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use berth::failpoint;
 use nix::{errno::Errno, fcntl::OFlag, sched::CloneFlags};
 
 use super::{
@@ -51,8 +52,10 @@ pub fn create(request: Create<'_>) -> Result<Container> {
     let resctrl = resctrl(&request.spec, request.id)?;
     let group = Group::make(&Layout::of_host()?, request.cgroups, &limits, &mut warnings)
         .during(|| format!("make the cgroups of {}", request.id))?;
+    failpoint::pass("shim.create.grouped");
     match clone_init(&plan, &group, &hooks, request) {
         Ok((child, socket)) => {
+            failpoint::pass("shim.create.cloned");
             let mut container = Container::new(child, socket, group, hooks, warnings);
             match follow(&mut container, &plan, resctrl) {
                 Ok(()) => Ok(container),

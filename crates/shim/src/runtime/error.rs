@@ -33,6 +33,12 @@ pub struct Error {
 /// What the runtime returns.
 pub type Result<T> = std::result::Result<T, Error>;
 
+impl From<berth::failpoint::Failed> for Error {
+    fn from(failed: berth::failpoint::Failed) -> Self {
+        Self::new(Kind::Os, failed.to_string())
+    }
+}
+
 impl Error {
     /// An error with a line of its own.
     #[must_use]

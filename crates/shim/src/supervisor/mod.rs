@@ -7,6 +7,7 @@
 //! only place that reaps: the shim is no subreaper, so it has no children but
 //! those that the runtime makes, and it needs no SIGCHLD.
 
+mod answer;
 pub mod call;
 mod execs;
 mod exit;
@@ -23,6 +24,7 @@ use std::{
 
 use berth::{
     bundle::{self, ExitRecord},
+    failpoint,
     ids::{ContainerId, ExecId, Namespace},
     ttrpc::{Code, Status},
 };
@@ -37,6 +39,7 @@ use tokio::{
 
 pub use self::phase::{Event, Phase, Verb};
 use self::{
+    answer::{answer, internal, status},
     call::{AddExec, Call, Create, Reply, Signal, Streams, View, Whose},
     execs::{Execs, Happened},
     open::runtime_stdio,
@@ -234,6 +237,7 @@ impl Supervisor {
 
     fn create(&mut self, request: Create) -> Result<u32, Status> {
         self.permit(Verb::Create)?;
+        failpoint::pass("shim.create.asked");
         let task = self.make(request)?;
         let pid = task.pid;
         self.task = Some(task);
@@ -263,10 +267,12 @@ impl Supervisor {
             no_pivot: false,
         })
         .map_err(|e| status(&e))?;
+        failpoint::pass("shim.create.ready");
         container.warnings().iter().for_each(|warning| diag::warn(format_args!("{warning}")));
         let mut tasks = JoinSet::new();
         match self.adopt(&mut container, &mut streams, &mut tasks) {
             Ok(pidfd) => {
+                failpoint::pass("shim.create.noted");
                 self.stdio = Some(streams);
                 self.tasks = tasks;
                 Ok(Task { pid: container.pid(), container, pidfd, streams: request.streams })
@@ -324,14 +330,18 @@ impl Supervisor {
             spec: &spec,
             cgroups: &cgroups,
         };
+        failpoint::pass("shim.exec.asked");
         let pid = self.execs.start(id, target, &mut self.tasks)?;
+        failpoint::pass("shim.exec.executed");
         self.trim_due = true;
         Ok(pid)
     }
 
     fn start(&mut self) -> Result<u32, Status> {
         let task = self.task(Verb::Start)?;
+        failpoint::pass("shim.start.asked");
         task.container.start().map_err(|e| status(&e))?;
+        failpoint::pass("shim.start.executed");
         let pid = task.pid;
         self.happened(Event::Started);
         self.trim_due = true;
@@ -339,11 +349,14 @@ impl Supervisor {
     }
 
     fn kill(&mut self, signal: Signal) -> Result<(), Status> {
+        failpoint::pass("shim.kill.asked");
         self.task(Verb::Kill)?.container.kill(signal.number, signal.all).map_err(|e| status(&e))
     }
 
     fn pause(&mut self) -> Result<(), Status> {
+        failpoint::pass("shim.pause.asked");
         self.task(Verb::Pause)?.container.pause().map_err(|e| status(&e))?;
+        failpoint::pass("shim.pause.frozen");
         self.happened(Event::Paused);
         Ok(())
     }
@@ -397,6 +410,7 @@ impl Supervisor {
     }
 
     fn update(&mut self, resources: &LinuxResources) -> Result<(), Status> {
+        failpoint::pass("shim.update.asked");
         let warnings = self.task(Verb::Measure)?.container.update(resources).map_err(|e| status(&e))?;
         warnings.iter().for_each(|warning| diag::warn(format_args!("{warning}")));
         Ok(())
@@ -464,6 +478,7 @@ impl Supervisor {
                 }
             }
         };
+        failpoint::pass("shim.exit.reaped");
         self.happened(Event::Exited(record));
         let ended = self.stdio.as_ref().is_none_or(|stdio| {
             stdio.output().sweep();
@@ -488,6 +503,7 @@ impl Supervisor {
         if let Err(e) = bundle::write_record(&self.me.bundle, bundle::EXIT_RECORD, &record) {
             diag::warn(format_args!("write {}: {e}", bundle::EXIT_RECORD));
         }
+        failpoint::pass("shim.exit.recorded");
         self.happened(Event::Recorded(record.clone()));
         self.cleanup_due = true;
         for wait in self.waits.drain(..) {
@@ -508,6 +524,7 @@ impl Supervisor {
         if let Some(Err(e)) = self.task.as_mut().map(|task| task.container.cleanup()) {
             diag::warn(format_args!("clean up: {e}"));
         }
+        failpoint::pass("shim.delete.cleaned");
         self.delete_now();
     }
 
@@ -522,6 +539,7 @@ impl Supervisor {
             end_hooks(&task.container);
         }
         self.happened(Event::Deleted);
+        failpoint::pass("shim.delete.done");
         for delete in self.deletes.drain(..) {
             answer(delete, Ok(record.clone()));
         }
@@ -576,24 +594,4 @@ async fn output_ended(stdio: Option<&Stdio>) {
 async fn answers_are_written() {
     yield_now().await;
     yield_now().await;
-}
-
-/// The caller may have gone; then nobody wants the answer.
-fn answer<T>(reply: Reply<T>, result: Result<T, Status>) {
-    drop(reply.send(result));
-}
-
-fn internal(what: &str, error: &io::Error) -> Status {
-    Status::new(Code::Internal, format!("{what}: {error}"))
-}
-
-fn status(error: &runtime::Error) -> Status {
-    let code = match error.kind() {
-        Kind::ExecNotFound | Kind::NotRunning => Code::NotFound,
-        Kind::ExecNotPermitted => Code::PermissionDenied,
-        Kind::InvalidSpec => Code::InvalidArgument,
-        Kind::Unsupported => Code::Unimplemented,
-        Kind::Os => Code::Internal,
-    };
-    Status::new(code, error.to_string())
 }

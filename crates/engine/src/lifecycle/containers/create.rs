@@ -10,7 +10,7 @@ use std::{
 };
 
 use berth::{
-    bundle,
+    bundle, failpoint,
     ids::{ContainerId, ContainerName, InvalidId, Namespace},
 };
 
@@ -116,16 +116,20 @@ impl Containers {
     }
 
     fn make(&self, record: &Record, image: &ResolvedImage, maps: &[IdMap]) -> Result<()> {
+        failpoint::hit("create.row")?;
         let parent = image.chain_id.as_ref().map(ToString::to_string);
         self.snapshots.prepare(record.id.as_str(), parent.as_deref())?;
+        failpoint::hit("create.layer")?;
         give_root(&self.snapshots.rootfs(record.id.as_str())?.upper, maps)?;
         let dir = self.directory(&record.namespace, &record.id);
         let mut private = fs::DirBuilder::new();
         private.recursive(true).mode(0o700).create(&dir).context("make the container's directory")?;
+        failpoint::hit("create.directory")?;
         self.db.write(|tx| {
             rows::transit(tx, &record.id, &[Status::Creating], Status::Created)?;
             events::append(tx, &event(record, "create", &[]))
         })?;
+        failpoint::hit("create.done")?;
         self.events.committed();
         Ok(())
     }

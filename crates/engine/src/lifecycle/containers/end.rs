@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use berth::bundle;
+use berth::{bundle, failpoint};
 
 use super::{Containers, Entry, Live, event, policy};
 use crate::{
@@ -32,7 +32,9 @@ impl Containers {
         tokio::spawn(async move {
             let (exit, shim) = this.end_of(&live).await;
             let _gate = entry.gate.lock().await;
+            failpoint::pass("end.noticed");
             this.settle(&entry, &record, exit, Moment::Ended).await;
+            failpoint::pass("end.recorded");
             this.clean_up(&entry, &record, Some(live), shim).await;
         });
     }
@@ -157,10 +159,12 @@ impl Containers {
         {
             tracing::warn!(id = %record.id, error = e.chain(), "a shim did not end as asked and was killed");
         }
+        failpoint::pass("end.dismissed");
         let row = record.clone();
         let swept = self
             .blocking(move |this| {
                 this.sweep(&row)?;
+                failpoint::hit("end.swept")?;
                 this.db.write(|tx| rows::set_shim(tx, &row.id, None))
             })
             .await;

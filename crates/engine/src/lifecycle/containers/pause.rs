@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use berth::failpoint;
+
 use super::{Containers, event, signal};
 use crate::{
     domain::{record::Record, state::Status},
@@ -48,7 +50,10 @@ impl Containers {
             let live = signal::running(&entry, &record)?;
             check(&record, paused)?;
             if paused { live.task.pause().await } else { live.task.resume().await }?;
-            this.record_paused(&record, paused).await
+            failpoint::hit(if paused { "pause.frozen" } else { "unpause.thawed" })?;
+            this.record_paused(&record, paused).await?;
+            failpoint::hit(if paused { "pause.done" } else { "unpause.done" })?;
+            Ok(())
         })
         .await
     }

@@ -3,6 +3,8 @@
 
 use std::{fs, io, sync::Arc};
 
+use berth::failpoint;
+
 use super::{Containers, Entry, Phase, event, signal};
 use crate::{
     domain::{
@@ -84,11 +86,13 @@ impl Containers {
                 if ours { rows::any(tx, &row.id) } else { Ok(None) }
             })?;
             let Some(row) = found else { return Ok(()) };
+            failpoint::hit("remove.row")?;
             this.remove_files(&row)?;
             this.db.write(|tx| {
                 rows::delete(tx, &row.id)?;
                 events::append(tx, &event(&row, "destroy", &[]))
             })?;
+            failpoint::hit("remove.done")?;
             this.events.committed();
             Ok(())
         })
@@ -109,9 +113,13 @@ impl Containers {
     /// Everything of a container on disk but its row. Blocks; repeatable.
     pub(super) fn remove_files(&self, record: &Record) -> Result<()> {
         self.sweep(record)?;
+        failpoint::hit("remove.swept")?;
         self.snapshots.remove(record.id.as_str())?;
+        failpoint::hit("remove.layer")?;
         let dir = self.directory(&record.namespace, &record.id);
-        match fs::remove_dir_all(&dir) {
+        let removed = fs::remove_dir_all(&dir);
+        failpoint::hit("remove.directory")?;
+        match removed {
             Err(e) if e.kind() != io::ErrorKind::NotFound => {
                 Err(Error::io("remove the container's directory", e))
             }

@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use berth::failpoint;
+
 use super::{Containers, create, event};
 use crate::{
     domain::record::Record,
@@ -35,6 +37,7 @@ impl Containers {
             let old = std::mem::replace(&mut record.name, name);
             events::append(tx, &event(&record, "rename", &[("oldName", format!("/{old}"))]))
         })?;
+        failpoint::hit("rename.done")?;
         self.events.committed();
         Ok(())
     }

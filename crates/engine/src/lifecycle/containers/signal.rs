@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use berth::ids::Namespace;
+use berth::{failpoint, ids::Namespace};
 
 use super::{Containers, Entry, Live, Phase, policy::Rested};
 use crate::{
@@ -109,16 +109,19 @@ impl Containers {
         {
             tracing::warn!(id = %record.id, error = e.chain(), "the stop signal was not delivered; killing");
         } else {
+            failpoint::hit("stop.signalled")?;
             if record.paused {
                 self.thaw_for_stop(record).await;
             }
             let grace = u64::try_from(seconds).map(Duration::from_secs).ok();
             if ended(&entry, ends, grace).await {
+                failpoint::hit("stop.done")?;
                 self.tell(record, "stop", &[]).await?;
                 return Ok(Stopped::Now);
             }
         }
         self.terminate(&entry, &live, ends).await?;
+        failpoint::hit("stop.done")?;
         self.tell(record, "stop", &[]).await?;
         Ok(Stopped::Now)
     }

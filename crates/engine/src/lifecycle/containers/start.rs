@@ -11,7 +11,7 @@ use berth::{
         shim::{CreateOptions, Log, log::Driver},
         types,
     },
-    bundle,
+    bundle, failpoint,
 };
 
 use rusqlite::Transaction;
@@ -164,6 +164,7 @@ impl Containers {
         let terminal = document.config.tty.into();
         let made = live.task.create(&path, mounts(&rootfs, &document.effective.id_maps)?, terminal, &options);
         let pid = self.unless_shim_dies(&live, made).await?;
+        failpoint::hit("start.created")?;
         // A few reads of procfs: not worth another thread.
         if let Some(identity) = live.bundle.init()?
             && let Some(init) = Process::find(&identity)?
@@ -174,7 +175,9 @@ impl Containers {
         entry.set(Phase::Prepared(Arc::clone(&live)));
         entry.attached().await;
         self.unless_shim_dies(&live, live.task.start()).await?;
+        failpoint::hit("start.started")?;
         self.record_running(record, pid).await?;
+        failpoint::hit("start.done")?;
         entry.set(Phase::Running(Arc::clone(&live)));
         self.watch(Arc::clone(entry), record.clone(), live);
         Ok(pid)
@@ -208,13 +211,18 @@ impl Containers {
         let profile = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
         let filter = self.filters.compiled(profile)?;
         self.db.write(|tx| intend(tx, record, by))?;
+        failpoint::hit("start.row")?;
         let path = self.bundle_path(&record.namespace, &record.id);
         // The gate is ours and no shim was left: a bundle here is a leftover.
         bundles::remove(&path)?;
         let bundle = Bundle::create(&path, &spec)?;
+        failpoint::hit("start.bundle")?;
         let shim = self.shims.start(&record.namespace, &record.id, &bundle)?;
+        failpoint::hit("start.spawned")?;
         bundle.record_shim(&shim.identity)?;
+        failpoint::hit("start.noted")?;
         self.db.write(|tx| rows::set_shim(tx, &record.id, Some(&shim.identity)))?;
+        failpoint::hit("start.recorded")?;
         Ok(Launch { document, rootfs, filter, bundle, shim })
     }
 

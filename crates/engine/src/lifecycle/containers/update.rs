@@ -5,6 +5,8 @@
 
 use std::sync::Arc;
 
+use berth::failpoint;
+
 use super::{Containers, Entry, Live, event, policy, signal};
 use crate::{
     domain::{
@@ -54,7 +56,9 @@ impl Containers {
             }
             Status::Creating | Status::Created | Status::Exited => {}
         }
+        failpoint::hit("update.applied")?;
         self.record_update(record.clone(), after).await?;
+        failpoint::hit("update.done")?;
         if record.is_restarting() { self.judge_again(&entry, &record).await } else { Ok(()) }
     }
 

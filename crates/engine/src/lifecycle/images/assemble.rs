@@ -10,6 +10,7 @@ use std::{
     sync::Arc,
 };
 
+use berth::failpoint;
 use oci_spec::image::ImageConfiguration;
 use tokio::{sync::mpsc, task::JoinSet};
 
@@ -307,9 +308,11 @@ impl Assembled {
         images: &Arc<Images>,
         also: impl FnOnce(&rusqlite::Transaction<'_>, &Digest) -> Result<()>,
     ) -> Result<Digest> {
+        failpoint::hit("image.unpacked")?;
         self.settle(images)?;
         self.store_documents(images)?;
         images.snapshots.sync()?;
+        failpoint::hit("image.synced")?;
         let id = self.plan.manifest.config.digest.clone();
         images.db.write_durably(|tx| {
             let mut below: Option<&Digest> = None;
@@ -328,6 +331,7 @@ impl Assembled {
             }
             also(tx, &id)
         })?;
+        failpoint::hit("image.committed")?;
         for layer in self.layers {
             if let Some((preparing, _)) = layer.new {
                 preparing.keep();

@@ -9,6 +9,7 @@ use std::{
     sync::{Arc, PoisonError},
 };
 
+use berth::failpoint;
 use nix::{
     fcntl::{OFlag, renameat},
     sys::stat::{Mode, fstat},
@@ -124,7 +125,9 @@ impl Ingest {
             };
             return Err(Error::new(Kind::DataLoss, words));
         }
-        self.publish().with_context(|| format!("store blob {}", self.digest))
+        self.publish().with_context(|| format!("store blob {}", self.digest))?;
+        failpoint::hit("image.blob")?;
+        Ok(())
     }
 
     fn publish(&self) -> nix::Result<()> {

@@ -23,6 +23,7 @@ use std::{
     },
 };
 
+use berth::failpoint;
 use nix::{
     errno::Errno,
     sys::stat::{Mode, mkdirat},
@@ -106,6 +107,7 @@ impl Snapshots {
             )?;
             Ok(below.map(|row| row.dir))
         })?;
+        failpoint::hit("create.layer-row")?;
         let made = self.make_active(dir, below).with_context(|| format!("make snapshot {key}"));
         if made.is_err() {
             self.discard(dir)?;
@@ -158,6 +160,7 @@ impl Snapshots {
             Ok(found)
         })?;
         let Some(row) = found else { return Ok(()) };
+        failpoint::hit("remove.layer-row")?;
         self.remove_dir(row.dir)?;
         self.collect().map(drop)
     }
