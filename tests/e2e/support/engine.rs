@@ -82,6 +82,7 @@ impl Engine {
     }
 
     /// Makes the place for one that can be told where to fail.
+    #[allow(dead_code, reason = "for the tests that have failpoints")]
     pub(crate) fn prepare_failing(config: &str) -> Option<Self> {
         let mut engine = Self::prepare(config)?;
         engine.programs = engine.programs.join("failpoints");
@@ -92,6 +93,7 @@ impl Engine {
 
     /// Arms failpoints of the engine and its shims, as `point=action` lines;
     /// disarms all others.
+    #[allow(dead_code, reason = "for the tests that have failpoints")]
     pub(crate) fn arm(&self, lines: &str) {
         let file = self.dir.join("failpoints");
         let _ = fs::remove_file(self.dir.join("failpoints.hits"));
@@ -101,11 +103,13 @@ impl Engine {
     }
 
     /// The armed points that were passed since they were armed.
+    #[allow(dead_code, reason = "for the tests that have failpoints")]
     pub(crate) fn hits(&self) -> String {
         fs::read_to_string(self.dir.join("failpoints.hits")).unwrap_or_default()
     }
 
     /// Waits until the engine has ended by itself; its exit code.
+    #[allow(dead_code, reason = "for the tests that have failpoints")]
     pub(crate) fn died(&mut self) -> i32 {
         finish(&mut self.child.take().expect("running"), "berthd")
     }
