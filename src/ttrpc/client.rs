@@ -141,6 +141,12 @@ impl Client {
         }
     }
 
+    /// Whether the connection has ended: nothing will be answered any more.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        lock(&self.inner.calls).closed
+    }
+
     async fn exchange(&self, request: &Request) -> Result<Response, Status> {
         let (sender, receiver) = oneshot::channel();
         let stream = {

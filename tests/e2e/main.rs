@@ -22,6 +22,7 @@ mod manage;
 mod pause;
 mod restart;
 mod stats;
+mod stuck;
 mod survival;
 mod tty;
 mod users;

@@ -40,7 +40,7 @@ use crate::{
         images::Images,
         system::{Mirrors, System},
     },
-    store::{content::Content, meta::Db, snapshot::Snapshots},
+    store::{Reserve, content::Content, meta::Db, snapshot::Snapshots},
 };
 
 pub use signals::Stopped;
@@ -170,7 +170,8 @@ impl Engine {
     /// Blocks: opens what is on disk.
     fn open(config: &Config, open_files: Limit) -> Result<Self> {
         tracing::debug!(soft = open_files.soft, hard = open_files.hard, "open files before they were raised");
-        let db = Arc::new(open_metadata(config)?);
+        let reserve = Reserve::open(&config.root)?;
+        let db = Arc::new(open_metadata(config)?.with_reserve(reserve));
         let events = Events::new(Arc::clone(&db), config.events.retain);
         let content = Content::open(&config.root, Arc::clone(&db))?;
         let snapshots = Snapshots::open(&config.root, Arc::clone(&db))?;

@@ -46,6 +46,9 @@ struct State {
     running: bool,
     paused: bool,
     restarting: bool,
+    /// Its shim doesn't answer.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    unresponsive: bool,
     #[serde(rename = "OOMKilled")]
     oom_killed: bool,
     dead: bool,
@@ -187,6 +190,7 @@ impl State {
             running: matches!(status, Status::Running | Status::Paused | Status::Restarting),
             paused: status == Status::Paused,
             restarting: status == Status::Restarting,
+            unresponsive: state.unresponsive,
             oom_killed: state.oom_killed,
             dead: false,
             pid: state.pid,

@@ -104,6 +104,11 @@ fn image(image: &str, whole: bool) -> &str {
 }
 
 fn status(state: &ContainerState, now: SystemTime) -> String {
+    let shown = life(state, now);
+    if state.unresponsive { format!("{shown} (Unresponsive)") } else { shown }
+}
+
+fn life(state: &ContainerState, now: SystemTime) -> String {
     let ago =
         |time: &Option<prost_types::Timestamp>| human::duration(human::since(&time.unwrap_or_default(), now));
     match state.status() {

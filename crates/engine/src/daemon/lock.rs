@@ -102,9 +102,11 @@ pub(super) fn is_taken(root: &Path) -> Result<bool> {
 
 /// Leaves our pid for whoever comes second; the lock is what counts.
 fn sign(file: &mut File) -> std::io::Result<()> {
-    file.set_len(0)?;
     file.rewind()?;
-    writeln!(file, "{}", std::process::id())
+    // Over the last one's, so that a full disk keeps nobody from starting.
+    writeln!(file, "{}", std::process::id())?;
+    let length = file.stream_position()?;
+    file.set_len(length)
 }
 
 fn taken(dir: &Path, path: &Path) -> Error {

@@ -5,6 +5,7 @@
 use std::{
     fs, io, mem,
     os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd},
+    time::Duration,
 };
 
 use berth::bundle::ProcessIdentity;
@@ -49,6 +50,16 @@ pub fn signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
 pub fn has_ended(pidfd: BorrowedFd<'_>) -> io::Result<bool> {
     let mut fds = [PollFd::new(pidfd, PollFlags::POLLIN)];
     Ok(poll(&mut fds, PollTimeout::ZERO)? > 0)
+}
+
+/// Whether the process ends, or has ended, within `limit`. Blocks.
+///
+/// # Errors
+/// Those of poll(2).
+pub fn ends_within(pidfd: BorrowedFd<'_>, limit: Duration) -> io::Result<bool> {
+    let mut fds = [PollFd::new(pidfd, PollFlags::POLLIN)];
+    let limit = PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX);
+    Ok(poll(&mut fds, limit)? > 0)
 }
 
 /// Reaps the process if it is a child of ours that has ended.

@@ -10,10 +10,28 @@ use std::{
 use berth::bundle::ProcessIdentity;
 use tokio::io::unix::AsyncFd;
 
+use super::timeouts;
 use crate::{
-    error::{Context as _, Result},
+    error::{Context as _, Error, Kind, Result},
     kernel::{pidfd, readiness},
 };
+
+/// Kills a process that is known from a record alone, and waits for its end.
+/// One that has ended is fine. Blocks.
+///
+/// # Errors
+/// `Unavailable` when it survives for [`timeouts::KILLED`]; those of the host.
+pub fn end(identity: &ProcessIdentity) -> Result<()> {
+    let Some(pidfd) = pidfd::open_identified(identity).context("look for a process")? else { return Ok(()) };
+    match pidfd::signal(pidfd.as_fd(), libc::SIGKILL) {
+        Err(e) if e.raw_os_error() != Some(libc::ESRCH) => return Err(e).context("kill a process"),
+        _ => {}
+    }
+    if pidfd::ends_within(pidfd.as_fd(), timeouts::KILLED).context("wait for a process")? {
+        return pidfd::reap(pidfd.as_fd()).context("reap a process");
+    }
+    Err(Error::new(Kind::Unavailable, format!("process {} survives SIGKILL", identity.pid)))
+}
 
 /// A process, for ever: signals never reach another one.
 #[derive(Debug)]

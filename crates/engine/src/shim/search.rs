@@ -4,6 +4,7 @@
 //! Everything here blocks.
 
 use std::{
+    collections::HashSet,
     fs,
     os::fd::{AsFd as _, OwnedFd},
     path::{Path, PathBuf},
@@ -25,6 +26,7 @@ pub struct Shim {
     pub pidfd: OwnedFd,
     /// Its working directory.
     pub bundle: PathBuf,
+    parent: u32,
 }
 
 impl Shim {
@@ -57,6 +59,10 @@ pub fn below(path: &Path) -> Result<Vec<Shim>> {
         let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else { continue };
         found.extend(look(pid, path));
     }
+    // A process that is to become a container's first one looks like its shim
+    // until it executes.
+    let pids: HashSet<u32> = found.iter().map(|shim| shim.pid).collect();
+    found.retain(|shim| !pids.contains(&shim.parent));
     Ok(found)
 }
 
@@ -71,10 +77,12 @@ fn look(pid: u32, bundles: &Path) -> Option<Shim> {
     // Read after the process was opened, confirmed after it was read.
     let bundle = working_directory(&proc)?;
     let cmdline = fs::read(proc.join("cmdline")).ok()?;
+    let stat = fs::read_to_string(proc.join("stat")).ok()?;
+    let parent = stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()?;
     pidfd::signal(pidfd.as_fd(), 0).ok()?;
     let serves = cmdline.split(|b| *b == 0).nth(1) == Some(bootstrap::SERVE.as_bytes());
     let ended = pidfd::has_ended(pidfd.as_fd()).ok()?;
-    (serves && !ended && bundle.starts_with(bundles)).then_some(Shim { pid, pidfd, bundle })
+    (serves && !ended && bundle.starts_with(bundles)).then_some(Shim { pid, pidfd, bundle, parent })
 }
 
 /// A process's working directory; that of a removed one is its last name, which

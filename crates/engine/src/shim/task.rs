@@ -1,7 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A shim's Task service, typed: one method per call, each with its time-out.
 
-use std::{io, os::fd::BorrowedFd, time::Duration};
+use std::{
+    io,
+    os::fd::BorrowedFd,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use berth::{
     api::{
@@ -39,6 +47,8 @@ const EXEC_OPTIONS: &str = "berth.shim.v1.ExecOptions";
 pub struct Task {
     client: Client,
     id: String,
+    /// A call has had no answer within its time, and none has had one since.
+    silent: Arc<AtomicBool>,
 }
 
 /// What a shim says of its container.
@@ -74,7 +84,7 @@ impl Task {
         let stream = connect(dir, bundle::SHIM_SOCKET)
             .await
             .map_err(|e| Error::new(Kind::Unavailable, "connect to the shim").with_source(e))?;
-        Ok(Self { client: Client::new(stream), id: id.to_string() })
+        Ok(Self { client: Client::new(stream), id: id.to_string(), silent: Arc::default() })
     }
 
     /// Makes the container, up to its first process's execve; its pid.
@@ -116,7 +126,7 @@ impl Task {
     /// `FailedPrecondition` when it has ended; the shim's.
     pub async fn kill(&self, signal: u32) -> Result<()> {
         let request = task::KillRequest { id: self.id.clone(), signal, ..Default::default() };
-        self.call("Kill", &request, Some(timeouts::QUICK)).await
+        self.call("Kill", &request, Some(timeouts::SIGNAL)).await
     }
 
     /// Changes limits; what isn't set stays.
@@ -278,10 +288,10 @@ impl Task {
     /// # Errors
     /// The shim's.
     pub async fn execs(&self) -> Result<Vec<ExecProcess>> {
-        let limit = Some(timeouts::QUICK);
+        let limit = Some(timeouts::LIST);
         let answer: Result<ListExecsResponse, _> =
             self.client.call(SHIM, "ListExecs", &ListExecsRequest {}, limit).await;
-        answer.map(|list| list.processes).map_err(error)
+        self.heard(answer).map(|list| list.processes).map_err(error)
     }
 
     /// Frees what the ended container held.
@@ -305,6 +315,32 @@ impl Task {
         }
     }
 
+    /// Whether the shim has left a call without an answer, and is still silent.
+    #[must_use]
+    pub fn is_silent(&self) -> bool {
+        self.silent.load(Ordering::Acquire)
+    }
+
+    /// Notes whether there was an answer at all. Whoever falls silent is asked
+    /// again until there is one or the connection ends.
+    fn heard<T>(&self, answer: Result<T, ttrpc::Status>) -> Result<T, ttrpc::Status> {
+        let is_late = answer.as_ref().is_err_and(|status| status.code == Code::DeadlineExceeded);
+        if self.silent.swap(is_late, Ordering::AcqRel) || !is_late {
+            return answer;
+        }
+        let task = self.clone();
+        tokio::spawn(async move {
+            while task.is_silent() {
+                tokio::time::sleep(timeouts::RETRY).await;
+                let answer = task.phase(timeouts::PROBE).await;
+                if answer.is_err() && task.client.is_closed() {
+                    return;
+                }
+            }
+        });
+        answer
+    }
+
     /// A call that executes the user's command: its failures have exit codes.
     async fn execute<M: prost::Message, R: prost::Message + Default>(
         &self,
@@ -312,7 +348,8 @@ impl Task {
         message: &M,
         limit: Duration,
     ) -> Result<R> {
-        self.client.call(SERVICE, method, message, Some(limit)).await.map_err(|status| match status.code {
+        let answer = self.client.call(SERVICE, method, message, Some(limit)).await;
+        self.heard(answer).map_err(|status| match status.code {
             Code::NotFound => Error::new(Kind::FailedPrecondition, status.message).with_exit_code(127),
             Code::PermissionDenied => {
                 Error::new(Kind::FailedPrecondition, status.message).with_exit_code(126)
@@ -327,7 +364,8 @@ impl Task {
         message: &M,
         limit: Option<Duration>,
     ) -> Result<R> {
-        self.client.call(SERVICE, method, message, limit).await.map_err(error)
+        let answer = self.client.call(SERVICE, method, message, limit).await;
+        self.heard(answer).map_err(error)
     }
 }
 

@@ -19,6 +19,13 @@ pub const ATTACHERS: Duration = Duration::from_secs(2);
 /// Calls that a shim answers from memory or with one system call.
 pub const QUICK: Duration = Duration::from_secs(5);
 
+/// Task.Kill: an engine that was asked to end a container does it without the
+/// shim soon enough.
+pub const SIGNAL: Duration = Duration::from_secs(2);
+
+/// Shim.ListExecs: one line of a list.
+pub const LIST: Duration = Duration::from_secs(1);
+
 /// Task.Stats: a table that is drawn once a second waits no longer for one
 /// line of it.
 pub const STATS: Duration = Duration::from_secs(1);

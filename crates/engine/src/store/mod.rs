@@ -4,6 +4,7 @@
 pub mod content;
 pub mod meta;
 mod pins;
+mod reserve;
 pub mod snapshot;
 
-pub use self::pins::Pins;
+pub use self::{pins::Pins, reserve::Reserve};

@@ -133,6 +133,7 @@ impl Containers {
         let entry = self.entries().get(&record.id).cloned();
         match entry.map(|entry| entry.view().phase) {
             Some(Phase::Unreachable(_)) => Shown::Unknown,
+            Some(Phase::Running(live)) if live.task.is_silent() => Shown::Unknown,
             _ => record.shown(),
         }
     }
@@ -191,11 +192,15 @@ impl Age {
 }
 
 fn passes(filter: &ContainerFilter, one: &Listed) -> bool {
-    filter.matches(&Subject {
-        id: one.record.id.as_str(),
-        name: &one.record.name,
-        labels: &one.record.summary.labels,
-        status: one.status,
-        exit_code: one.record.exit.code,
-    })
+    let passes = |status| {
+        filter.matches(&Subject {
+            id: one.record.id.as_str(),
+            name: &one.record.name,
+            labels: &one.record.summary.labels,
+            status,
+            exit_code: one.record.exit.code,
+        })
+    };
+    // One whose shim is silent runs all the same, as far as anybody knows.
+    passes(one.status) || one.status == Shown::Unknown && passes(one.record.shown())
 }

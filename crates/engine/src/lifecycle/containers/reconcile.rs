@@ -96,6 +96,10 @@ impl Containers {
     async fn resume_live(self: &Arc<Self>, entry: &Arc<Entry>, record: &Record) -> Result<()> {
         loop {
             let gate = entry.gate.lock().await;
+            // Somebody may have lost patience and removed it.
+            if !self.is_unsettled(record).await? {
+                return Ok(());
+            }
             match self.look_for(record).await {
                 Ok(Found::Answers(live, phase)) => return self.take_over(entry, record, live, phase).await,
                 Ok(Found::Gone(evidence)) => {
@@ -107,7 +111,9 @@ impl Containers {
                     entry.set(Phase::Unreachable(Some(Arc::clone(&live))));
                     drop(gate);
                     // Its death is noticed at once, its recovery soon.
-                    drop(tokio::time::timeout(timeouts::RETRY, live.shim.ended()).await);
+                    if tokio::time::timeout(timeouts::RETRY, live.shim.ended()).await.is_ok() {
+                        return self.silent_died(entry, record, &live).await;
+                    }
                 }
                 Err(e) => {
                     tracing::warn!(id = %record.id, error = e.chain(), "look for a shim");
@@ -118,11 +124,68 @@ impl Containers {
         }
     }
 
+    /// A shim has died that had not been heard of.
+    async fn silent_died(
+        self: &Arc<Self>,
+        entry: &Arc<Entry>,
+        record: &Record,
+        live: &Arc<Live>,
+    ) -> Result<()> {
+        let _gate = entry.gate.lock().await;
+        if !self.is_unsettled(record).await? {
+            return Ok(());
+        }
+        let exit = self.shim_died(live).await;
+        self.conclude(entry, record, exit).await
+    }
+
+    async fn is_unsettled(self: &Arc<Self>, record: &Record) -> Result<bool> {
+        let now = self.reload(record).await?;
+        Ok(now.is_some_and(|now| matches!(now.status, Status::Starting | Status::Running)))
+    }
+
+    /// Ends a container that is out of reach: its bundle or its socket is gone.
+    /// The gate is held.
+    pub(super) async fn end_unreachable(self: &Arc<Self>, entry: &Arc<Entry>, record: &Record) -> Result<()> {
+        let shim = record.shim.as_ref().map(Process::find).transpose()?.flatten();
+        let path = self.bundle_path(&record.namespace, &record.id);
+        // A record that is damaged, or gone, keeps nobody from removing it.
+        let init = bundle_of(&path).ok().flatten().and_then(|bundle| bundle.init().ok().flatten());
+        let init = init.as_ref().map(Process::find).transpose()?.flatten();
+        let row = record.clone();
+        self.blocking(move |this| {
+            // The row doesn't know of one that was started a moment before the
+            // last engine's end.
+            kill_shims_in(&this.bundle_path(&row.namespace, &row.id))?;
+            cgroup::destroy(&this.shims.cgroup(&row.namespace, &row.id))
+        })
+        .await?;
+        for process in [shim, init].into_iter().flatten() {
+            process.kill()?;
+            drop(tokio::time::timeout(timeouts::KILLED, process.ended()).await);
+        }
+        if record.status == Status::Starting {
+            return self.withdraw(entry, record).await;
+        }
+        let evidence = ExitEvidence {
+            record: bundle_of(&path).ok().flatten().and_then(|bundle| bundle.exit().ok().flatten()),
+            killed: true,
+            noticed_at: bundle::now_nanos(),
+            reason: "the container's shim could not be reached, and it was removed".to_owned(),
+            ..ExitEvidence::default()
+        };
+        self.settle(entry, record, evidence.merge(), Moment::Ended).await;
+        self.clean_up(entry, record, None, Shim::Dead).await;
+        Ok(())
+    }
+
     async fn look_for(self: &Arc<Self>, record: &Record) -> Result<Found> {
         let path = self.bundle_path(&record.namespace, &record.id);
-        let Some((bundle, shim)) = find_shim(&path, record)? else {
+        let Some(shim) = find_shim(&path, record)? else {
             return self.evidence(record, &path).await.map(Box::new).map(Found::Gone);
         };
+        // Without it nobody can speak to the shim; but that it lives is a fact.
+        let bundle = Bundle::open(&path)?;
         let task = match Task::connect(bundle.dir(), &record.id).await {
             Ok(task) => task,
             // It died between the two looks, or its socket is gone: the
@@ -165,11 +228,7 @@ impl Containers {
             Some(shim) => shim.boot_id == pidfd::boot_id().context("read this boot's id")?,
             None => true,
         };
-        let bundle = match Bundle::open(path) {
-            Ok(bundle) => Some(bundle),
-            Err(e) if e.kind() == Kind::NotFound => None,
-            Err(e) => return Err(e),
-        };
+        let bundle = bundle_of(path)?;
         let init = match &bundle {
             Some(bundle) => bundle.init()?.as_ref().map(Process::find).transpose()?.flatten(),
             None => None,
@@ -211,6 +270,8 @@ impl Containers {
         }
         if record.status == Status::Starting {
             let pid = live.init.get().map_or(0, |init| init.identity().pid);
+            let (row, shim) = (record.clone(), live.shim.identity().clone());
+            self.blocking(move |this| this.db.write(|tx| rows::set_shim(tx, &row.id, Some(&shim)))).await?;
             self.record_running(record, pid).await?;
         }
         entry.set(Phase::Running(Arc::clone(&live)));
@@ -278,10 +339,8 @@ impl Containers {
             _ => return Ok(()),
         }
         // It has nothing left to say, and its bundle may be gone already.
-        if let Some(shim) = record.shim.as_ref().map(Process::find).transpose()?.flatten() {
-            shim.kill()?;
-            drop(tokio::time::timeout(timeouts::KILLED, shim.ended()).await);
-        }
+        let row = record.clone();
+        self.blocking(move |this| this.end_left_shim(&row)).await?;
         self.judge_at_start(record).await?;
         self.clean_up(entry, record, None, Shim::Dead).await;
         Ok(())
@@ -390,18 +449,21 @@ impl Containers {
 }
 
 /// The shim that the row, or else the bundle, speaks of; `None` when it is gone.
-fn find_shim(path: &Path, record: &Record) -> Result<Option<(Bundle, Process)>> {
-    let bundle = match Bundle::open(path) {
-        Ok(bundle) => bundle,
-        Err(e) if e.kind() == Kind::NotFound => return Ok(None),
-        Err(e) => return Err(e),
-    };
+fn find_shim(path: &Path, record: &Record) -> Result<Option<Process>> {
     let identity = match &record.shim {
         Some(shim) => Some(shim.clone()),
-        None => bundle.shim()?,
+        None => bundle_of(path)?.map(|bundle| bundle.shim()).transpose()?.flatten(),
     };
-    let shim = identity.as_ref().map(Process::find).transpose()?.flatten();
-    Ok(shim.map(|shim| (bundle, shim)))
+    identity.as_ref().map(Process::find).transpose().map(Option::flatten)
+}
+
+/// The bundle, if it is there.
+fn bundle_of(path: &Path) -> Result<Option<Bundle>> {
+    match Bundle::open(path) {
+        Ok(bundle) => Ok(Some(bundle)),
+        Err(e) if e.kind() == Kind::NotFound => Ok(None),
+        Err(e) => Err(e),
+    }
 }
 
 /// Neither runs nor is about to, and nothing of it is left to be freed.

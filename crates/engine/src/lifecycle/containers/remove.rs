@@ -66,6 +66,10 @@ impl Containers {
                         return Err(running(&record));
                     }
                 }
+                // Nobody can speak to its shim, if there is one.
+                Status::Running | Status::Starting if force == Force::Yes => {
+                    self.end_unreachable(&entry, &record).await?;
+                }
                 // The engine's start is still looking for its shim.
                 Status::Running | Status::Starting => return Err(signal::unreachable(&record)),
                 Status::Exited if force == Force::No && record.is_restarting() => {
@@ -87,6 +91,7 @@ impl Containers {
             })?;
             let Some(row) = found else { return Ok(()) };
             failpoint::hit("remove.row")?;
+            this.end_left_shim(&row)?;
             this.remove_files(&row)?;
             this.db.write(|tx| {
                 rows::delete(tx, &row.id)?;

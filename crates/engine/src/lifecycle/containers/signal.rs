@@ -98,11 +98,15 @@ impl Containers {
         let default = i32::try_from(self.defaults.stop_timeout).unwrap_or(i32::MAX);
         let seconds = timeout.or(document.config.stop_timeout).unwrap_or(default);
         let ends = entry.view().ends;
-        let Some(live) = entry.running() else {
-            return match entry.view().phase {
-                Phase::Unreachable(_) => Err(unreachable(record)),
-                _ => Ok(Stopped::Already),
-            };
+        if matches!(entry.view().phase, Phase::Unreachable(None)) {
+            // The engine's start is looking for its shim at this moment.
+            drop(entry.gate.lock().await);
+        }
+        let live = match entry.view().phase {
+            // One that doesn't answer is killed when its time is over.
+            Phase::Running(live) | Phase::Unreachable(Some(live)) => live,
+            Phase::Unreachable(None) => return Err(unreachable(record)),
+            _ => return Ok(Stopped::Already),
         };
         if let Err(e) = self.send(&live, number).await
             && e.kind() != Kind::FailedPrecondition

@@ -39,7 +39,7 @@ use crate::{
         bundle::{self as bundles, Bundle},
         cgroup,
         manager::Started,
-        process::Process,
+        process::{self, Process},
         task::Task,
     },
     store::{
@@ -210,6 +210,7 @@ impl Containers {
         let spec = spec::build(&document, &self.facts(record, &document, etc)?)?;
         let profile = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
         let filter = self.filters.compiled(profile)?;
+        self.end_left_shim(record)?;
         self.db.write(|tx| intend(tx, record, by))?;
         failpoint::hit("start.row")?;
         let path = self.bundle_path(&record.namespace, &record.id);
@@ -303,6 +304,15 @@ impl Containers {
         self.follow_policy(entry, record).await;
     }
 
+    /// Ends the shim of a container that has ended itself, whose engine was
+    /// killed before it could: the next engine serves before it has come to all
+    /// of these. The gate is held. Blocks.
+    pub(super) fn end_left_shim(&self, record: &Record) -> Result<()> {
+        let Some(shim) = &record.shim else { return Ok(()) };
+        process::end(shim)?;
+        self.sweep(record)
+    }
+
     /// Removes a container's cgroup and bundle, its shim being dead. Blocks.
     pub(super) fn sweep(&self, record: &Record) -> Result<()> {
         cgroup::destroy(&self.shims.cgroup(&record.namespace, &record.id))?;
@@ -324,6 +334,8 @@ fn intend(tx: &Transaction<'_>, record: &Record, by: By) -> Result<()> {
             }
         }
     }
+    // Whoever it had is gone: the next engine must not look for that one.
+    rows::set_shim(tx, &record.id, None)?;
     rows::transit(tx, &record.id, &[Status::Created, Status::Exited], Status::Starting).map(drop)
 }
 

@@ -24,6 +24,7 @@ use std::{
 
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
+use super::Reserve;
 use crate::error::{Context as _, Error, Kind, Result};
 
 /// Schema steps; the database's `user_version` counts those that ran.
@@ -41,6 +42,7 @@ pub struct Db {
     /// After the readers: the last to close folds the log into the database,
     /// which a reader may not.
     writer: Mutex<Connection>,
+    reserve: Option<Reserve>,
 }
 
 impl Db {
@@ -53,7 +55,19 @@ impl Db {
         let mut writer = Connection::open(path).context("open the metadata database")?;
         configure(&writer).context("configure the metadata database")?;
         migrate(&mut writer)?;
-        Ok(Self { path: path.to_owned(), writer: Mutex::new(writer), readers: Mutex::default() })
+        Ok(Self {
+            path: path.to_owned(),
+            writer: Mutex::new(writer),
+            readers: Mutex::default(),
+            reserve: None,
+        })
+    }
+
+    /// From here on writes have `reserve` when the disk is full.
+    #[must_use]
+    pub fn with_reserve(mut self, reserve: Reserve) -> Self {
+        self.reserve = Some(reserve);
+        self
     }
 
     /// Looks for damage: a pass over all pages, not over what they mean.
@@ -71,6 +85,7 @@ impl Db {
     /// That of `f`, or the database's.
     pub fn write<T>(&self, f: impl FnOnce(&Transaction<'_>) -> Result<T>) -> Result<T> {
         let mut writer = lock(&self.writer);
+        self.make_room();
         write(&mut writer, f)
     }
 
@@ -80,10 +95,17 @@ impl Db {
     /// That of `f`, or the database's.
     pub fn write_durably<T>(&self, f: impl FnOnce(&Transaction<'_>) -> Result<T>) -> Result<T> {
         let mut writer = lock(&self.writer);
+        self.make_room();
         writer.pragma_update(None, "synchronous", "FULL").context("raise durability")?;
         let result = write(&mut writer, f);
         writer.pragma_update(None, "synchronous", "NORMAL").context("lower durability")?;
         result
+    }
+
+    fn make_room(&self) {
+        if let Some(reserve) = &self.reserve {
+            reserve.make_room();
+        }
     }
 
     /// Runs `f` on a snapshot of the database, beside any writer.

@@ -78,7 +78,9 @@ pub(super) fn details(details: Details) -> v1::Container {
 
 fn state(record: &Record, shown: Shown) -> v1::ContainerState {
     v1::ContainerState {
-        status: status(shown).into(),
+        // Whoever asks for those that run is told of the silent ones, too.
+        status: status(if shown == Shown::Unknown { record.shown() } else { shown }).into(),
+        unresponsive: shown == Shown::Unknown,
         pid: record.pid,
         exit_code: record.exit.code.into(),
         oom_killed: record.exit.oom_killed,
