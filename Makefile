@@ -11,7 +11,7 @@ mandir  := $(DESTDIR)$(PREFIX)/share/man/man1
 sharedir := $(DESTDIR)$(PREFIX)/share
 unitdir := $(DESTDIR)$(PREFIX)/lib/systemd/system
 
-.PHONY: help demo build release test test-v2 lint docs bench install uninstall clean
+.PHONY: help demo build release test soak test-v2 lint docs bench install uninstall clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ release: ## build everything, optimised
 test: ## install what the tests need, then run all of them (root for the end-to-end ones)
 	@scripts/test-deps.sh
 	@scripts/test.sh
+
+soak: ## the long runs of docs/reliability.md, optimised (root; about an hour)
+	@scripts/soak.sh
 
 test-v2: ## tests of runtime and engine on cgroup v2, in a virtual machine (root; ten minutes)
 	@scripts/test-v2.sh v2

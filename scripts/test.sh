@@ -9,7 +9,9 @@ cd "$(dirname "$0")/.."
 
 [ "$(id -u)" = 0 ] || echo "test: not root, so the end-to-end tests will say that they skip"
 
-# The end-to-end tests start the programs themselves.
+# The end-to-end tests start the programs themselves, some of them programs
+# that can be told where to fail.
+scripts/failpoints.sh
 cargo build --locked --workspace --bins --examples
 if cargo nextest --version >/dev/null 2>&1; then
     cargo nextest run --locked --workspace "$@"
