@@ -120,6 +120,15 @@ impl Drop for StopAll {
     }
 }
 
+/// Where all containers beat: memory, since a disk may hold a writer up.
+struct Beating(PathBuf);
+
+impl Drop for Beating {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
 /// What a client ended with: where its containers beat, and when they may not.
 type Beats = HashMap<String, Vec<Silence>>;
 
@@ -436,6 +445,7 @@ fn nothing_is_lost_however_often_the_engine_is_killed() {
     }
     let dir = PathBuf::from(format!("/dev/shm/berth-soak-{}", std::process::id()));
     fs::create_dir_all(&dir).expect("mkdir");
+    let _beating = Beating(dir.clone());
     let control = Control::start(&dir);
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("runtime");
@@ -481,7 +491,6 @@ fn nothing_is_lost_however_often_the_engine_is_killed() {
         eprintln!("BERTH_SEED={seed}: {failure}");
     }
     if let Err(panic) = tormented {
-        let _ = fs::remove_dir_all(&dir);
         std::panic::resume_unwind(panic);
     }
     assert!(ended.iter().all(Result::is_ok), "acknowledged and lost (BERTH_SEED={seed})");
@@ -496,7 +505,6 @@ fn nothing_is_lost_however_often_the_engine_is_killed() {
         }
     }
     let noise = beats::longest(&dir.join("control"), &[]);
-    fs::remove_dir_all(&dir).expect("remove the beats");
     println!(
         "chaos: {kills} kills, {} operations acknowledged, {} interrupted, {beating} containers; longest gap \
          {:.0} ms of its own ({:.0} ms by the clock; {:.0} ms on the host outside)",
