@@ -225,8 +225,9 @@ fn follow(settled: &Settled, setup: &Setup<'_>) -> Result<Program> {
     let wanted = plan.mounts.iter().filter(|mount| setup.from_shim.makes(mount));
     let mapped: Vec<OwnedFd> = wanted.map(|_| receive_mount(socket)).collect::<Result<_>>()?;
     let mapped = RefCell::new(mapped.into_iter());
-    let root = rootfs::attach(plan, hooks.any_in_creation().then_some(&plan.root_path), made)
-        .during(|| "mount the root file system".to_owned())?;
+    let in_the_open = hooks.any_in_creation() || !plan.namespaces.has_private_mounts();
+    let shown = in_the_open.then_some(plan.root_path.as_path());
+    let root = rootfs::attach(plan, shown, made).during(|| "mount the root file system".to_owned())?;
     let mount_all = |mounts: &[Mount]| {
         mounts.iter().try_for_each(|mount| {
             let mapped = setup.from_shim.makes(mount).then(|| mapped.borrow_mut().next()).flatten();

@@ -26,21 +26,25 @@ use crate::{
 };
 
 /// Mounts the root file system on top of the host's root, or on the directory
-/// `shown` where hooks look for it. Absolute paths still mean the host: this
-/// process's root is the mount below.
+/// `shown` where hooks look for it, and where it stays for one that has the
+/// host's mounts. Absolute paths still mean the host: this process's root is
+/// the mount below.
 ///
 /// `made` is one that has been made before, by somebody with more rights.
 pub(super) fn attach(plan: &Plan, shown: Option<&Path>, made: Option<OwnedFd>) -> Result<Root> {
     let host = paths::open_host(Path::new("/"), OFlag::O_PATH | OFlag::O_DIRECTORY)?;
     let shown = shown.map(|path| paths::open_host(path, OFlag::O_PATH | OFlag::O_DIRECTORY));
+    let private = plan.namespaces.has_private_mounts();
     let target = match shown {
         // A bundle whose root is made of layers need not have the directory.
         Some(Err(e)) if e.errno() != Errno::ENOENT => return Err(e.into()),
-        Some(Ok(directory)) => directory,
-        _ => host.try_clone().map_err(|e| SysError::from_io("dup(/)", &e))?,
+        Some(Ok(directory)) => Some(directory),
+        _ if private => Some(host.try_clone().map_err(|e| SysError::from_io("dup(/)", &e))?),
+        // What stays on its own nobody else sees.
+        _ => None,
     };
-    if plan.namespaces.has_private_mounts() {
-        isolate(&host, &target, plan.propagation)?;
+    if private && let Some(target) = &target {
+        isolate(&host, target, plan.propagation)?;
     }
     let tree = match (made, &plan.rootfs) {
         (Some(made), _) => made,
@@ -54,16 +58,18 @@ pub(super) fn attach(plan: &Plan, shown: Option<&Path>, made: Option<OwnedFd>) -
     if !paths::is_directory(&tree)? {
         return Err(Error::invalid("the root file system is no directory"));
     }
-    let private = plan.namespaces.has_private_mounts();
+    let alone = Attributes::propagation(MsFlags::MS_PRIVATE.bits());
     if plan.propagation.kind == MsFlags::MS_SHARED || !private {
         // A copy of a shared mount is its peer: what is mounted in it below
         // would be mounted on the host.
-        mount::set_attributes(&tree, Reach::Tree, Attributes::propagation(MsFlags::MS_PRIVATE.bits()))?;
+        mount::set_attributes(&tree, Reach::Tree, alone)?;
     }
-    // In the host's mount namespace it stays on its own: its mounts are to be
-    // seen from inside only.
-    if private {
-        mount::attach(&tree, &target)?;
+    if let Some(target) = &target {
+        mount::attach(&tree, target)?;
+    }
+    if !private {
+        // On a shared mount it has become one.
+        mount::set_attributes(&tree, Reach::Tree, alone)?;
     }
     Ok(Root::new(tree))
 }
@@ -188,7 +194,7 @@ pub(super) fn unless_detached(plan: &Plan, e: Error) -> Error {
     if plan.namespaces.has_private_mounts() || e.kind() != Kind::Os {
         return e;
     }
-    let why = "a container in the host's mount namespace needs Linux 6.15";
+    let why = "a container in the host's mount namespace, whose root has no directory, needs Linux 6.15";
     Error::new(Kind::Unsupported, format!("{e}: {why}"))
 }
 

@@ -25,7 +25,7 @@ use crate::{
     cgroup::{Layout, Placement, prime},
     io::log::clock::Timestamp,
     kernel::{identity, process, tty::Size},
-    runtime::{self, Container, Keyring, Lifetime, Stdio, spec},
+    runtime::{self, Container, Keyring, Lifetime, RootMount, Stdio, spec},
 };
 
 pub(super) use crate::runtime::spec::VERSION as SPECIFICATION;
@@ -157,16 +157,17 @@ impl Request {
         self.spec.root().as_ref().map_or_else(PathBuf::new, |root| self.bundle.join(root.path()))
     }
 
-    fn record(&self, cgroups: Placement) -> Record {
-        Record {
+    fn record(&self, cgroups: Placement) -> Result<Record, Failure> {
+        Ok(Record {
             oci_version: self.spec.version().clone(),
             bundle: self.bundle.clone(),
             rootfs: self.rootfs(),
             created: String::from_utf8_lossy(Timestamp::now().as_bytes()).into_owned(),
             annotations: self.spec.annotations().clone().unwrap_or_default(),
             init: None,
+            root_mount: RootMount::of(&self.spec, &self.rootfs())?,
             cgroups,
-        }
+        })
     }
 }
 
@@ -223,8 +224,8 @@ pub(super) fn make(
     let path = request.spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_deref());
     let path = path.and_then(Path::to_str).unwrap_or("");
     let cgroups = Placement::of_spec(&Layout::of_host()?, context.driver, path, &request.id)?;
+    let record = request.record(cgroups)?;
     let entry = context.store.create(&request.id)?;
-    let record = request.record(cgroups);
     match make_in(&entry, request, &record, start, front, &context.log) {
         Ok(container) => {
             context.log.debug(&format!("child process in init(): {}", container.pid()));

@@ -66,6 +66,9 @@ pub(super) fn remove(context: &Context, id: &str, known: &Known) -> Result<(), F
     if let Ok(Some(resctrl)) = resctrl {
         resctrl.remove()?;
     }
+    if let Some(mount) = &known.record.root_mount {
+        mount.remove()?;
+    }
     known.entry().remove()?;
     match hooks {
         Ok(hooks) => hooks.run_poststop().iter().for_each(|warning| context.log.warn(warning)),

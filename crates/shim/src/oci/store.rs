@@ -28,7 +28,7 @@ use super::Failure;
 use crate::{
     cgroup::{Group, Layout, Placement},
     kernel::{identity, process},
-    runtime::{self, hooks::Hooks},
+    runtime::{self, RootMount, hooks::Hooks},
 };
 
 /// What callers look for in the error of a container that isn't there.
@@ -56,6 +56,9 @@ pub(super) struct Record {
     /// The first process, once there is one.
     pub(super) init: Option<ProcessIdentity>,
     pub(super) cgroups: Placement,
+    /// Of a container in the host's mount namespace.
+    #[serde(default)]
+    pub(super) root_mount: Option<RootMount>,
 }
 
 /// What a container does, as the kernel has it.
@@ -335,6 +338,7 @@ mod tests {
             annotations: HashMap::new(),
             init: None,
             cgroups: Placement::below("/p", "x").expect("placement"),
+            root_mount: None,
         };
         entry.save(&record).expect("save");
         let known = store.load("x").expect("load");

@@ -14,6 +14,7 @@ use super::{
     channel::{self, ToInit},
     error::{Error, Kind, Result},
     hooks::{Hooks, Moment},
+    root_mount::RootMount,
 };
 use crate::{
     cgroup::{Group, Resctrl, Stats},
@@ -32,6 +33,7 @@ pub struct Container {
     group: Group,
     hooks: Hooks,
     resctrl: Option<Resctrl>,
+    root_mount: Option<RootMount>,
     warnings: Vec<String>,
 }
 
@@ -43,7 +45,16 @@ impl Container {
         hooks: Hooks,
         warnings: Vec<String>,
     ) -> Self {
-        Self { child, socket: Some(socket), console: None, group, hooks, resctrl: None, warnings }
+        Self {
+            child,
+            socket: Some(socket),
+            console: None,
+            group,
+            hooks,
+            resctrl: None,
+            root_mount: None,
+            warnings,
+        }
     }
 
     /// The pid of its first process, in the shim's pid namespace.
@@ -181,6 +192,9 @@ impl Container {
         if let Some(resctrl) = &self.resctrl {
             resctrl.remove()?;
         }
+        if let Some(mount) = &self.root_mount {
+            mount.remove()?;
+        }
         self.socket = None;
         Ok(())
     }
@@ -215,6 +229,11 @@ impl Container {
     /// Has been made for it, and is removed with it.
     pub(super) fn keep_resctrl(&mut self, made: Resctrl) {
         self.resctrl = Some(made);
+    }
+
+    /// As [`Self::keep_resctrl`].
+    pub(super) fn keep_root_mount(&mut self, mount: Option<RootMount>) {
+        self.root_mount = mount;
     }
 
     pub(super) fn group(&self) -> &Group {

@@ -24,6 +24,7 @@ use super::{
     mapped::{self, FromShim},
     net_devices, notify,
     plan::{self, Namespaces, Plan},
+    root_mount::RootMount,
     users,
 };
 use crate::{
@@ -50,6 +51,7 @@ pub fn create(request: Create<'_>) -> Result<Container> {
     let mut warnings = Vec::new();
     let limits = Limits { resources: &plan.resources, devices: &plan.devices };
     let resctrl = resctrl(&request.spec, request.id)?;
+    let root_mount = RootMount::of_plan(&plan, &request.spec)?;
     let group = Group::make(&Layout::of_host()?, request.cgroups, &limits, &mut warnings)
         .during(|| format!("make the cgroups of {}", request.id))?;
     failpoint::pass("shim.create.grouped");
@@ -57,6 +59,7 @@ pub fn create(request: Create<'_>) -> Result<Container> {
         Ok((child, socket)) => {
             failpoint::pass("shim.create.cloned");
             let mut container = Container::new(child, socket, group, hooks, warnings);
+            container.keep_root_mount(root_mount);
             match follow(&mut container, &plan, resctrl) {
                 Ok(()) => Ok(container),
                 Err(e) => Err(abandon(container, e)),

@@ -19,6 +19,7 @@ mod net_devices;
 mod notify;
 pub(crate) mod plan;
 mod resources;
+mod root_mount;
 pub mod spec;
 mod users;
 
@@ -43,6 +44,7 @@ pub use self::{
     error::{Error, Kind, Result},
     exec::{Bound, Exec, Joined, Target, exec},
     resources::update,
+    root_mount::RootMount,
 };
 /// What a container's cgroups count.
 pub mod stats {

@@ -218,3 +218,34 @@ fn a_pid_that_another_process_has_is_not_the_containers() {
     assert_eq!(host.state()["annotations"], json!({"a": "b"}));
     assert_eq!(host.status(), "running");
 }
+
+#[test]
+fn a_root_in_the_hosts_mount_namespace_goes_with_the_container() {
+    let mut host = Host::sleeper();
+    host.spec["linux"]["namespaces"] = json!([]);
+    host.spec["linux"]["maskedPaths"] = json!([]);
+    host.spec["linux"]["readonlyPaths"] = json!([]);
+    host.spec.as_object_mut().unwrap().remove("hostname");
+    host.spec["mounts"] =
+        json!([{"destination": "/tmp", "type": "tmpfs", "source": "tmpfs", "options": ["ro"]}]);
+    let rootfs = host.path("bundle/rootfs");
+    let shown = || {
+        let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        table.lines().filter(|line| line.contains(rootfs.to_str().unwrap())).count()
+    };
+    host.run("create --bundle BUNDLE ID").ok();
+    // The root, /dev and /tmp.
+    assert_eq!(shown(), 3);
+    host.run("delete --force ID").ok();
+    assert_eq!(shown(), 0);
+    host.assert_gone();
+    // Somebody has been there before.
+    host.run("create --bundle BUNDLE ID").ok();
+    nix::mount::umount2(&rootfs, nix::mount::MntFlags::MNT_DETACH).unwrap();
+    host.run("delete --force ID").ok();
+    host.assert_gone();
+    // A creation that fails leaves none.
+    host.spec["mounts"] = json!([{"destination": "/tmp", "type": "nothing", "source": "none"}]);
+    assert!(host.run("create --bundle BUNDLE ID").status != 0);
+    assert_eq!(shown(), 0);
+}
