@@ -5,9 +5,14 @@
 //! Everything is denied first (D16): a list that only denies one device does
 //! not allow the others, unless it begins by allowing all.
 
+use nix::errno::Errno;
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType};
 
-use crate::runtime::{Error, Result};
+use super::fs;
+use crate::{
+    kernel,
+    runtime::{Error, Result},
+};
 
 /// Making the device file.
 pub const MKNOD: u8 = 1;
@@ -170,6 +175,19 @@ fn access(text: Option<&str>) -> Result<u8> {
         };
     }
     Ok(if bits == 0 { ALL } else { bits })
+}
+
+/// An unprivileged user may not say which devices, and makes no device files:
+/// the ones that a container of his has are the host's, with the host's rights.
+pub(super) fn forgive(result: kernel::Result<()>, warnings: &mut Vec<String>) -> Result<()> {
+    const FIELD: &str = "linux.resources.devices";
+    match result {
+        Err(e) if matches!(e.errno(), Errno::EPERM | Errno::EACCES) && fs::is_unprivileged() => {
+            warnings.push(format!("{FIELD} is discarded: {e}"));
+            Ok(())
+        }
+        result => result.map_err(|e| fs::refused(&e, FIELD)),
+    }
 }
 
 #[cfg(test)]

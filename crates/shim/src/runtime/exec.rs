@@ -14,7 +14,7 @@ use nix::{
     fcntl::OFlag,
     sched::{CpuSet, sched_getaffinity, sched_setaffinity},
     sys::wait::{Id, WaitPidFlag, waitid},
-    unistd::{Pid, geteuid},
+    unistd::{AccessFlags, Pid, access, geteuid},
 };
 use oci_spec::runtime::{Process as OciProcess, Spec};
 
@@ -163,12 +163,15 @@ fn clone_into(
 ) -> Result<Child> {
     let open = |path: &Path| paths::open_host(path, OFlag::O_PATH | OFlag::O_DIRECTORY);
     let cgroup = match leaf {
-        // It is attached later, where there is a cgroup to attach it to.
-        _ if !geteuid().is_root() => None,
         Some(leaf) => Some(open(leaf)?),
-        None => group.enterable(pid)?.map(|path| open(&path)).transpose()?,
+        // A user's container may be in one that isn't delegated to him.
+        None => group.enterable(pid)?.filter(|path| is_ours(path)).map(|path| open(&path)).transpose()?,
     };
     Ok(process::clone3(0, cgroup.as_ref().map(|fd| fd.as_fd()), child)?)
+}
+
+fn is_ours(cgroup: &Path) -> bool {
+    geteuid().is_root() || access(&cgroup.join("cgroup.procs"), AccessFlags::W_OK).is_ok()
 }
 
 /// Does what only the caller can do for the process, until its program runs.

@@ -3,7 +3,10 @@
 
 use std::{
     fs,
-    os::{fd::OwnedFd, unix::net::UnixDatagram},
+    os::{
+        fd::OwnedFd,
+        unix::{fs::PermissionsExt as _, net::UnixDatagram},
+    },
     process::Stdio,
     time::Duration,
 };
@@ -58,6 +61,8 @@ fn a_service_manager_hears_when_the_container_is_ready() {
     let mut host = Host::shell("[ -S $NOTIFY_SOCKET ] && while :; do sleep 0.05; done");
     host.spec["process"]["env"] = json!(["PATH=/bin"]);
     let manager = UnixDatagram::bind(host.path("manager")).unwrap();
+    // Anybody may send to it.
+    fs::set_permissions(host.path("manager"), fs::Permissions::from_mode(0o777)).unwrap();
     manager.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     let begin = |line: &str| {
         let mut command = host.command();

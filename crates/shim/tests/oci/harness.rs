@@ -5,7 +5,10 @@ use std::{
     fs,
     os::{
         fd::OwnedFd,
-        unix::{fs::symlink, net::UnixDatagram},
+        unix::{
+            fs::{PermissionsExt as _, chown, symlink},
+            net::UnixDatagram,
+        },
     },
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -48,8 +51,29 @@ impl Ran {
 pub(crate) fn finish(mut command: Command, out: &Path, err: &Path) -> Ran {
     command.stdout(fs::File::create(out).unwrap()).stderr(fs::File::create(err).unwrap());
     let status = command.status().unwrap().code().unwrap();
-    let read = |path: &Path| String::from_utf8_lossy(&fs::read(path).unwrap()).into_owned();
+    let read = |path: &Path| without_the_usual(&fs::read(path).unwrap());
     Ran { status, stdout: read(out), stderr: read(err) }
+}
+
+/// Set to a number, all is done by the user that has it: [`crate::rootless`]
+/// runs the tests a second time so.
+pub(crate) const AS_USER: &str = "BERTH_OCI_TEST_USER";
+
+/// The user that isn't root, if the tests are run by one.
+fn user() -> Option<u32> {
+    std::env::var(AS_USER).ok().map(|number| number.parse().unwrap())
+}
+
+/// Whether the program is run by somebody who isn't root.
+pub(crate) fn is_by_user() -> bool {
+    user().is_some()
+}
+
+/// What has been said, but for the warning that all containers of a user have.
+pub(crate) fn without_the_usual(said: &[u8]) -> String {
+    let said = String::from_utf8_lossy(said);
+    let is_usual = |line: &&str| is_by_user() && line.contains("linux.resources.devices is discarded");
+    said.split_inclusive('\n').filter(|line| !is_usual(line)).collect()
 }
 
 /// A bundle, and a root directory of the program's own with one container.
@@ -74,7 +98,19 @@ impl Host {
         }
         let id = dir.path().file_name().unwrap().to_str().unwrap().to_owned();
         let bundle = dir.path().join("bundle");
-        let made = Command::new(PROGRAM).arg("spec").arg("--bundle").arg(&bundle).status().unwrap();
+        let mut command = match user() {
+            None => Command::new(PROGRAM),
+            Some(user) => {
+                delegate(&id, user);
+                // Where it was built others may not get.
+                fs::copy(PROGRAM, dir.path().join("berth-oci")).unwrap();
+                fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+                own(dir.path(), user);
+                by_user(&id, user, &dir.path().join("berth-oci"))
+            }
+        };
+        let rootless = user().map(|_| "--rootless");
+        let made = command.arg("spec").args(rootless).arg("--bundle").arg(&bundle).status().unwrap();
         assert!(made.success());
         let text = fs::read(bundle.join("config.json")).unwrap();
         let mut spec: Value = serde_json::from_slice(&text).unwrap();
@@ -108,7 +144,10 @@ impl Host {
         if fs::read(&path).unwrap() != text {
             fs::write(path, text).unwrap();
         }
-        let mut command = Command::new(PROGRAM);
+        let mut command = match user() {
+            None => Command::new(PROGRAM),
+            Some(user) => by_user(&self.id, user, &self.path("berth-oci")),
+        };
         command.arg("--root").arg(self.path("root")).stdin(Stdio::null());
         command
     }
@@ -148,10 +187,7 @@ impl Host {
 
     /// The directories of its cgroups that exist.
     pub(crate) fn cgroups(&self) -> Vec<PathBuf> {
-        let parent = format!("berth-oci-test-{}", self.id);
-        let hierarchies = fs::read_dir("/sys/fs/cgroup").unwrap().flatten().map(|e| e.path());
-        let parents = hierarchies.chain([PathBuf::from("/sys/fs/cgroup")]).map(|dir| dir.join(&parent));
-        parents.map(|dir| dir.join(&self.id)).filter(|dir| dir.is_dir()).collect()
+        parents(&self.id).map(|dir| dir.join(&self.id)).filter(|dir| dir.is_dir()).collect()
     }
 
     /// Nothing of the container is left.
@@ -175,13 +211,66 @@ impl Ran {
 impl Drop for Host {
     fn drop(&mut self) {
         let _ = self.run("delete --force ID");
-        let parent = format!("berth-oci-test-{}", self.id);
-        for hierarchy in fs::read_dir("/sys/fs/cgroup").unwrap().flatten() {
+        for parent in parents(&self.id) {
             // It is there only in the hierarchies that were used.
-            let _ = fs::remove_dir(hierarchy.path().join(&parent));
+            let _ = fs::remove_dir(parent.join(CALLERS));
+            let _ = fs::remove_dir(parent);
         }
-        let _ = fs::remove_dir(Path::new("/sys/fs/cgroup").join(&parent));
     }
+}
+
+/// Where the processes are that run the program, in a user's cgroup: one on
+/// version 2 has either processes or children.
+const CALLERS: &str = "callers";
+
+/// In each hierarchy the directory that the container's cgroup is made in.
+fn parents(id: &str) -> impl Iterator<Item = PathBuf> {
+    let parent = format!("berth-oci-test-{id}");
+    let hierarchies = fs::read_dir("/sys/fs/cgroup").unwrap().flatten().map(|e| e.path());
+    hierarchies.chain([PathBuf::from("/sys/fs/cgroup")]).map(move |dir| dir.join(&parent))
+}
+
+/// As systemd hands cgroups to a user: the directory and the files that move
+/// processes, nothing that limits the whole.
+fn delegate(id: &str, user: u32) {
+    let writable = ["cgroup.procs", "tasks", "cgroup.subtree_control", "cgroup.threads"];
+    for parent in parents(id).filter(|dir| dir.parent().unwrap().join("cgroup.procs").is_file()) {
+        fs::create_dir(&parent).unwrap();
+        let callers = parent.join(CALLERS);
+        // A new cpuset has no processors, and takes no processes.
+        for (name, dir) in ["cpuset.cpus", "cpuset.mems"].into_iter().zip([&parent; 2]) {
+            if let Ok(all) = fs::read(dir.parent().unwrap().join(name)) {
+                fs::write(dir.join(name), all).unwrap();
+            }
+        }
+        let files = writable.map(|name| parent.join(name)).into_iter().filter(|file| file.exists());
+        for path in files.chain([parent.clone()]) {
+            chown(path, Some(user), Some(user)).unwrap();
+        }
+        if parent.join("cgroup.type").exists() || parent.join("cgroup.controllers").exists() {
+            fs::create_dir(&callers).unwrap();
+            chown(callers.join("cgroup.procs"), Some(user), Some(user)).unwrap();
+        }
+    }
+}
+
+fn own(path: &Path, user: u32) {
+    std::os::unix::fs::lchown(path, Some(user), Some(user)).unwrap();
+    if path.is_dir() && !path.is_symlink() {
+        fs::read_dir(path).unwrap().flatten().for_each(|entry| own(&entry.path(), user));
+    }
+}
+
+/// The program, run by a user from a cgroup of hers.
+fn by_user(id: &str, user: u32, program: &Path) -> Command {
+    let script = format!(
+        "for g in /sys/fs/cgroup/berth-oci-test-{id} /sys/fs/cgroup/*/berth-oci-test-{id}; do
+           [ ! -d $g/{CALLERS} ] || echo $$ >$g/{CALLERS}/cgroup.procs; done
+         exec setpriv --reuid {user} --regid {user} --clear-groups -- \"$@\""
+    );
+    let mut command = Command::new("sh");
+    command.args(["-c", &script, "sh"]).arg(program);
+    command
 }
 
 /// Asks again until it is true.

@@ -4,7 +4,7 @@
 
 use std::process::Command;
 
-use crate::harness::Host;
+use crate::harness::{Host, is_by_user, without_the_usual as expected};
 
 /// Runs the program from a shell that opens descriptors first.
 fn from_shell(host: &Host, setup: &str, line: &str) -> String {
@@ -14,7 +14,7 @@ fn from_shell(host: &Host, setup: &str, line: &str) -> String {
     command.args(inner.get_args()).current_dir(host.path("."));
     host.add(&mut command, line);
     let output = command.output().unwrap();
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+    format!("{}{}", expected(&output.stdout), expected(&output.stderr))
 }
 
 const OPEN: &str = "echo three >3; echo four >4; echo nine >9; exec 3<3 4<4 9<9";
@@ -68,7 +68,11 @@ fn the_runtimes_own_file_cannot_be_written_to() {
     let pid = host.state()["pid"].as_u64().unwrap();
     let file = std::fs::File::open(format!("/proc/{pid}/exe")).unwrap();
     let flags = nix::sys::statvfs::fstatvfs(&file).unwrap().flags();
-    assert!(flags.contains(nix::sys::statvfs::FsFlags::ST_RDONLY), "{flags:?}");
+    let seals = nix::fcntl::fcntl(&file, nix::fcntl::FcntlArg::F_GET_SEALS);
+    let is_sealed = seals.is_ok_and(|seals| seals & libc::F_SEAL_WRITE != 0);
+    // A user can't mount: hers is a copy.
+    let is_read_only = flags.contains(nix::sys::statvfs::FsFlags::ST_RDONLY);
+    assert_eq!((is_read_only, is_sealed), (!is_by_user(), is_by_user()), "{flags:?} {seals:?}");
     let error = std::fs::OpenOptions::new().write(true).open(format!("/proc/{pid}/exe")).unwrap_err();
     // The first as long as anybody executes it, the second ever after.
     let kinds = [std::io::ErrorKind::ExecutableFileBusy, std::io::ErrorKind::ReadOnlyFilesystem];

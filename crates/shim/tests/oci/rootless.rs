@@ -14,7 +14,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::harness::{PROGRAM, Ran, finish};
+use crate::harness::{AS_USER, PROGRAM, Ran, finish, is_by_user};
 
 /// Nobody's on any host that the tests run on; shown as a number.
 const USER: u32 = 4711;
@@ -86,6 +86,35 @@ fn own(path: &Path) {
             _ => chown(entry.path(), Some(USER), Some(USER)).unwrap(),
         }
     }
+}
+
+/// What a user who has mapped himself alone can't do, or root has to do for
+/// the test.
+const ONLY_BY_ROOT: [(&str, &str); 7] = [
+    ("exec::flags_change_the_process", "more groups need a range of them"),
+    ("verbs::kill_reaches_all_processes_when_asked", "no procfs of the host's processes"),
+    ("verbs::sigkill_ends_all_where_the_pid_namespace_is_not_the_containers", "the same"),
+    ("life::a_root_in_the_hosts_mount_namespace_goes_with_the_container", "no mount on the host"),
+    ("bad_input::what_a_cut_off_creation_left_is_removed", "root makes the directory"),
+    ("drop_in::an_exec_goes_into_a_cgroup_below_the_containers", "root makes the cgroups"),
+    ("drop_in::debug_lines_go_where_the_log_goes", "a user's log has a warning, too"),
+];
+
+/// The whole of this program once more, by a user to whom cgroups have been
+/// delegated, as systemd does it.
+#[test]
+fn all_other_tests_as_a_user() {
+    assert!(!is_by_user());
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--test-threads", "4", "--skip", "rootless::"]).env(AS_USER, USER.to_string());
+    for (name, _why) in ONLY_BY_ROOT {
+        command.args(["--skip", name]);
+    }
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    let passed = said.lines().filter(|line| line.starts_with("test ") && line.ends_with(" ok")).count();
+    assert!(passed > 50, "{said}");
 }
 
 #[test]

@@ -289,12 +289,13 @@ fn a_running_container_joins_a_hierarchy() {
 }
 
 fn the_counters_count() {
-    // Busy in user space and in the kernel, with memory of its own.
+    // Busy in user space and in the kernel, with memory of its own; a share of a
+    // processor that a busy host leaves it, too.
     let bundle =
         Bundle::shell("(while :; do :; done) & dd if=/dev/zero of=/dev/shm/x bs=1M count=8; sleep 1000")
             .set("/linux/resources/memory", json!({"limit": 134_217_728}))
             .set("/linux/resources/pids", json!({"limit": 50}))
-            .set("/linux/resources/cpu", json!({"quota": 10_000, "period": 20_000}));
+            .set("/linux/resources/cpu", json!({"quota": 5_000, "period": 100_000}));
     while_it_runs(&bundle, |container| {
         let counted = |container: &Container| {
             let stats = container.stats().unwrap();

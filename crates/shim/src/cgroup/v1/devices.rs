@@ -4,15 +4,17 @@
 use std::path::Path;
 
 use super::super::{
-    devices::{DeviceKind, Exception, MKNOD, Policy, READ, WRITE},
+    devices::{DeviceKind, Exception, MKNOD, Policy, READ, WRITE, forgive},
     fs,
 };
-use crate::runtime::Result;
-
-const FIELD: &str = "linux.resources.devices";
+use crate::{kernel, runtime::Result};
 
 /// Denies all, or allows all, and then makes the exceptions.
-pub(super) fn apply(dir: &Path, policy: &Policy) -> Result<()> {
+pub(super) fn apply(dir: &Path, policy: &Policy, warnings: &mut Vec<String>) -> Result<()> {
+    forgive(set(dir, policy), warnings)
+}
+
+fn set(dir: &Path, policy: &Policy) -> kernel::Result<()> {
     // "a" forgets all exceptions, and sets the default.
     let (default, exceptions) =
         if policy.allow { ("devices.allow", "devices.deny") } else { ("devices.deny", "devices.allow") };
@@ -22,11 +24,15 @@ pub(super) fn apply(dir: &Path, policy: &Policy) -> Result<()> {
 
 /// Changes the list of a container that runs: what stays allowed is allowed
 /// all the while.
-pub(super) fn update(dir: &Path, policy: &Policy) -> Result<()> {
+pub(super) fn update(dir: &Path, policy: &Policy, warnings: &mut Vec<String>) -> Result<()> {
     let now = fs::read(dir, "devices.list")?;
     if policy.allow || now.starts_with('a') {
-        return apply(dir, policy);
+        return apply(dir, policy, warnings);
     }
+    forgive(change(dir, policy, &now), warnings)
+}
+
+fn change(dir: &Path, policy: &Policy, now: &str) -> kernel::Result<()> {
     let wanted: Vec<_> = policy.exceptions.iter().map(line).collect();
     let now: Vec<_> = now.lines().map(str::to_owned).collect();
     let without = |all: &[String], known: &[String]| -> Vec<String> {
@@ -37,12 +43,12 @@ pub(super) fn update(dir: &Path, policy: &Policy) -> Result<()> {
     write(dir, "devices.allow", wanted)
 }
 
-fn write(dir: &Path, file: &str, lines: impl IntoIterator<Item = String>) -> Result<()> {
+fn write(dir: &Path, file: &str, lines: impl IntoIterator<Item = String>) -> kernel::Result<()> {
     let mut lines = lines.into_iter().peekable();
     if lines.peek().is_none() {
         return Ok(());
     }
-    fs::try_write_each(dir, file, lines).map_err(|e| fs::refused(&e, FIELD))
+    fs::try_write_each(dir, file, lines)
 }
 
 /// As the kernel takes it: `c 136:* rwm`.
@@ -73,7 +79,7 @@ mod tests {
     #[test]
     fn all_is_denied_before_anything_is_allowed() {
         let dir = fake("");
-        apply(dir.path(), &Policy::container()).expect("apply");
+        apply(dir.path(), &Policy::container(), &mut Vec::new()).expect("apply");
         assert_eq!(fs::read(dir.path(), "devices.deny").expect("read"), "a");
         let allowed = fs::read(dir.path(), "devices.allow").expect("read");
         assert!(allowed.starts_with("c *:* m") && allowed.ends_with("c 5:2 rwm"), "{allowed}");
@@ -88,7 +94,8 @@ mod tests {
             minor: Some(3),
             access: MKNOD | READ | WRITE,
         };
-        update(dir.path(), &Policy { allow: false, exceptions: vec![null] }).expect("update");
+        update(dir.path(), &Policy { allow: false, exceptions: vec![null] }, &mut Vec::new())
+            .expect("update");
         assert_eq!(fs::read(dir.path(), "devices.deny").expect("read"), "c 10:229 rwm");
         assert_eq!(fs::read(dir.path(), "devices.allow").expect("read"), "c 1:3 rwm");
     }

@@ -157,7 +157,7 @@ pub(super) fn make(
         }
         apply(controller, &dir, wanted.limits.resources, warnings)?;
         if controller == Controller::Devices {
-            devices::apply(&dir, wanted.limits.devices)?;
+            devices::apply(&dir, wanted.limits.devices, warnings)?;
         }
         made.push(Member { controller, dir, entered: identities.contains(&identity) });
         identities.push(identity);
@@ -176,7 +176,8 @@ fn without(
 ) -> Result<()> {
     match required {
         _ if !fs::is_forbidden(dir) => return Err(e),
-        None => warnings.push(format!("{} is not counted: {e}", controller.name())),
+        // Nothing was asked of it.
+        None => {}
         Some(field) if controller == Controller::Devices && fs::is_unprivileged() => {
             warnings.push(format!("{field} is discarded: {e}"));
         }
@@ -221,7 +222,7 @@ pub(super) fn update(
         };
         apply(controller, &dir, resources, warnings)?;
         if let (Controller::Devices, Some(policy)) = (controller, devices) {
-            devices::update(&dir, policy)?;
+            devices::update(&dir, policy, warnings)?;
         }
     }
     Ok(joined)

@@ -4,12 +4,7 @@
 
 use std::{fs::File, os::fd::OwnedFd, path::Path};
 
-use nix::errno::Errno;
-
-use super::super::{
-    devices::{DeviceKind, Exception, Policy},
-    fs,
-};
+use super::super::devices::{DeviceKind, Exception, Policy, forgive};
 use crate::{
     kernel::{SysError, bpf, bpf::Instruction},
     runtime::Result,
@@ -60,18 +55,6 @@ fn open(dir: &Path) -> crate::kernel::Result<File> {
 fn attach(dir: &Path, policy: &Policy, instead_of: Option<&OwnedFd>) -> crate::kernel::Result<()> {
     let program = bpf::load_device_program(&assemble(policy))?;
     bpf::attach_device_program(open(dir)?, &program, instead_of)
-}
-
-/// An unprivileged user may not load programs, and makes no device files: the
-/// ones that a container of his has are the host's, with the host's rights.
-fn forgive(result: crate::kernel::Result<()>, warnings: &mut Vec<String>) -> Result<()> {
-    match result {
-        Err(e) if e.errno() == Errno::EPERM && fs::is_unprivileged() => {
-            warnings.push(format!("linux.resources.devices is discarded: {e}"));
-            Ok(())
-        }
-        result => result.map_err(|e| fs::refused(&e, "linux.resources.devices")),
-    }
 }
 
 /// The program: `struct bpf_cgroup_dev_ctx { u32 access_type, major, minor }`,
