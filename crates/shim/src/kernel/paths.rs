@@ -9,7 +9,7 @@
 use std::{
     ffi::OsStr,
     fs::File,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd},
     path::{Component, Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -50,6 +50,13 @@ pub fn openat2(
             Err(e @ (Errno::ENOSYS | Errno::EPERM)) if !works() => {
                 let why = "openat2(2) is missing: berth needs Linux 5.6, and a seccomp filter around it that lets openat2 pass";
                 return Err(SysError::new(why, e));
+            }
+            // Often an answer rather than an error: the directory's name would
+            // be a call of its own.
+            Err(e @ Errno::ENOENT) => {
+                let number = dir.as_fd().as_raw_fd();
+                let call = format!("openat2([{number}], {path:?}, {}, {})", names(flags), names(resolve));
+                return Err(SysError::new(call, e));
             }
             result => {
                 return sys(result, || {
