@@ -6,13 +6,14 @@ use std::{env, error::Error, fs, path::PathBuf};
 use prost::Message as _;
 
 /// Every file that holds a service or a message of the contract; imports follow.
-const PROTOS: [&str; 9] = [
+const PROTOS: [&str; 10] = [
     "berth/v1/containers.proto",
     "berth/v1/execs.proto",
     "berth/v1/images.proto",
     "berth/v1/events.proto",
     "berth/v1/system.proto",
     "berth/shim/v1/options.proto",
+    "berth/shim/v1/files.proto",
     "containerd/task/v3/shim.proto",
     "containerd/cgroups/v1/metrics.proto",
     "containerd/cgroups/v2/metrics.proto",

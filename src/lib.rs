@@ -13,7 +13,7 @@
 //!
 //! The rest is what `berthd` and `berth-shim` agree on: the ids and paths of
 //! a container ([`ids`], [`bundle`]), how a shim is started ([`bootstrap`]),
-//! and the two protocols they speak ([`ttrpc`], [`attach`]). Nothing here
+//! and the protocols they speak ([`ttrpc`], [`attach`], [`files`]). Nothing here
 //! decides anything: no life cycle, no kernel.
 
 pub mod api;
@@ -23,6 +23,7 @@ pub mod bundle;
 #[cfg(feature = "client")]
 mod client;
 pub mod failpoint;
+pub mod files;
 pub mod ids;
 pub mod ttrpc;
 

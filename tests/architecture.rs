@@ -41,7 +41,8 @@ const ENGINE: Layers = &[
 /// `init` are the two sides of a clone, parent and child: one layer. A kernel
 /// object's errors are the runtime's.
 const SHIM: Layers = &[
-    ("boot", &["serve", "supervisor", "runtime", "io", "cgroup", "kernel"]),
+    ("boot", &["serve", "files", "supervisor", "runtime", "io", "cgroup", "kernel"]),
+    ("files", &["runtime", "init::overlay", "kernel"]),
     ("serve", &["supervisor", "runtime", "io", "kernel"]),
     ("oci", &["runtime", "io", "cgroup", "kernel"]),
     ("supervisor", &["runtime", "io", "cgroup::Placement", "kernel"]),
@@ -66,13 +67,27 @@ const CTL: Layers = &[
     ("error", &[]),
 ];
 
+/// extract, pack → walk, make → name, tar → kernel.
+const FILES: Layers = &[
+    ("extract", &["walk", "make", "name", "tar", "kernel", "error", "pack"]),
+    ("pack", &["make", "name", "tar", "kernel", "error"]),
+    ("walk", &["name", "kernel", "error"]),
+    ("make", &["tar", "kernel", "error"]),
+    ("place", &[]),
+    ("name", &["error"]),
+    ("tar", &[]),
+    ("kernel", &[]),
+    ("error", &[]),
+];
+
 /// Crates of this workspace that a package must not name.
-const STRANGERS: [(&str, &[&str]); 5] = [
-    ("", &["berth_engine", "berth_shim", "berth_ctl", "berth_seccomp"]),
+const STRANGERS: [(&str, &[&str]); 6] = [
+    ("", &["berth_engine", "berth_shim", "berth_ctl", "berth_seccomp", "berth_files"]),
     ("crates/engine", &["berth_shim", "berth_ctl"]),
     ("crates/shim", &["berth_engine", "berth_ctl", "tonic"]),
     ("crates/ctl", &["berth_engine", "berth_shim", "berth_seccomp"]),
-    ("crates/seccomp", &["berth", "berth_engine", "berth_shim", "berth_ctl"]),
+    ("crates/seccomp", &["berth", "berth_engine", "berth_shim", "berth_ctl", "berth_files"]),
+    ("crates/files", &["berth", "berth_engine", "berth_shim", "berth_ctl", "berth_seccomp"]),
 ];
 
 /// Lines of a file that are not tests.
@@ -103,6 +118,7 @@ fn layers_of(package: &str) -> Layers {
         "crates/engine" => ENGINE,
         "crates/shim" => SHIM,
         "crates/ctl" => CTL,
+        "crates/files" => FILES,
         _ => &[],
     }
 }

@@ -11,6 +11,7 @@ mod support;
 mod api;
 mod bad_input;
 mod config;
+mod copy;
 mod events;
 mod execs;
 mod first_minute;

@@ -5,10 +5,12 @@
 //! runc's command line ([`oci`]).
 //!
 //! `boot → serve → supervisor → {runtime, io} → kernel`: data goes one way.
-//! One thread, always.
+//! One thread, always. [`files`] is a process of its own that works on a
+//! container's files.
 
 pub mod boot;
 pub mod cgroup;
+pub mod files;
 pub mod init;
 pub mod io;
 pub mod kernel;

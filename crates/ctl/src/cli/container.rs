@@ -6,6 +6,7 @@ use clap::{ArgAction, Args, Subcommand};
 
 use super::{
     create::Create,
+    files::{CP_HELP, CP_USAGE, Cp, Export},
     manage::{Diff, Port, Prune, Rename, Stats, Top, Update, Wait},
     system::Type,
 };
@@ -76,6 +77,14 @@ failed, 126 when the command can't be executed, 127 when it can't be found.")]
     #[command(after_help = "Examples:
   berth diff web       # A added, C changed, D deleted")]
     Diff(Diff),
+    /// Copy files between a container and this machine
+    #[command(override_usage = CP_USAGE, after_help = CP_HELP)]
+    Cp(Cp),
+    /// Write a container's file system as a tar archive
+    #[command(after_help = "Examples:
+  berth export -o web.tar web
+  berth export web | tar t")]
+    Export(Export),
     /// Remove all containers that don't run
     #[command(skip)]
     Prune(Prune),
@@ -153,6 +162,11 @@ pub enum GroupVerb {
     Stats(Stats),
     /// Show what a container has changed in its file system
     Diff(Diff),
+    /// Copy files between a container and this machine
+    #[command(override_usage = CP_USAGE, after_help = CP_HELP)]
+    Cp(Cp),
+    /// Write a container's file system as a tar archive
+    Export(Export),
     /// Remove all containers that don't run
     #[command(after_help = "Examples:
   berth container prune
@@ -197,6 +211,8 @@ impl From<GroupVerb> for super::Verb {
             GroupVerb::Top(a) => Verb::Top(a),
             GroupVerb::Stats(a) => Verb::Stats(a),
             GroupVerb::Diff(a) => Verb::Diff(a),
+            GroupVerb::Cp(a) => Verb::Cp(a),
+            GroupVerb::Export(a) => Verb::Export(a),
             GroupVerb::Prune(a) => Verb::Prune(a),
             GroupVerb::Update(a) => Verb::Update(a),
             GroupVerb::Rename(a) => Verb::Rename(a),

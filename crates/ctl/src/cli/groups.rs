@@ -12,7 +12,7 @@ const GROUPS: [(&str, &[&str]); 5] = [
         "Containers",
         &[
             "create", "start", "stop", "restart", "kill", "pause", "unpause", "wait", "rename", "port",
-            "top", "stats", "diff", "update", "rm", "attach",
+            "top", "stats", "diff", "cp", "export", "update", "rm", "attach",
         ],
     ),
     ("Images", &["tag", "push", "rmi", "save", "load", "login", "logout"]),

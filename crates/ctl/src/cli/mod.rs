@@ -7,6 +7,7 @@
 pub mod container;
 pub mod create;
 mod errors;
+pub mod files;
 mod groups;
 pub mod image;
 pub mod manage;
@@ -190,6 +191,8 @@ mod tests {
             ("berth container rename x y", "berth rename x y"),
             ("berth container port x 80", "berth port x 80/tcp"),
             ("berth container wait --condition removed x", "berth wait --condition=removed x"),
+            ("berth container cp x:/a b", "berth cp x:/a b"),
+            ("berth container export -o f x", "berth export --output f x"),
             ("berth system info", "berth info"),
         ] {
             let strip = |cli: Cli| format!("{:?}", cli.verb.ungrouped());

@@ -4,10 +4,12 @@
 mod attach;
 mod completion;
 mod config;
+mod cp;
 mod create;
 mod diff;
 mod events;
 mod exec;
+mod export;
 mod images;
 mod info;
 mod inspect;
@@ -87,6 +89,8 @@ async fn container_verb(context: &Context, verb: container::Verb) -> Result<u8> 
         container::Verb::Stats(args) => stats::stats(context, args).await,
         container::Verb::Update(args) => update::update(context, *args).await,
         container::Verb::Diff(args) => diff::diff(context, args).await,
+        container::Verb::Cp(args) => Box::pin(cp::cp(context, args)).await,
+        container::Verb::Export(args) => export::export(context, args).await,
         container::Verb::Prune(args) => prune::prune(context, args).await,
         container::Verb::Rename(args) => rename::rename(context, args).await,
         container::Verb::Port(args) => port::port(context, args).await,

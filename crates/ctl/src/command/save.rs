@@ -33,7 +33,7 @@ pub(super) async fn save(context: &Context, args: Save) -> Result<u8> {
 }
 
 /// A file appears under its name when it is whole.
-enum Output {
+pub(super) enum Output {
     Stdout(io::Stdout),
     File {
         file: File,
@@ -45,7 +45,7 @@ enum Output {
 }
 
 impl Output {
-    fn open(path: Option<&Path>) -> Result<Self> {
+    pub(super) fn open(path: Option<&Path>) -> Result<Self> {
         let Some(path) = path else { return Ok(Self::Stdout(io::stdout())) };
         let failed = |error: &io::Error| Error::io(format_args!("open {}", path.display()), error);
         match fs::metadata(path) {
@@ -65,7 +65,7 @@ impl Output {
         }
     }
 
-    fn write(&mut self, data: &[u8]) -> Result<()> {
+    pub(super) fn write(&mut self, data: &[u8]) -> Result<()> {
         match self {
             Self::Stdout(stdout) => stdout.write_all(data).map_err(|e| Error::io("write the archive", &e)),
             Self::File { file, path, .. } | Self::Special(file, path) => {
@@ -74,7 +74,7 @@ impl Output {
         }
     }
 
-    fn finish(mut self) -> Result<()> {
+    pub(super) fn finish(mut self) -> Result<()> {
         match &mut self {
             Self::Stdout(stdout) => stdout.flush().map_err(|e| Error::io("write the archive", &e)),
             Self::Special(..) => Ok(()),

@@ -506,6 +506,32 @@ impl Containers for Fake {
         Ok(Response::new(PruneContainersResponse { removed: vec![ID.into()], space_reclaimed: 1_240_000 }))
     }
 
+    async fn stat_path(&self, _: Request<StatPathRequest>) -> Result<Response<StatPathResponse>, Status> {
+        Err(Status::not_found("Could not find the file /x in container c"))
+    }
+
+    type CopyFromStream = Answers<CopyFromResponse>;
+
+    async fn copy_from(&self, _: Request<CopyFromRequest>) -> Result<Response<Self::CopyFromStream>, Status> {
+        Err(Status::not_found("Could not find the file /x in container c"))
+    }
+
+    async fn copy_to(
+        &self,
+        _: Request<Streaming<CopyToRequest>>,
+    ) -> Result<Response<CopyToResponse>, Status> {
+        Ok(Response::new(Default::default()))
+    }
+
+    type ExportStream = Answers<ExportContainerResponse>;
+
+    async fn export(
+        &self,
+        _: Request<ExportContainerRequest>,
+    ) -> Result<Response<Self::ExportStream>, Status> {
+        Ok(stream(vec![Ok(ExportContainerResponse { data: "tar".into() })]))
+    }
+
     type DiffStream = Answers<DiffContainerResponse>;
 
     async fn diff(&self, _: Request<DiffContainerRequest>) -> Result<Response<Self::DiffStream>, Status> {

@@ -11,5 +11,6 @@ pub mod manifest;
 pub mod platform;
 pub mod reference;
 pub mod registry;
-pub mod tar;
 pub mod unpack;
+
+pub use berth_files::tar;

@@ -4,7 +4,7 @@
 use std::{
     ffi::{CString, NulError},
     fs::File,
-    os::fd::{AsFd as _, OwnedFd},
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     path::Path,
 };
 
@@ -72,6 +72,14 @@ impl Manager {
             .map(text)
             .collect::<Result<_>>()?;
         Ok(Self { program, null, env, cgroup_parent: cgroup_parent.to_owned() })
+    }
+
+    pub(super) fn program(&self) -> BorrowedFd<'_> {
+        self.program.as_fd()
+    }
+
+    pub(super) fn null(&self) -> BorrowedFd<'_> {
+        self.null.as_fd()
     }
 
     /// The cgroup of a container, below each hierarchy.

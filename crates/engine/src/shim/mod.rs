@@ -5,6 +5,7 @@
 pub mod attach;
 pub mod bundle;
 pub mod cgroup;
+pub mod files;
 pub mod manager;
 mod metrics;
 pub mod process;

@@ -4,7 +4,7 @@
 
 use std::{
     io,
-    os::fd::{AsFd as _, OwnedFd},
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
 };
 
 use berth::bundle::ProcessIdentity;
@@ -63,6 +63,12 @@ impl Process {
     #[must_use]
     pub fn identity(&self) -> &ProcessIdentity {
         &self.identity
+    }
+
+    /// A descriptor of it, for another process to inherit.
+    #[must_use]
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
     }
 
     /// Waits for its end. A child of the engine is reaped.

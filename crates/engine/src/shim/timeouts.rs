@@ -56,3 +56,7 @@ pub const KILLED: Duration = Duration::from_millis(1500);
 /// The exit of a container that was sent SIGKILL, as its shim reports it,
 /// before the engine takes matters into its own hands.
 pub const KILL: Duration = Duration::from_secs(10);
+
+/// Copies into and out of a container that doesn't run, before it is started
+/// or another copy begins: they have its layers mounted.
+pub const COPIES: Duration = Duration::from_secs(10);

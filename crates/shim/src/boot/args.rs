@@ -16,6 +16,7 @@ use crate::supervisor::Identity;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verb {
     Serve,
+    Files,
     Start,
     Delete,
     Info,
@@ -86,6 +87,7 @@ impl Args {
     fn take_verb(&self, verb: &mut Option<Verb>, word: &str) -> Result<(), Failure> {
         let found = match word {
             bootstrap::SERVE => Verb::Serve,
+            berth::files::FILES => Verb::Files,
             "start" => Verb::Start,
             "delete" => Verb::Delete,
             "info" => Verb::Info,

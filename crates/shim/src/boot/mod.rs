@@ -57,12 +57,20 @@ fn run(arguments: impl Iterator<Item = OsString>) -> Result<(), Failure> {
     let args = Args::parse(arguments)?;
     match args.verb {
         Verb::Serve => serve::run(&args),
+        Verb::Files => files(),
         Verb::Start => start::run(&args),
         Verb::Delete => delete::run(&args),
         Verb::Info => info::run(),
         Verb::Version => print(concat!("berth-shim version ", env!("CARGO_PKG_VERSION"), "\n").as_bytes()),
         Verb::Help => print(HELP.as_bytes()),
     }
+}
+
+/// Not a shim at all: works on a container's files for the engine.
+fn files() -> Result<(), Failure> {
+    // Executed from a descriptor, it would be shown under its number.
+    let _ = nix::sys::prctl::set_name(c"berth-files");
+    crate::files::run().map_err(|e| Failure::io("work on a container's files", e))
 }
 
 /// Why the program fails, in one line.

@@ -10,7 +10,6 @@
 pub mod compression;
 pub mod implied;
 mod lower;
-mod path;
 mod tree;
 mod write;
 
@@ -20,9 +19,10 @@ use std::{
     path::PathBuf,
 };
 
+use berth_files::{name::Name, tar};
+
+use self::tree::Tree;
 pub use self::{compression::Compression, lower::Lower};
-use self::{path::Name, tree::Tree};
-use super::tar;
 use crate::{
     domain::digest::{Algorithm, Digest, Hasher},
     error::{Error, Kind, Result},
@@ -75,7 +75,7 @@ pub fn unpack(
         if entries > MAX_ENTRIES {
             return Err(refused(format!("a layer with more than {MAX_ENTRIES} entries")));
         }
-        let name = Name::of_entry(&entry.path)?;
+        let name = Name::of_entry(&entry.path).map_err(of_files)?;
         write::entry(&mut tree, &mut archive, &entry, &name)?;
     }
     let hashed = drain(archive.into_inner())?;
@@ -124,6 +124,17 @@ fn stream_error(e: &io::Error) -> Error {
             Error::new(Kind::DataLoss, "layer is damaged: it ends too early")
         }
         None => Error::new(Kind::DataLoss, format!("layer is damaged: {e}")),
+    }
+}
+
+/// What the shared code says of a file or an archive.
+fn of_files(error: berth_files::Error) -> Error {
+    let (context, source) = error.into_parts();
+    match source.kind() {
+        io::ErrorKind::InvalidInput if source.raw_os_error().is_none() => refused(source),
+        // Without an object it is the archive that failed.
+        _ if context.is_empty() => stream_error(&source),
+        _ => Error::io(context, source),
     }
 }
 

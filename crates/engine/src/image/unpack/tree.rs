@@ -21,9 +21,10 @@ use nix::{
     },
 };
 
+use berth_files::name::{join, target_components};
+
 use super::{
     lower::{Found, Lower, OPAQUE},
-    path::{join, target_components},
     refused,
 };
 use crate::{

@@ -2,43 +2,36 @@
 //! One entry at a time, written into the tree.
 
 use std::{
-    ffi::{CString, OsStr},
-    fs::File,
-    io::{Read, Seek as _, SeekFrom, Write as _},
+    ffi::{OsStr, OsString},
+    io::Read,
     os::{
-        fd::{AsFd, BorrowedFd, OwnedFd},
+        fd::{AsFd as _, BorrowedFd},
         unix::ffi::OsStrExt as _,
     },
     path::Path,
 };
 
+use berth_files::{
+    make::{self, Policy, mtime},
+    name::{Name, show},
+    tar::{Entry, Kind, Reader},
+};
 use nix::{
     errno::Errno,
-    fcntl::{AtFlags, OFlag},
-    sys::{
-        stat::{
-            FchmodatFlags, Mode, SFlag, UtimensatFlags, fchmod, fchmodat, futimens, makedev, mkdirat,
-            mknodat, utimensat,
-        },
-        time::TimeSpec,
-    },
-    unistd::{Gid, Uid, fchown, fchownat, linkat, symlinkat},
+    fcntl::AtFlags,
+    sys::stat::{Mode, SFlag, mkdirat, mknodat},
+    unistd::linkat,
 };
 
 use super::{
     lower::OPAQUE,
-    path::{Name, show},
-    refused, stream_error,
+    of_files, refused,
     tree::{Missing, Tree},
 };
 use crate::{
     error::{Context as _, Result},
-    image::tar::{Entry, Kind, Reader},
     kernel::{fs, paths},
 };
-
-/// Data are copied in pieces of this size.
-const CHUNK: usize = 256 << 10;
 
 const WHITEOUT: &[u8] = b".wh.";
 const WHITEOUT_META: &[u8] = b".wh..wh.";
@@ -88,7 +81,7 @@ fn root(tree: &mut Tree, entry: &Entry) -> Result<()> {
         return Err(refused(format_args!("the layer's root {:?} isn't a directory", show(&entry.path))));
     }
     tree.enter(&[], Missing::Refuse)?;
-    describe(tree.here(), entry)?;
+    make::describe(tree.here(), entry, Policy::ALL).map_err(of_files)?;
     tree.described(std::path::PathBuf::new(), mtime(entry));
     Ok(())
 }
@@ -136,7 +129,7 @@ fn directory(tree: &mut Tree, entry: &Entry, name: &OsStr) -> Result<()> {
         Err(e) => return Err(e).context("make directory"),
     }
     let dir = paths::open_dir(tree.here(), Path::new(name)).context("open directory")?;
-    describe(dir.as_fd(), entry)?;
+    make::describe(dir.as_fd(), entry, Policy::ALL).map_err(of_files)?;
     if opaque {
         fs::set_xattr(dir.as_fd(), OPAQUE, b"y").context("mark a directory opaque")?;
     }
@@ -156,50 +149,14 @@ fn replace<T>(tree: &mut Tree, name: &OsStr, make: impl Fn(BorrowedFd<'_>) -> ni
 }
 
 fn file<R: Read>(tree: &mut Tree, archive: &mut Reader<R>, entry: &Entry, name: &OsStr) -> Result<()> {
-    let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW;
-    let mode = Mode::from_bits_truncate(0o600);
-    let made = replace(tree, name, |dir| paths::open_beneath(dir, Path::new(name), flags, mode))?;
-    let made = copy_data(archive, entry, File::from(made))?;
-    describe(made.as_fd(), entry)?;
-    let time = mtime(entry);
-    futimens(&made, &time, &time).context("set its time")?;
+    let made = replace(tree, name, |dir| make::create(dir, name))?;
+    make::fill(made, archive, entry, Policy::ALL).map_err(of_files)?;
     tree.size = tree.size.saturating_add(entry.size);
     Ok(())
 }
 
-fn copy_data<R: Read>(archive: &mut Reader<R>, entry: &Entry, mut file: File) -> Result<OwnedFd> {
-    if entry.size > 0 {
-        let mut buffer = vec![0_u8; CHUNK.min(usize::try_from(entry.size).unwrap_or(CHUNK))];
-        match &entry.sparse {
-            None => copy(archive, &mut file, &mut buffer, entry.size)?,
-            Some(pieces) => {
-                file.set_len(entry.size).context("set its size")?;
-                for &(offset, length) in pieces {
-                    file.seek(SeekFrom::Start(offset)).context("seek")?;
-                    copy(archive, &mut file, &mut buffer, length)?;
-                }
-            }
-        }
-    }
-    Ok(file.into())
-}
-
-fn copy<R: Read>(archive: &mut Reader<R>, file: &mut File, buffer: &mut [u8], length: u64) -> Result<()> {
-    let mut left = length;
-    while left > 0 {
-        let wanted = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
-        let read = archive.read_data(&mut buffer[..wanted]).map_err(|e| stream_error(&e))?;
-        if read == 0 {
-            return Err(refused("a file shorter than its header says"));
-        }
-        file.write_all(&buffer[..read]).context("write")?;
-        left -= read as u64;
-    }
-    Ok(())
-}
-
-fn hard_link(tree: &mut Tree, entry: &Entry, name: &OsStr, above: &[std::ffi::OsString]) -> Result<()> {
-    let target = Name::of_entry(&entry.link)?;
+fn hard_link(tree: &mut Tree, entry: &Entry, name: &OsStr, above: &[OsString]) -> Result<()> {
+    let target = Name::of_entry(&entry.link).map_err(of_files)?;
     let Some((target_name, target_above)) = target.split() else {
         return Err(refused("a hard link to the layer's root"));
     };
@@ -220,67 +177,14 @@ fn hard_link(tree: &mut Tree, entry: &Entry, name: &OsStr, above: &[std::ffi::Os
 }
 
 fn symlink(tree: &mut Tree, entry: &Entry, name: &OsStr) -> Result<()> {
-    if entry.link.is_empty() || entry.link.len() >= 4096 {
-        return Err(refused("a symbolic link with a bad target"));
-    }
-    let target = OsStr::from_bytes(&entry.link);
-    replace(tree, name, |dir| symlinkat(target, dir, name))?;
-    own_by_name(tree, entry, name)
+    let target = make::link_target(entry).map_err(of_files)?;
+    replace(tree, name, |dir| make::symlink(dir, name, target))?;
+    make::describe_name(tree.here(), name, entry, Policy::ALL).map_err(of_files)
 }
 
 fn node(tree: &mut Tree, entry: &Entry, name: &OsStr) -> Result<()> {
-    let kind = match entry.kind {
-        Kind::Character => SFlag::S_IFCHR,
-        Kind::Block => SFlag::S_IFBLK,
-        _ => SFlag::S_IFIFO,
-    };
-    let (major, minor) = entry.device;
-    let device = makedev(major.into(), minor.into());
-    let mode = Mode::from_bits_truncate(entry.mode);
-    replace(tree, name, |dir| mknodat(dir, name, kind, mode, device))?;
-    own_by_name(tree, entry, name)?;
-    // The name is what was just made, in a directory that is only ours: no
-    // link could be followed here. (Opening a device or a pipe could block.)
-    fchmodat(tree.here(), name, mode, FchmodatFlags::FollowSymlink).context("set its mode")
-}
-
-fn own_by_name(tree: &Tree, entry: &Entry, name: &OsStr) -> Result<()> {
-    let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
-    fchownat(tree.here(), name, Some(uid), Some(gid), AtFlags::AT_SYMLINK_NOFOLLOW)
-        .context("set its owner")?;
-    let time = mtime(entry);
-    utimensat(tree.here(), name, &time, &time, UtimensatFlags::NoFollowSymlink).context("set its time")
-}
-
-/// Owner, mode and attributes of an open file or directory, in the order in
-/// which the kernel doesn't take one away for another.
-fn describe(file: BorrowedFd<'_>, entry: &Entry) -> Result<()> {
-    let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
-    fchown(file, Some(uid), Some(gid)).context("set its owner")?;
-    fchmod(file, Mode::from_bits_truncate(entry.mode)).context("set its mode")?;
-    for (name, value) in entry.xattrs.iter().filter(|(name, _)| is_kept(name)) {
-        let Ok(name) = CString::new(name.as_slice()) else {
-            return Err(refused("an attribute with a bad name"));
-        };
-        match fs::set_xattr(file, &name, value) {
-            // The file system has no such attributes: the files are more use
-            // without them than not at all.
-            Ok(()) | Err(Errno::ENOTSUP) => {}
-            Err(e) => return Err(e).with_context(|| format!("set its attribute {}", name.to_string_lossy())),
-        }
-    }
-    Ok(())
-}
-
-/// Attributes that belong to a file wherever it is. Those of overlayfs and of
-/// the host's security modules aren't a layer's to set.
-fn is_kept(name: &[u8]) -> bool {
-    let user = name.starts_with(b"user.") && name.len() > 5 && !name.starts_with(b"user.overlay.");
-    user || matches!(name, b"security.capability" | b"system.posix_acl_access" | b"system.posix_acl_default")
-}
-
-fn mtime(entry: &Entry) -> TimeSpec {
-    TimeSpec::new(entry.mtime.0, entry.mtime.1.into())
+    replace(tree, name, |dir| make::node(dir, name, entry))?;
+    make::describe_name(tree.here(), name, entry, Policy::ALL).map_err(of_files)
 }
 
 trait ContextOf {

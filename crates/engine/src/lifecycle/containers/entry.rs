@@ -3,7 +3,7 @@
 //! shim is reached, and who waits for what happens to it.
 
 use std::sync::{
-    Arc,
+    Arc, Mutex, PoisonError, Weak,
     atomic::{AtomicUsize, Ordering},
 };
 
@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use crate::{
     domain::state::Exit,
     error::Result,
-    shim::{bundle::Bundle, cgroup, process::Process, task::Task, timeouts},
+    shim::{bundle::Bundle, cgroup, files::Running, process::Process, task::Task, timeouts},
 };
 
 /// One container, as long as anybody is interested in it.
@@ -26,6 +26,8 @@ pub struct Entry {
     view: watch::Sender<View>,
     /// Clients that attached before the start and are not connected yet.
     attachers: watch::Sender<usize>,
+    /// Processes that have the layers mounted while the container doesn't run.
+    copies: Mutex<Vec<Weak<Running>>>,
     /// Restarts that are between their stop and their start.
     kept: AtomicUsize,
 }
@@ -155,6 +157,22 @@ impl Entry {
     pub fn attaching(self: &Arc<Self>) -> Attaching {
         self.attachers.send_modify(|n| *n += 1);
         Attaching(Arc::clone(self))
+    }
+
+    /// Remembers a process that has the layers mounted.
+    pub(super) fn copying(&self, process: &Arc<Running>) {
+        let mut copies = self.copies.lock().unwrap_or_else(PoisonError::into_inner);
+        copies.retain(|copy| copy.strong_count() > 0);
+        copies.push(Arc::downgrade(process));
+    }
+
+    /// Ends all processes that have the layers mounted.
+    ///
+    /// # Errors
+    /// Those of the kernel.
+    pub(super) fn end_copies(&self) -> Result<()> {
+        let copies = std::mem::take(&mut *self.copies.lock().unwrap_or_else(PoisonError::into_inner));
+        copies.iter().filter_map(Weak::upgrade).try_for_each(|copy| copy.kill())
     }
 
     /// Has the container's end not remove it (`--rm`) while the result lives.

@@ -11,6 +11,7 @@ mod diff;
 mod end;
 mod entry;
 mod etc;
+mod files;
 mod filters;
 mod host;
 mod list;
@@ -45,6 +46,7 @@ pub(super) use self::signal::unreachable;
 pub use self::{
     create::Created,
     entry::{Attaching, Entry, Live, Phase, View},
+    files::{Copied, CopyInto, PathStat},
     list::{Details, ListOptions, Listed, Sizes},
     prune::{PruneOptions, Pruned},
     remove::Force,

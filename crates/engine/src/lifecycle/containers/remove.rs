@@ -82,6 +82,8 @@ impl Containers {
 
     /// Removes a container that is at rest; the gate is held.
     pub(super) async fn remove_locked(self: &Arc<Self>, entry: &Arc<Entry>, record: &Record) -> Result<()> {
+        // They have its layers mounted, and nobody needs them any more.
+        entry.end_copies()?;
         let row = record.clone();
         self.blocking(move |this| {
             let from = [Status::Created, Status::Exited, Status::Removing, Status::Creating];

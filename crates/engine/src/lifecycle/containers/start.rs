@@ -35,6 +35,7 @@ use crate::{
         users::IdMap,
     },
     error::{Error, Kind, Result},
+    kernel::fs::Lock,
     shim::{
         bundle::{self as bundles, Bundle},
         cgroup,
@@ -144,6 +145,9 @@ impl Containers {
     }
 
     async fn launch(self: &Arc<Self>, entry: &Arc<Entry>, record: &Record, by: By) -> Result<u32> {
+        // Nobody begins a copy while the gate is ours: it is enough that those
+        // that had begun are over.
+        drop(self.lock_layers(record, Lock::Exclusive).await?);
         let row = record.clone();
         let launch = self.blocking(move |this| this.prepare(&row, by)).await?;
         entry.set_due(0);

@@ -146,6 +146,18 @@ impl Snapshots {
         Ok(Rootfs { lower: lower.collect(), upper: self.fs(top.dir), work })
     }
 
+    /// The directory of the active snapshot `key`, to be locked by whoever
+    /// mounts it: a fresh opening, whose lock is its own.
+    ///
+    /// # Errors
+    /// `NotFound` for an unknown key, those of the host.
+    pub fn lockable(&self, key: &str) -> Result<OwnedFd> {
+        let row = self.db.read(|c| rows::get(c, key))?.filter(|row| row.kind == rows::ACTIVE);
+        let row = row.ok_or_else(|| Error::new(Kind::NotFound, format!("no snapshot {key}")))?;
+        paths::open_dir(self.dir.as_fd(), Path::new(&row.dir.to_string()))
+            .with_context(|| format!("open snapshot {}", row.dir))
+    }
+
     /// Removes the active snapshot `key`, and layers below that nothing else
     /// needs. An unknown key is fine: it may be repeated.
     ///

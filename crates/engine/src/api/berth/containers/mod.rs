@@ -3,6 +3,7 @@
 
 pub(super) mod config;
 pub(super) mod encode;
+mod files;
 mod usage;
 
 use std::{
@@ -373,6 +374,63 @@ impl containers_server::Containers for ContainersService {
             let request = request.into_inner();
             let record = self.find(&request.namespace, &request.container).await?;
             Ok(answers(self.containers.diff(&record), usage::changes))
+        })
+        .await
+    }
+
+    async fn stat_path(
+        &self,
+        request: Request<v1::StatPathRequest>,
+    ) -> Result<Response<v1::StatPathResponse>, Status> {
+        contained(async {
+            let v1::StatPathRequest { namespace, container, path, follow } = request.into_inner();
+            let record = self.find(&namespace, &container).await?;
+            let found = self.containers.stat_path(&record, path.to_vec(), follow).await?;
+            Ok(v1::StatPathResponse { stat: Some(files::stat(found)) })
+        })
+        .await
+    }
+
+    type CopyFromStream = Answers<v1::CopyFromResponse>;
+
+    async fn copy_from(
+        &self,
+        request: Request<v1::CopyFromRequest>,
+    ) -> Result<Response<Self::CopyFromStream>, Status> {
+        contained(async {
+            let v1::CopyFromRequest { namespace, container, path, follow } = request.into_inner();
+            let record = self.find(&namespace, &container).await?;
+            let (found, data) = self.containers.copy_from(&record, path.to_vec(), follow).await?;
+            Ok(files::copied(found, data))
+        })
+        .await
+    }
+
+    async fn copy_to(
+        &self,
+        request: Request<Streaming<v1::CopyToRequest>>,
+    ) -> Result<Response<v1::CopyToResponse>, Status> {
+        contained(async {
+            let mut messages = request.into_inner();
+            let open = files::open(&mut messages).await?;
+            let record = self.find(&open.namespace, &open.container).await?;
+            self.containers.copy_into(&record, files::into(&open), files::archive(messages)).await?;
+            Ok(v1::CopyToResponse {})
+        })
+        .await
+    }
+
+    type ExportStream = Answers<v1::ExportContainerResponse>;
+
+    async fn export(
+        &self,
+        request: Request<v1::ExportContainerRequest>,
+    ) -> Result<Response<Self::ExportStream>, Status> {
+        contained(async {
+            let v1::ExportContainerRequest { namespace, container } = request.into_inner();
+            let record = self.find(&namespace, &container).await?;
+            let data = self.containers.export(&record).await?;
+            Ok(answers(data, |data| v1::ExportContainerResponse { data }))
         })
         .await
     }

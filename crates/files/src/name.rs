@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Names of entries: cleaned, and never above the layer.
+//! Names of entries: cleaned, and never above the tree.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -7,23 +7,25 @@ use std::{
     path::PathBuf,
 };
 
-use super::refused;
-use crate::error::Result;
+use crate::{Error, Result};
 
 const PATH_MAX: usize = 4096;
 const NAME_MAX: usize = 255;
 
-/// A path within a layer, as components without `.`, `..` and emptiness. None
-/// at all is the layer's root.
+/// A path within a tree, as components without `.`, `..` and emptiness. None
+/// at all is the tree's root.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Name(Vec<OsString>);
+pub struct Name(Vec<OsString>);
 
 impl Name {
     /// Cleans a name as it stands in an archive. `a/../b` is `b`; what leads
     /// above the root is refused.
-    pub(super) fn of_entry(raw: &[u8]) -> Result<Self> {
+    ///
+    /// # Errors
+    /// A refusal of what can't be a name on Linux.
+    pub fn of_entry(raw: &[u8]) -> Result<Self> {
         if raw.is_empty() || raw.len() > PATH_MAX || raw.contains(&0) {
-            return Err(refused(format_args!("entry with a bad name ({} bytes)", raw.len())));
+            return Err(Error::refused(format_args!("entry with a bad name ({} bytes)", raw.len())));
         }
         let mut components: Vec<OsString> = Vec::new();
         for part in raw.split(|&b| b == b'/') {
@@ -31,11 +33,14 @@ impl Name {
                 b"" | b"." => {}
                 b".." => {
                     if components.pop().is_none() {
-                        return Err(refused(format_args!("entry {:?} leads out of the layer", show(raw))));
+                        return Err(Error::refused(format_args!(
+                            "entry {:?} leads out of its directory",
+                            show(raw)
+                        )));
                     }
                 }
                 part if part.len() > NAME_MAX => {
-                    return Err(refused(format_args!("entry {:?} has too long a name", show(raw))));
+                    return Err(Error::refused(format_args!("entry {:?} has too long a name", show(raw))));
                 }
                 part => components.push(OsString::from_vec(part.to_vec())),
             }
@@ -43,26 +48,42 @@ impl Name {
         Ok(Self(components))
     }
 
+    /// The components.
+    #[must_use]
+    pub fn components(&self) -> &[OsString] {
+        &self.0
+    }
+
+    /// From components that are clean.
+    #[must_use]
+    pub fn of_components(components: Vec<OsString>) -> Self {
+        Self(components)
+    }
+
     /// The last component and those above it; `None` for the root.
-    pub(super) fn split(&self) -> Option<(&OsStr, &[OsString])> {
+    #[must_use]
+    pub fn split(&self) -> Option<(&OsStr, &[OsString])> {
         self.0.split_last().map(|(last, above)| (last.as_os_str(), above))
     }
 }
 
 /// The components of a symbolic link's target; whether it starts at the root.
-pub(super) fn target_components(target: &OsStr) -> (bool, Vec<OsString>) {
+#[must_use]
+pub fn target_components(target: &OsStr) -> (bool, Vec<OsString>) {
     let bytes = target.as_bytes();
     let parts = bytes.split(|&b| b == b'/').filter(|part| !part.is_empty() && *part != b".");
     (bytes.first() == Some(&b'/'), parts.map(|part| OsString::from_vec(part.to_vec())).collect())
 }
 
 /// For messages: bounded and printable.
-pub(super) fn show(raw: &[u8]) -> String {
+#[must_use]
+pub fn show(raw: &[u8]) -> String {
     String::from_utf8_lossy(&raw[..raw.len().min(200)]).into_owned()
 }
 
 /// Components as a path.
-pub(super) fn join(components: &[OsString]) -> PathBuf {
+#[must_use]
+pub fn join(components: &[OsString]) -> PathBuf {
     components.iter().collect()
 }
 

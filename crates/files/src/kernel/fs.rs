@@ -77,6 +77,48 @@ pub fn list_xattrs(file: BorrowedFd<'_>) -> nix::Result<Vec<CString>> {
     Ok(names.split(|&b| b == 0).filter(|n| !n.is_empty()).filter_map(|n| CString::new(n).ok()).collect())
 }
 
+/// `fchmodat2(2)` without following a link (Linux 6.6).
+///
+/// # Errors
+/// `ENOSYS` before, and the call's.
+pub fn chmod_no_follow(dir: BorrowedFd<'_>, name: &std::ffi::OsStr, mode: Mode) -> nix::Result<()> {
+    /// The same number on every architecture; libc has none yet.
+    const FCHMODAT2: libc::c_long = 452;
+    let name = CString::new(name.as_bytes()).map_err(|_| Errno::EINVAL)?;
+    // SAFETY: `name` ends with NUL and outlives the call; the rest are integers.
+    let done = unsafe {
+        libc::syscall(FCHMODAT2, dir.as_raw_fd(), name.as_ptr(), mode.bits(), libc::AT_SYMLINK_NOFOLLOW)
+    };
+    Errno::result(done).map(drop)
+}
+
+/// Whether the lock on the open file (flock(2)) could be had; it is kept until
+/// the last descriptor of this opening is closed, whichever process has it.
+///
+/// # Errors
+/// The call's, but for `EWOULDBLOCK`.
+pub fn try_lock(file: BorrowedFd<'_>, lock: Lock) -> nix::Result<bool> {
+    let how = match lock {
+        Lock::Shared => libc::LOCK_SH,
+        Lock::Exclusive => libc::LOCK_EX,
+    };
+    // SAFETY: only integers are passed.
+    match Errno::result(unsafe { libc::flock(file.as_raw_fd(), how | libc::LOCK_NB) }) {
+        Ok(_) => Ok(true),
+        Err(Errno::EWOULDBLOCK) => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
+/// Who else may have a lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lock {
+    /// Others that share it.
+    Shared,
+    /// Nobody.
+    Exclusive,
+}
+
 /// Removes `name` in `dir` and everything below it; nothing there is fine.
 /// Never follows a link, never recurses without bound.
 ///

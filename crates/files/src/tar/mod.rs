@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A reader of tar streams: POSIX (ustar, pax) and GNU.
+//! Tar archives: a reader of POSIX (ustar, pax) and GNU, and a [`Writer`].
 //!
 //! Our own because layers are hostile and exact at once: the lengths of
 //! extension headers are bounded before anything is allocated, pax records are
@@ -10,11 +10,15 @@
 mod differential;
 mod header;
 mod pax;
+mod write;
 
 use std::io::{self, Read};
 
-use self::header::{BLOCK, Header};
-use self::pax::Pax;
+pub use self::write::Writer;
+use self::{
+    header::{BLOCK, Header},
+    pax::Pax,
+};
 
 /// Largest pax header, long name or long link: 1 MiB, as Go's reader has it.
 const MAX_EXTENSION: u64 = 1 << 20;
@@ -68,6 +72,26 @@ pub struct Entry {
     pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
     /// Where its data belong, when the file has holes: offset and length.
     pub sparse: Option<Pieces>,
+}
+
+impl Entry {
+    /// Of this kind, and nothing else.
+    #[must_use]
+    pub fn new(kind: Kind) -> Self {
+        Self {
+            path: Vec::new(),
+            link: Vec::new(),
+            kind,
+            mode: 0,
+            uid: 0,
+            gid: 0,
+            mtime: (0, 0),
+            device: (0, 0),
+            size: 0,
+            xattrs: Vec::new(),
+            sparse: None,
+        }
+    }
 }
 
 /// Reads entry after entry.
@@ -132,6 +156,14 @@ impl<R: Read> Reader<R> {
         }
         self.remaining -= read as u64;
         Ok(read)
+    }
+
+    /// Reads what follows the archive's end; the sender may still be writing.
+    ///
+    /// # Errors
+    /// The source's.
+    pub fn drain(&mut self) -> io::Result<()> {
+        io::copy(&mut self.source, &mut io::sink()).map(drop)
     }
 
     /// Where the source stands: before the first read, where the current

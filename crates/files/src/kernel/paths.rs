@@ -5,7 +5,7 @@
 //! check can be raced. Results are descriptors; a path is never resolved twice.
 
 use std::{
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd},
     path::Path,
     time::{Duration, Instant},
 };
@@ -38,6 +38,49 @@ pub fn open_beneath(dir: BorrowedFd<'_>, path: &Path, flags: OFlag, mode: Mode) 
 /// `ENOTDIR` or `ELOOP` for something else, and openat2's others.
 pub fn open_dir(dir: BorrowedFd<'_>, name: &Path) -> nix::Result<OwnedFd> {
     open_beneath(dir, name, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW, Mode::empty())
+}
+
+/// Opens `name` in `dir`, itself no link and not the way up; a mount may be
+/// crossed.
+///
+/// # Errors
+/// `ELOOP` for a link, and openat2's others.
+pub fn open_child(dir: BorrowedFd<'_>, name: &Path, flags: OFlag) -> nix::Result<OwnedFd> {
+    let resolve =
+        ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_NO_MAGICLINKS;
+    open(dir, name, flags | OFlag::O_NOFOLLOW, Mode::empty(), resolve)
+}
+
+/// Opens `path` as a process would see it whose root is `root`.
+///
+/// # Errors
+/// Those of openat2.
+pub fn open_in_root(root: BorrowedFd<'_>, path: &Path, flags: OFlag) -> nix::Result<OwnedFd> {
+    let resolve = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS;
+    open(root, path, flags, Mode::empty(), resolve)
+}
+
+/// Opens what `handle` (`O_PATH`) refers to, once it is known to be harmless:
+/// opening a device by its name would have effects before it could be looked
+/// at. `descriptors` is `/proc/self/fd`, opened where that is ours.
+///
+/// # Errors
+/// Those of openat(2).
+pub fn reopen(descriptors: BorrowedFd<'_>, handle: BorrowedFd<'_>, flags: OFlag) -> nix::Result<OwnedFd> {
+    let name = handle.as_raw_fd().to_string();
+    let flags = flags | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    nix::fcntl::openat(descriptors, name.as_str(), flags, Mode::empty())
+}
+
+/// `/proc/self/fd`, for [`reopen`].
+///
+/// # Errors
+/// Those of open(2), and `ENOTSUP` when it isn't procfs that is mounted there.
+pub fn descriptors() -> nix::Result<OwnedFd> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let opened = nix::fcntl::open("/proc/self/fd", flags, Mode::empty())?;
+    let kind = nix::sys::statfs::fstatfs(&opened)?.filesystem_type();
+    if kind == nix::sys::statfs::PROC_SUPER_MAGIC { Ok(opened) } else { Err(Errno::ENOTSUP) }
 }
 
 fn open(
