@@ -46,6 +46,22 @@ pub enum Mounts {
     Stay,
 }
 
+/// How the tree is to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    /// As it is.
+    Plain,
+    /// As the upper directory of an overlay, which becomes a layer of an OCI
+    /// image: a device 0:0 says that the name is deleted (`.wh.name`), an
+    /// attribute that the directory hides what is below (`.wh..wh..opq`).
+    Layer,
+}
+
+/// Marks a directory that hides the ones of its name below.
+const OPAQUE: &std::ffi::CStr = c"trusted.overlay.opaque";
+const WHITEOUT: &[u8] = b".wh.";
+const WHITEOUT_OPAQUE: &[u8] = b".wh..wh..opq";
+
 /// Writes trees and files to an archive.
 #[derive(Debug)]
 pub struct Packer<'a, W> {
@@ -53,6 +69,10 @@ pub struct Packer<'a, W> {
     /// `/proc/self/fd`.
     descriptors: BorrowedFd<'a>,
     mounts: Mounts,
+    dialect: Dialect,
+    /// Ids here, ids in the archive, and how many.
+    ids: Vec<(u32, u32, u32)>,
+    entries: u64,
     /// Files with several names that are in the archive.
     links: HashMap<(u64, u64), Vec<u8>>,
 }
@@ -60,7 +80,27 @@ pub struct Packer<'a, W> {
 impl<'a, W: Write> Packer<'a, W> {
     /// `descriptors` is what [`paths::descriptors`] gives.
     pub fn new(to: &'a mut Writer<W>, descriptors: BorrowedFd<'a>, mounts: Mounts) -> Self {
-        Self { to, descriptors, mounts, links: HashMap::new() }
+        let (dialect, ids) = (Dialect::Plain, Vec::new());
+        Self { to, descriptors, mounts, dialect, ids, entries: 0, links: HashMap::new() }
+    }
+
+    /// Reads the tree so.
+    #[must_use]
+    pub fn dialect(self, dialect: Dialect) -> Self {
+        Self { dialect, ..self }
+    }
+
+    /// Gives owners other numbers: for each range the first here, the first in
+    /// the archive, and how many there are. Others stay.
+    #[must_use]
+    pub fn ids(self, ids: Vec<(u32, u32, u32)>) -> Self {
+        Self { ids, ..self }
+    }
+
+    /// How many entries there are so far.
+    #[must_use]
+    pub fn entries(&self) -> u64 {
+        self.entries
     }
 
     /// Writes the directory `top` and what is in it, as `name`; with an empty
@@ -81,6 +121,9 @@ impl<'a, W: Write> Packer<'a, W> {
             }
             if !lists {
                 continue;
+            }
+            if self.dialect == Dialect::Layer && is_opaque(&dir)? && !archived.is_empty() {
+                self.whiteout([archived.as_slice(), b"/", WHITEOUT_OPAQUE].concat())?;
             }
             let mut names = fs::children(dir.as_fd()).with_context(|| format!("list {}", show(&archived)))?;
             names.sort();
@@ -135,6 +178,17 @@ impl<'a, W: Write> Packer<'a, W> {
         let handle = paths::open_child(dir, Path::new(child), OFlag::O_PATH);
         let Some(handle) = present(handle, Path::new(child))? else { return Ok(false) };
         let stat = fstat(&handle).with_context(|| format!("look at {}", show(&name)))?;
+        if self.dialect == Dialect::Layer {
+            if fs::is_whiteout(&stat) {
+                let at = name.len() - child.len();
+                let hidden = [&name[..at], WHITEOUT, &name[at..]].concat();
+                return self.whiteout(hidden).map(|()| false);
+            }
+            if child.as_bytes().starts_with(WHITEOUT) {
+                let what = "in an image's layer its name would mean that another file is deleted";
+                return Err(Error::refused(format_args!("{}: {what}", show(&name))));
+            }
+        }
         let Some(kind) = kind_of(&stat) else { return Ok(false) };
         if kind == Kind::Directory {
             return Ok(true);
@@ -155,6 +209,8 @@ impl<'a, W: Write> Packer<'a, W> {
                     .with_context(|| format!("open {}", show(&entry.path)))?;
                 entry.xattrs = xattrs(file.as_fd()).with_context(|| format!("read {}", show(&entry.path)))?;
                 let mut file = File::from(file);
+                let entry = self.owned(entry);
+                self.entries += 1;
                 let done = self.to.append_file(&entry, &mut file);
                 return done.map(|()| false).with_context(|| format!("archive {}", show(&entry.path)));
             }
@@ -169,9 +225,29 @@ impl<'a, W: Write> Packer<'a, W> {
         self.append(&entry).map(|()| false)
     }
 
+    fn whiteout(&mut self, name: Vec<u8>) -> Result<()> {
+        self.append(&Entry { path: name, ..Entry::new(Kind::File) })
+    }
+
+    fn owned(&self, mut entry: Entry) -> Entry {
+        let there = |id: u32| {
+            let range = self.ids.iter().find(|(here, _, size)| id >= *here && id - here < *size);
+            range.map_or(id, |(here, there, _)| there + (id - here))
+        };
+        (entry.uid, entry.gid) = (there(entry.uid), there(entry.gid));
+        entry
+    }
+
     fn append(&mut self, entry: &Entry) -> Result<()> {
+        let entry = &self.owned(entry.clone());
+        self.entries += 1;
         self.to.append(entry).with_context(|| format!("archive {}", show(&entry.path)))
     }
+}
+
+fn is_opaque(dir: &OwnedFd) -> Result<bool> {
+    let mark = fs::get_xattr(dir.as_fd(), OPAQUE).context("look at a directory")?;
+    Ok(mark.is_some_and(|value| value == b"y"))
 }
 
 /// Something opened; `None` when it is gone, or is something else by now.

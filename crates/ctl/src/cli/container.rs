@@ -6,7 +6,7 @@ use clap::{ArgAction, Args, Subcommand};
 
 use super::{
     create::Create,
-    files::{CP_HELP, CP_USAGE, Cp, Export},
+    files::{CP_HELP, CP_USAGE, Commit, Cp, Export},
     manage::{Diff, Port, Prune, Rename, Stats, Top, Update, Wait},
     system::Type,
 };
@@ -85,6 +85,11 @@ failed, 126 when the command can't be executed, 127 when it can't be found.")]
   berth export -o web.tar web
   berth export web | tar t")]
     Export(Export),
+    /// Make an image of a container
+    #[command(after_help = "Examples:
+  berth commit web shop/web:patched
+  berth commit -c 'CMD [\"nginx\", \"-g\", \"daemon off;\"]' -c 'EXPOSE 80' web shop/web")]
+    Commit(Commit),
     /// Remove all containers that don't run
     #[command(skip)]
     Prune(Prune),
@@ -167,6 +172,8 @@ pub enum GroupVerb {
     Cp(Cp),
     /// Write a container's file system as a tar archive
     Export(Export),
+    /// Make an image of a container
+    Commit(Commit),
     /// Remove all containers that don't run
     #[command(after_help = "Examples:
   berth container prune
@@ -213,6 +220,7 @@ impl From<GroupVerb> for super::Verb {
             GroupVerb::Diff(a) => Verb::Diff(a),
             GroupVerb::Cp(a) => Verb::Cp(a),
             GroupVerb::Export(a) => Verb::Export(a),
+            GroupVerb::Commit(a) => Verb::Commit(a),
             GroupVerb::Prune(a) => Verb::Prune(a),
             GroupVerb::Update(a) => Verb::Update(a),
             GroupVerb::Rename(a) => Verb::Rename(a),

@@ -38,6 +38,50 @@ pub struct Cp {
     pub destination: String,
 }
 
+/// `berth commit`.
+#[derive(Debug, Args)]
+pub struct Commit {
+    /// Who the image is by, e.g. 'Ann <ann@example.com>'
+    #[arg(short, long, value_name = "AUTHOR")]
+    pub author: Option<String>,
+    /// Instruction of a Dockerfile, e.g. 'CMD ["nginx"]' or 'ENV DEBUG=1'
+    #[arg(short, long, value_name = "INSTRUCTION")]
+    pub change: Vec<String>,
+    /// For the image's history
+    #[arg(short, long, value_name = "TEXT")]
+    pub message: Option<String>,
+    /// Freeze the container meanwhile
+    #[arg(short, long, value_name = "BOOL", default_value_t = true, num_args = 0..=1)]
+    #[arg(default_missing_value = "true", require_equals = true, action = clap::ArgAction::Set)]
+    pub pause: bool,
+    /// Name or id
+    #[arg(value_name = "CONTAINER")]
+    pub container: String,
+    /// What the image is to be called
+    #[arg(value_name = "REPOSITORY[:TAG]")]
+    pub reference: Option<String>,
+}
+
+/// `berth import`.
+#[derive(Debug, Args)]
+pub struct Import {
+    /// Instruction of a Dockerfile, e.g. 'CMD ["sh"]'
+    #[arg(short, long, value_name = "INSTRUCTION")]
+    pub change: Vec<String>,
+    /// For the image's history
+    #[arg(short, long, value_name = "TEXT")]
+    pub message: Option<String>,
+    /// What it runs on, as OS/ARCH[/VARIANT]
+    #[arg(long, value_name = "PLATFORM")]
+    pub platform: Option<String>,
+    /// A tar archive, or - for stdin
+    #[arg(value_name = "FILE|-")]
+    pub source: String,
+    /// What the image is to be called
+    #[arg(value_name = "REPOSITORY[:TAG]")]
+    pub reference: Option<String>,
+}
+
 /// `berth export`.
 #[derive(Debug, Args)]
 pub struct Export {

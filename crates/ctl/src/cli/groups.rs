@@ -12,10 +12,10 @@ const GROUPS: [(&str, &[&str]); 5] = [
         "Containers",
         &[
             "create", "start", "stop", "restart", "kill", "pause", "unpause", "wait", "rename", "port",
-            "top", "stats", "diff", "cp", "export", "update", "rm", "attach",
+            "top", "stats", "diff", "cp", "export", "commit", "update", "rm", "attach",
         ],
     ),
-    ("Images", &["tag", "push", "rmi", "save", "load", "login", "logout"]),
+    ("Images", &["tag", "push", "rmi", "save", "load", "import", "login", "logout"]),
     ("Both, and the engine", &["inspect", "events", "completion"]),
     ("The same, as Docker groups it", &["container", "image", "system"]),
 ];

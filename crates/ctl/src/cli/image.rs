@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use berth::api::v1::Filter;
 use clap::{Args, Subcommand};
 
-use super::system::Type;
+use super::{files::Import, system::Type};
 use crate::parse::filter;
 
 /// As they are at the top level.
@@ -66,6 +66,11 @@ Examples:
   berth save -o debian.tar debian:latest
   berth save debian | gzip > debian.tar.gz")]
     Save(Save),
+    /// Make an image of a tar archive of files
+    #[command(after_help = "Examples:
+  berth export web | berth import - web:flat
+  berth import -c 'CMD [\"sh\"]' rootfs.tar.gz mine:1")]
+    Import(Import),
 }
 
 /// As they are behind `berth image`.
@@ -87,6 +92,8 @@ pub enum GroupVerb {
     Load(Load),
     /// Save one or more images to an archive, or to STDOUT
     Save(Save),
+    /// Make an image of a tar archive of files
+    Import(Import),
     /// Show everything about images
     Inspect(super::system::Inspect),
 }
@@ -101,6 +108,7 @@ impl From<GroupVerb> for super::Verb {
             GroupVerb::Rm(a) => Verb::Rmi(a),
             GroupVerb::Load(a) => Verb::Load(a),
             GroupVerb::Save(a) => Verb::Save(a),
+            GroupVerb::Import(a) => Verb::Import(a),
             GroupVerb::Inspect(a) => return Self::System(a.only(Type::Image)),
         })
     }

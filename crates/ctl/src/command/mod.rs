@@ -2,6 +2,7 @@
 //! One file per verb: ask the engine, print the answer.
 
 mod attach;
+mod commit;
 mod completion;
 mod config;
 mod cp;
@@ -11,6 +12,7 @@ mod events;
 mod exec;
 mod export;
 mod images;
+mod import;
 mod info;
 mod inspect;
 mod inspect_view;
@@ -91,6 +93,7 @@ async fn container_verb(context: &Context, verb: container::Verb) -> Result<u8> 
         container::Verb::Diff(args) => diff::diff(context, args).await,
         container::Verb::Cp(args) => Box::pin(cp::cp(context, args)).await,
         container::Verb::Export(args) => export::export(context, args).await,
+        container::Verb::Commit(args) => commit::commit(context, args).await,
         container::Verb::Prune(args) => prune::prune(context, args).await,
         container::Verb::Rename(args) => rename::rename(context, args).await,
         container::Verb::Port(args) => port::port(context, args).await,
@@ -115,6 +118,7 @@ async fn image_verb(context: &Context, verb: image::Verb) -> Result<u8> {
         image::Verb::Rmi(args) => remove::rmi(context, args).await,
         image::Verb::Load(args) => load::load(context, args).await,
         image::Verb::Save(args) => save::save(context, args).await,
+        image::Verb::Import(args) => import::import(context, args).await,
     }
 }
 

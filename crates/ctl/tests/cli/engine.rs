@@ -523,6 +523,15 @@ impl Containers for Fake {
         Ok(Response::new(Default::default()))
     }
 
+    async fn commit(
+        &self,
+        request: Request<CommitContainerRequest>,
+    ) -> Result<Response<CommitContainerResponse>, Status> {
+        let CommitContainerRequest { reference, author, message, changes, pause, .. } = request.into_inner();
+        self.call(&format!("commit {reference} {author} {message} {changes:?} {pause}"));
+        Ok(Response::new(CommitContainerResponse { image_id: format!("sha256:{ID}") }))
+    }
+
     type ExportStream = Answers<ExportContainerResponse>;
 
     async fn export(
@@ -642,6 +651,15 @@ impl Images for Fake {
     }
 
     type SaveStream = Answers<SaveImageResponse>;
+
+    async fn import(
+        &self,
+        request: Request<Streaming<ImportImageRequest>>,
+    ) -> Result<Response<ImportImageResponse>, Status> {
+        let mut parts = request.into_inner();
+        while parts.message().await?.is_some() {}
+        Ok(Response::new(ImportImageResponse { image_id: format!("sha256:{ID}") }))
+    }
 
     async fn save(&self, request: Request<SaveImageRequest>) -> Result<Response<Self::SaveStream>, Status> {
         let images = request.into_inner().images;

@@ -9,6 +9,7 @@ pub mod digest;
 pub mod exec;
 pub mod filter;
 pub mod id;
+pub mod instruction;
 pub mod names;
 pub mod ps;
 pub mod record;

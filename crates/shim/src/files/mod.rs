@@ -79,6 +79,12 @@ impl Failure {
     }
 }
 
+impl Failure {
+    fn runtime(error: crate::runtime::Error) -> Self {
+        Self::errno(Errno::EIO, error.to_string())
+    }
+}
+
 impl From<SysError> for Failure {
     fn from(e: SysError) -> Self {
         Self::errno(e.errno(), e.to_string())

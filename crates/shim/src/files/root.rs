@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use berth::api::shim::{FilesBind, FilesRoot};
+use berth::api::shim::{FilesBind, FilesIds, FilesRoot};
 use berth_files::kernel::paths as shared;
 use nix::{
     errno::Errno,
@@ -31,7 +31,7 @@ use crate::{
         process::{self, CapSets},
         sys,
     },
-    runtime::Writable,
+    runtime::{IdMaps, Range, Writable, mapped, users},
 };
 
 /// CHOWN, DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER, FSETID, MKNOD, SETFCAP: what
@@ -61,12 +61,7 @@ impl Root {
         }
         sys(setns(process, namespaces), || format!("setns({namespaces:?})"))?;
         if users {
-            // Ids that are mapped; with others nothing could be made.
-            let (uid, gid) = (Uid::from_raw(0), Gid::from_raw(0));
-            // A namespace may forbid it, and nothing here goes by groups.
-            let _ = setgroups(&[]);
-            sys(setresgid(gid, gid, gid), || "setresgid(0)".to_owned())?;
-            sys(setresuid(uid, uid, uid), || "setresuid(0)".to_owned())?;
+            become_root()?;
         }
         // The namespace's own root: setns has made it ours.
         let directory = paths::open_host(Path::new("/"), OFlag::O_PATH | OFlag::O_DIRECTORY)?;
@@ -81,14 +76,18 @@ impl Root {
         let host = paths::open_host(Path::new("/"), OFlag::O_PATH | OFlag::O_DIRECTORY)?;
         let private = Attributes::propagation(MsFlags::MS_PRIVATE.bits());
         mount::set_attributes(&host, Reach::Tree, private)?;
-        let lower: Vec<PathBuf> = layers.lower.iter().map(PathBuf::from).collect();
-        let writable = if layers.upper.is_empty() {
+        let mut lower: Vec<PathBuf> = layers.lower.iter().map(PathBuf::from).collect();
+        let users = users(&layers.ids)?;
+        if let Some(users) = &users {
+            mapped::map_in_place(&lower, users.as_fd()).map_err(Failure::runtime)?;
+        }
+        let writable = if layers.work.is_empty() {
+            lower.insert(0, PathBuf::from(&layers.upper));
             scratch(&host)?
         } else {
             Writable { upper: PathBuf::from(&layers.upper), work: PathBuf::from(&layers.work) }
         };
-        let tree = overlay::mount(&lower, Some(&writable), &[])
-            .map_err(|e| Failure::errno(Errno::EIO, e.to_string()))?;
+        let tree = overlay::mount(&lower, Some(&writable), &[]).map_err(Failure::runtime)?;
         let alone = mount::clone_mount(&tree, Path::new(""), Reach::Mount)?;
         // Mounts can be attached in it only once it is attached itself.
         mount::attach(&tree, &host)?;
@@ -98,6 +97,10 @@ impl Root {
         }
         if layers.read_only {
             mount::set_attributes(&tree, Reach::Mount, Attributes::set(attr::RDONLY))?;
+        }
+        if let Some(users) = users {
+            sys(setns(&users, CloneFlags::CLONE_NEWUSER), || "setns(CLONE_NEWUSER)".to_owned())?;
+            become_root()?;
         }
         Ok(Self { directory: tree, alone: Some(alone) })
     }
@@ -117,6 +120,27 @@ impl Root {
         let opened = shared::open_in_root(root.as_fd(), Path::new("."), flags);
         opened.map_err(|e| Failure::errno(e, "open the container's root"))
     }
+}
+
+/// Takes ids that the user namespace maps; with others nothing could be made.
+fn become_root() -> Result<()> {
+    let (uid, gid) = (Uid::from_raw(0), Gid::from_raw(0));
+    // A namespace may forbid it, and nothing here goes by groups.
+    let _ = setgroups(&[]);
+    sys(setresgid(gid, gid, gid), || "setresgid(0)".to_owned())?;
+    sys(setresuid(uid, uid, uid), || "setresuid(0)".to_owned())?;
+    Ok(())
+}
+
+/// A user namespace with the container's maps, where it has some.
+fn users(ids: &[FilesIds]) -> Result<Option<OwnedFd>> {
+    if ids.is_empty() {
+        return Ok(None);
+    }
+    let range = |ids: &FilesIds| Range { inside: ids.container, outside: ids.host, size: ids.size };
+    let ranges: Vec<_> = ids.iter().map(range).collect();
+    let maps = IdMaps { users: ranges.clone(), groups: ranges };
+    users::namespace(&maps).map(Some).map_err(Failure::runtime)
 }
 
 /// A writable layer that nobody keeps, in memory: only the places to mount

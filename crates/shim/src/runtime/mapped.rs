@@ -151,7 +151,7 @@ fn remapped(
     }
 }
 
-fn map_in_place(lower: &[PathBuf], users: BorrowedFd<'_>) -> Result<()> {
+pub(crate) fn map_in_place(lower: &[PathBuf], users: BorrowedFd<'_>) -> Result<()> {
     let host = paths::open_host(Path::new("/"), OFlag::O_PATH | OFlag::O_DIRECTORY)?;
     let private = Attributes::propagation(MsFlags::MS_PRIVATE.bits());
     mount::set_attributes(&host, Reach::Tree, private)?;

@@ -14,14 +14,14 @@ mod error;
 mod exec;
 pub mod hooks;
 mod host;
-mod mapped;
+pub(crate) mod mapped;
 mod net_devices;
 mod notify;
 pub(crate) mod plan;
 mod resources;
 mod root_mount;
 pub mod spec;
-mod users;
+pub(crate) mod users;
 
 use std::{
     os::fd::{AsFd as _, BorrowedFd, OwnedFd},
@@ -33,8 +33,8 @@ pub(crate) use self::{
     error::During,
     mapped::FromShim,
     plan::{
-        Capabilities, Dev, Execution, Identity, Joining, Mount, Node, Plan, Process, Propagation, Rlimit,
-        Rootfs, Source, Writable, capability_names,
+        Capabilities, Dev, Execution, IdMaps, Identity, Joining, Mount, Node, Plan, Process, Propagation,
+        Range, Rlimit, Rootfs, Source, Writable, capability_names,
     },
 };
 pub use self::{

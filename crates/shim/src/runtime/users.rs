@@ -58,7 +58,7 @@ pub(super) fn of(pid: u32) -> Result<OwnedFd> {
 }
 
 /// A user namespace that nobody is in, with these maps.
-pub(super) fn namespace(maps: &IdMaps) -> Result<OwnedFd> {
+pub(crate) fn namespace(maps: &IdMaps) -> Result<OwnedFd> {
     let flags = u64::from(CloneFlags::CLONE_NEWUSER.bits().cast_unsigned());
     let holder = process::clone3(flags, None, || {
         // Whoever has made it ends it.

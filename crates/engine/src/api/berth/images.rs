@@ -5,12 +5,13 @@ use std::{future::Future, sync::Arc};
 
 use berth::{
     api::v1::{
-        HistoryEntry, Image, ImageConfig, InspectImageRequest, InspectImageResponse, LayerProgress,
-        ListImagesRequest, ListImagesResponse, LoadImageRequest, LoadImageResponse, LoadedImage,
-        LoginRequest, LoginResponse, PullDone, PullImageRequest, PullImageResponse, PullResolved,
-        PushImageRequest, PushImageResponse, PushedTag, RegistryAuth, RemoveImageRequest,
-        RemoveImageResponse, SaveImageRequest, SaveImageResponse, TagImageRequest, TagImageResponse,
-        images_server, layer_progress::Phase, load_image_response, pull_image_response, push_image_response,
+        HistoryEntry, Image, ImageConfig, ImportImageRequest, ImportImageResponse, InspectImageRequest,
+        InspectImageResponse, LayerProgress, ListImagesRequest, ListImagesResponse, LoadImageRequest,
+        LoadImageResponse, LoadedImage, LoginRequest, LoginResponse, PullDone, PullImageRequest,
+        PullImageResponse, PullResolved, PushImageRequest, PushImageResponse, PushedTag, RegistryAuth,
+        RemoveImageRequest, RemoveImageResponse, SaveImageRequest, SaveImageResponse, TagImageRequest,
+        TagImageResponse, images_server, import_image_request, layer_progress::Phase, load_image_response,
+        pull_image_response, push_image_response,
     },
     ids::Namespace,
 };
@@ -25,7 +26,7 @@ use crate::{
     error::{Context as _, Error, Kind, Result},
     lifecycle::images::{
         self as lifecycle, Credentials, Event, Follower, ImageDetails, ImageFilter, ImageSummary, Images,
-        Platform, PullRequest, PushRequest,
+        ImportRequest, Platform, PullRequest, PushRequest,
     },
 };
 
@@ -150,6 +151,40 @@ impl images_server::Images for ImagesService {
             let (name, platform) = head.unwrap_or_default();
             let follower = upload.load(namespace(&name)?, Platform::of_request(&platform)?).await?;
             Ok(follow(follower, load_answer))
+        })
+        .await
+    }
+
+    async fn import(
+        &self,
+        request: Request<Streaming<ImportImageRequest>>,
+    ) -> Result<Response<ImportImageResponse>, Status> {
+        use import_image_request::Kind as Part;
+        contained(async {
+            let mut parts = request.into_inner();
+            let mut next = async || {
+                Ok::<_, Error>(parts.message().await.map_err(|e| broken_off(&e))?.and_then(|p| p.kind))
+            };
+            let Some(Part::Open(open)) = next().await? else {
+                let what = "the first message of Import must be `open`";
+                return Err(Error::new(Kind::InvalidArgument, what));
+            };
+            let request = ImportRequest {
+                namespace: namespace(&open.namespace)?,
+                reference: open.reference,
+                platform: Platform::of_request(&open.platform)?,
+                message: open.message,
+                changes: open.changes,
+            };
+            let mut upload = self.0.upload().await?;
+            loop {
+                match next().await? {
+                    Some(Part::Data(data)) => upload.write(&data).await?,
+                    Some(Part::End(_)) => break,
+                    _ => return Err(Error::new(Kind::Cancelled, "the archive broke off")),
+                }
+            }
+            Ok(ImportImageResponse { image_id: upload.import(request).await?.to_string() })
         })
         .await
     }

@@ -13,7 +13,7 @@ use std::{
 };
 
 use berth::api::shim::{
-    FileStat, FilesBind, FilesError, FilesRequest, FilesRoot, ReadPath, StatPath, WritePath,
+    FileStat, FilesBind, FilesError, FilesIds, FilesRequest, FilesRoot, ReadPath, StatPath, WritePath,
     files_request::Work, write_path::What,
 };
 use bytes::Bytes;
@@ -241,17 +241,21 @@ impl Containers {
         let document = self.read_document(&record.id)?;
         let rootfs = self.snapshots.rootfs(record.id.as_str())?;
         let text = |path: &Path| path.to_string_lossy().into_owned();
-        let mut lower: Vec<_> = rootfs.lower.iter().map(|path| text(path)).collect();
-        let (upper, work) = if writes {
-            (text(&rootfs.upper), text(&rootfs.work))
-        } else {
-            // Only read: several may, at once.
-            lower.insert(0, text(&rootfs.upper));
-            (String::new(), String::new())
-        };
+        let lower = rootfs.lower.iter().map(|path| text(path)).collect();
+        // Without it only read: several may, at once.
+        let work = if writes { text(&rootfs.work) } else { String::new() };
+        let ids = document.effective.id_maps.iter();
+        let ids = ids.map(|map| FilesIds { container: map.container, host: map.host, size: map.size });
         let etc = EtcFiles::within(&self.directory(&record.namespace, &record.id));
         let read_only = document.config.host.readonly_rootfs;
-        Ok(FilesRoot { lower, upper, work, read_only, binds: binds(&document, &etc) })
+        Ok(FilesRoot {
+            lower,
+            upper: text(&rootfs.upper),
+            work,
+            read_only,
+            binds: binds(&document, &etc),
+            ids: ids.collect(),
+        })
     }
 }
 

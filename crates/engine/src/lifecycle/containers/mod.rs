@@ -6,6 +6,7 @@
 //! and how its shim is reached. There is no lock across containers, and lists
 //! are read from the database, so a stuck shim stops nobody else.
 
+mod commit;
 mod create;
 mod diff;
 mod end;
@@ -44,6 +45,7 @@ use berth::{
 
 pub(super) use self::signal::unreachable;
 pub use self::{
+    commit::CommitOptions,
     create::Created,
     entry::{Attaching, Entry, Live, Phase, View},
     files::{Copied, CopyInto, PathStat},

@@ -387,6 +387,10 @@ fn mounts(rootfs: &Rootfs, maps: &[IdMap]) -> Result<Vec<types::Mount>> {
         format!("lowerdir={}", lower.join(":")),
         format!("upperdir={}", text(&rootfs.upper)?),
         format!("workdir={}", text(&rootfs.work)?),
+        // Whatever the host's defaults: a layer that speaks of others by
+        // attributes is none that diff, commit and a copy could read.
+        "redirect_dir=off".to_owned(),
+        "metacopy=off".to_owned(),
     ];
     if !maps.is_empty() {
         let list = maps.iter().map(|map| format!("{}:{}:{}", map.container, map.host, map.size));

@@ -59,6 +59,8 @@ pub(super) enum Source {
     Registry(Arc<Repository>),
     /// One section per layer.
     Archive(Vec<Section>),
+    /// Here: whatever isn't unpacked is a blob in the content store.
+    Stored,
 }
 
 /// Layers of which the image stands, the base first, not yet committed.
@@ -95,6 +97,7 @@ struct Work {
 enum LayerSource {
     Registry(Arc<Repository>),
     Archive(Section),
+    Stored,
 }
 
 /// Parses a configuration and checks that it belongs to the manifest.
@@ -145,6 +148,7 @@ pub(super) async fn assemble(images: &Arc<Images>, plan: Plan, board: &Board) ->
             source: match &plan.source {
                 Source::Registry(repository) => LayerSource::Registry(Arc::clone(repository)),
                 Source::Archive(sections) => LayerSource::Archive(sections[at].clone()),
+                Source::Stored => LayerSource::Stored,
             },
             descriptor: descriptor.clone(),
             slot: slot.clone(),
@@ -203,6 +207,10 @@ impl Work {
                 self.start(Input::Archive(section), guard).await?.await.context("unpack a layer")??
             }
             (None, LayerSource::Registry(repository)) => self.fetch(repository, guard).await?,
+            (None, LayerSource::Stored) => {
+                let what = format!("layer {} is gone: pull the image again", self.descriptor.digest);
+                return Err(Error::new(Kind::DataLoss, what));
+            }
         };
         drop(permit);
         if unpacked.1.diff_id == self.diff_id {

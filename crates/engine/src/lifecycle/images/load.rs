@@ -27,8 +27,8 @@ use crate::{
 };
 
 /// As for layers: no honest archive unfolds further.
-const MAX_RATIO: u64 = 1100;
-const RATIO_SLACK: u64 = 64 << 20;
+pub(super) const MAX_RATIO: u64 = 1100;
+pub(super) const RATIO_SLACK: u64 = 64 << 20;
 
 /// An archive that is being received.
 #[derive(Debug)]
@@ -58,14 +58,19 @@ impl Upload {
         self.file.write_all(data).await.context("store the archive")
     }
 
+    /// All that was received.
+    pub(super) async fn into_file(mut self) -> Result<(Arc<Images>, File)> {
+        self.file.flush().await.context("store the archive")?;
+        Ok((self.images, self.file.into_std().await))
+    }
+
     /// Loads what was received, the images for `platform`. Dropping the result
     /// cancels it.
     ///
     /// # Errors
     /// Those of the host.
-    pub async fn load(mut self, namespace: Namespace, platform: Platform) -> Result<Follower> {
-        self.file.flush().await.context("store the archive")?;
-        let (images, file) = (self.images, self.file.into_std().await);
+    pub async fn load(self, namespace: Namespace, platform: Platform) -> Result<Follower> {
+        let (images, file) = self.into_file().await?;
         let board = Board::new();
         let reported = board.clone();
         let task = tokio::spawn(async move {

@@ -2,7 +2,9 @@
 //! Images: the use cases, and the order of their steps.
 
 mod assemble;
+pub(super) mod build;
 mod feed;
+mod import;
 mod list;
 mod load;
 mod locks;
@@ -24,6 +26,7 @@ use std::{
 use tokio::sync::Semaphore;
 
 pub use self::{
+    import::ImportRequest,
     list::{ImageDetails, ImageFilter, ImageSummary},
     load::Upload,
     progress::{Event, Follower, LayerProgress, Loaded, Phase, Pulled},

@@ -12,7 +12,7 @@ use std::{
     collections::HashSet,
     fs::File,
     io::Read as _,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd as _, OwnedFd},
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
     time::{Duration, SystemTime},
@@ -20,9 +20,9 @@ use std::{
 
 use nix::{
     errno::Errno,
-    fcntl::{AtFlags, OFlag},
+    fcntl::{AT_FDCWD, AtFlags, OFlag},
     sys::stat::{Mode, fstatat, mkdirat},
-    unistd::{UnlinkatFlags, unlinkat},
+    unistd::{UnlinkatFlags, linkat, unlinkat},
 };
 
 pub use self::ingest::Ingest;
@@ -145,6 +145,28 @@ impl Content {
         nix::fcntl::openat(&self.ingest, ".", flags, Mode::from_bits_truncate(0o600))
             .map(File::from)
             .context("make a temporary file in the content store")
+    }
+
+    /// Gives a spooled file, whose content has `digest`, its name. To be relied
+    /// on only while it is pinned.
+    ///
+    /// # Errors
+    /// Those of the host.
+    pub fn keep(&self, file: File, digest: &Digest) -> Result<()> {
+        let published = || {
+            nix::unistd::fsync(&file)?;
+            let name = format!("/proc/self/fd/{}", file.as_raw_fd());
+            let linked =
+                linkat(AT_FDCWD, name.as_str(), &self.blobs, &path(digest), AtFlags::AT_SYMLINK_FOLLOW);
+            match linked {
+                // The same content is there.
+                Ok(()) | Err(Errno::EEXIST) => {}
+                Err(e) => return Err(e),
+            }
+            let dir = paths::open_dir(self.blobs.as_fd(), Path::new(digest.algorithm().as_str()))?;
+            nix::unistd::fsync(dir)
+        };
+        published().with_context(|| format!("store blob {digest}"))
     }
 
     /// Keeps blobs from [`Content::collect`], whether they are there or yet to

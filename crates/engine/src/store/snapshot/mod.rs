@@ -12,6 +12,7 @@
 
 mod diff;
 mod init_layer;
+mod layer;
 mod preparing;
 
 use std::{

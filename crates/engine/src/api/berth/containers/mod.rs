@@ -26,7 +26,10 @@ use crate::{
     error::{Error, Kind, Result},
     lifecycle::{
         attach::{AttachInput, AttachOptions},
-        containers::{Condition, Containers, ListOptions, PruneOptions, StartOutcome, StatsOptions, Stopped},
+        containers::{
+            CommitOptions, Condition, Containers, ListOptions, PruneOptions, StartOutcome, StatsOptions,
+            Stopped,
+        },
         logs::LogOptions,
     },
 };
@@ -387,6 +390,21 @@ impl containers_server::Containers for ContainersService {
             let record = self.find(&namespace, &container).await?;
             let found = self.containers.stat_path(&record, path.to_vec(), follow).await?;
             Ok(v1::StatPathResponse { stat: Some(files::stat(found)) })
+        })
+        .await
+    }
+
+    async fn commit(
+        &self,
+        request: Request<v1::CommitContainerRequest>,
+    ) -> Result<Response<v1::CommitContainerResponse>, Status> {
+        contained(async {
+            let request = request.into_inner();
+            let record = self.find(&request.namespace, &request.container).await?;
+            let v1::CommitContainerRequest { reference, author, message, changes, pause, .. } = request;
+            let options = CommitOptions { reference, author, message, changes, pause };
+            let id = self.containers.commit(record, options).await?;
+            Ok(v1::CommitContainerResponse { image_id: id.to_string() })
         })
         .await
     }
