@@ -17,7 +17,7 @@ use crate::{
         state::Status,
         users::IdMap,
     },
-    error::{Context as _, Error, Kind, Result},
+    error::{Error, Kind, Result},
     lifecycle::images::build::{Base, NewImage, StoredLayer, new_name},
 };
 

@@ -297,7 +297,7 @@ impl Images {
 ///
 /// # Errors
 /// `InvalidArgument`.
-pub fn new_name(text: &str) -> Result<Option<Reference>> {
+pub(in crate::lifecycle) fn new_name(text: &str) -> Result<Option<Reference>> {
     if text.is_empty() {
         return Ok(None);
     }

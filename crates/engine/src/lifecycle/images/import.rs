@@ -38,7 +38,7 @@ impl Upload {
     /// # Errors
     /// `InvalidArgument` for what is no archive, a bad name or instruction;
     /// those of the host.
-    pub async fn import(mut self, request: ImportRequest) -> Result<Digest> {
+    pub async fn import(self, request: ImportRequest) -> Result<Digest> {
         let reference = new_name(&request.reference)?;
         let mut config = instruction::Config::new();
         instruction::apply(&mut config, &request.changes)?;

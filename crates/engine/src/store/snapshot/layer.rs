@@ -13,17 +13,15 @@ use berth_files::{
 use super::Snapshots;
 use crate::error::{Context as _, Error, Kind, Result};
 
-/// Ids on the disk, ids in the archive, and how many.
-pub type Ids = (u32, u32, u32);
-
 impl Snapshots {
     /// Writes the active snapshot `key` to `to`; how many entries it has. The
-    /// container may be changing it meanwhile.
+    /// container may be changing it meanwhile. `ids` are ranges of owners: the
+    /// first on the disk, the first in the archive, and how many.
     ///
     /// # Errors
     /// `NotFound` for an unknown key, `InvalidArgument` for a file whose name
     /// says something else in a layer, those of the host and of `to`.
-    pub fn pack(&self, key: &str, ids: &[Ids], to: &mut impl Write) -> Result<u64> {
+    pub fn pack(&self, key: &str, ids: &[(u32, u32, u32)], to: &mut impl Write) -> Result<u64> {
         let rootfs = self.rootfs(key)?;
         let beneath = rootfs.upper.strip_prefix(&self.base).unwrap_or(&rootfs.upper);
         let upper = paths::open_dir(self.dir.as_fd(), beneath)
