@@ -25,7 +25,7 @@ use super::{Failure, Result};
 use crate::{
     init::overlay,
     kernel::{
-        SysError,
+        Procfs, SysError,
         mount::{self, Attributes, FileSystem, Reach, attr},
         paths::{self, Make},
         process::{self, CapSets},
@@ -152,6 +152,7 @@ fn scratch(host: &OwnedFd) -> Result<Writable> {
     for name in ["upper", "work"] {
         sys(mkdirat(&memory, name, Mode::from_bits_truncate(0o755)), || format!("mkdir({name})"))?;
     }
+    Procfs::of_host()?;
     // Held until the process ends.
     let base = PathBuf::from(format!("/proc/self/fd/{}", memory.into_raw_fd()));
     Ok(Writable { upper: base.join("upper"), work: base.join("work") })
