@@ -18,6 +18,7 @@ mod execs;
 mod first_minute;
 mod fsck;
 mod images;
+mod init;
 mod lifecycle;
 mod logs;
 mod manage;

@@ -117,6 +117,13 @@ pub struct Create {
     /// Seconds from that signal to SIGKILL; -1 waits for ever
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, help_heading = PROCESS)]
     pub stop_timeout: Option<i32>,
+    /// Seconds after which the container is killed, however it is doing
+    #[arg(long, value_name = "SECONDS", help_heading = PROCESS)]
+    pub timeout: Option<u64>,
+    /// Have a small init as the first process, which hands on signals and
+    /// reaps
+    #[arg(long, help_heading = PROCESS)]
+    pub init: bool,
 
     /// Name of the container; without it one is made up
     #[arg(long, value_name = "NAME", help_heading = IDENTITY)]
@@ -127,11 +134,15 @@ pub struct Create {
     /// Read labels from a file, one a line
     #[arg(long, value_name = "FILE", help_heading = IDENTITY)]
     pub label_file: Vec<PathBuf>,
+    /// Add an annotation, for the OCI runtime and its hooks
+    #[arg(long, value_name = "KEY=VALUE", value_parser = key_value::pair, help_heading = IDENTITY)]
+    pub annotation: Vec<(String, String)>,
 
-    /// Bind mount a host path: /host:/container[:ro]
+    /// Bind mount a host path: /host:/container[:ro,rslave,…]
     #[arg(short, long, value_name = "HOST:PATH[:OPTIONS]", value_parser = volume::volume, help_heading = FILES)]
     pub volume: Vec<Mount>,
-    /// Mount: type=bind,src=/host,dst=/path[,ro] or type=tmpfs,dst=/path
+    /// Mount: type=bind,src=/host,dst=/path[,ro][,bind-propagation=…]
+    /// [,bind-recursive=…] or type=tmpfs,dst=/path[,tmpfs-size=…][,tmpfs-mode=…]
     #[arg(long, value_name = "FIELDS", value_parser = mount::mount, help_heading = FILES)]
     pub mount: Vec<Mount>,
     /// Mount a tmpfs: /run[:size=64m,mode=1777]
@@ -239,8 +250,6 @@ pub struct Create {
     publish: Vec<String>,
     #[arg(long, hide = true, value_parser = later)]
     device: Vec<String>,
-    #[arg(long, hide = true, value_parser = later, num_args = 0, default_missing_value = "true")]
-    init: Option<String>,
 }
 
 impl Create {

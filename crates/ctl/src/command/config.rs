@@ -71,6 +71,7 @@ pub(super) fn of(create: &Create, streams: Streams) -> Result<ContainerConfig> {
         stdin_once: streams.stdin && create.interactive,
         stop_signal: text(&create.stop_signal),
         stop_timeout: create.stop_timeout,
+        timeout: create.timeout.unwrap_or_default(),
         host: Some(host(create)?),
     })
 }
@@ -81,6 +82,8 @@ fn host(create: &Create) -> Result<HostConfig> {
         network_mode: create.network.clone().unwrap_or_default(),
         auto_remove: create.rm,
         restart_policy: create.restart.clone(),
+        init: create.init,
+        annotations: create.annotation.iter().cloned().collect(),
         readonly_rootfs: create.read_only,
         privileged: create.privileged,
         cap_add: create.cap_add.clone(),

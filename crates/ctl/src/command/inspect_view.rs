@@ -78,6 +78,8 @@ struct Config {
     stop_signal: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     stop_timeout: Option<i32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timeout: Option<u64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -94,6 +96,8 @@ struct Host {
     dns_options: Vec<String>,
     dns_search: Vec<String>,
     extra_hosts: Vec<String>,
+    init: bool,
+    annotations: BTreeMap<String, String>,
     oom_score_adj: i32,
     privileged: bool,
     readonly_rootfs: bool,
@@ -225,6 +229,7 @@ impl Config {
             labels: config.labels.into_iter().collect(),
             stop_signal: config.stop_signal,
             stop_timeout: config.stop_timeout,
+            timeout: (config.timeout > 0).then_some(config.timeout),
         }
     }
 }
@@ -248,6 +253,8 @@ impl Host {
             dns_options: host.dns_options,
             dns_search: host.dns_search,
             extra_hosts: host.extra_hosts,
+            init: host.init,
+            annotations: host.annotations.into_iter().collect(),
             oom_score_adj: host.oom_score_adj,
             privileged: host.privileged,
             readonly_rootfs: host.readonly_rootfs,

@@ -14,6 +14,7 @@ pub fn mount(text: &str) -> Parsed<Mount> {
     let mut mount = Mount::default();
     let mut kind = None;
     let mut only_for = None;
+    let mut recursive = None;
     for field in fields(text)? {
         let (key, value) = match field.split_once('=') {
             Some((key, value)) => (key.to_ascii_lowercase(), Some(value)),
@@ -27,6 +28,21 @@ pub fn mount(text: &str) -> Parsed<Mount> {
             "readonly" | "ro" => mount.read_only = boolean(&key, value)?,
             "bind-propagation" => {
                 mount.propagation = propagation(needed()?)?;
+                only_for = Some((Type::Bind, "bind-*"));
+            }
+            "bind-recursive" => {
+                recursive = Some(recursion(&key, needed()?)?);
+                only_for = Some((Type::Bind, "bind-*"));
+            }
+            // Docker's older word.
+            "bind-nonrecursive" => {
+                if boolean(&key, value)? {
+                    recursive = Some(Recursion::Disabled);
+                }
+                only_for = Some((Type::Bind, "bind-*"));
+            }
+            "bind-create-src" => {
+                mount.create_source = boolean(&key, value)?;
                 only_for = Some((Type::Bind, "bind-*"));
             }
             "tmpfs-size" => {
@@ -55,7 +71,51 @@ pub fn mount(text: &str) -> Parsed<Mount> {
         return Err(format!("cannot mix '{options}' options with mount type '{}'", type_name(kind)));
     }
     mount.set_type(kind);
+    if let Some(recursion) = recursive {
+        recursion.apply(&mut mount)?;
+    }
     finish(mount, kind)
+}
+
+/// Docker's `bind-recursive`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Recursion {
+    Enabled,
+    Disabled,
+    Writable,
+    ReadOnly,
+}
+
+fn recursion(key: &str, text: &str) -> Parsed<Recursion> {
+    match text {
+        "enabled" => Ok(Recursion::Enabled),
+        "disabled" => Ok(Recursion::Disabled),
+        "writable" => Ok(Recursion::Writable),
+        "readonly" => Ok(Recursion::ReadOnly),
+        _ => Err(format!(
+            "invalid value for {key}: {text} (must be \"enabled\", \"disabled\", \"writable\", or \"readonly\")"
+        )),
+    }
+}
+
+impl Recursion {
+    fn apply(self, mount: &mut Mount) -> Parsed<()> {
+        let needs = |what: &str, word: &str| {
+            Err(format!("option 'bind-recursive={word}' requires '{what}' to be specified in conjunction"))
+        };
+        match self {
+            Self::Enabled => {}
+            Self::Disabled => mount.non_recursive = true,
+            Self::Writable if !mount.read_only => return needs("readonly", "writable"),
+            Self::Writable => mount.read_only_non_recursive = true,
+            Self::ReadOnly if !mount.read_only => return needs("readonly", "readonly"),
+            Self::ReadOnly if mount.propagation != "rprivate" => {
+                return needs("bind-propagation=rprivate", "readonly");
+            }
+            Self::ReadOnly => mount.read_only_force_recursive = true,
+        }
+        Ok(())
+    }
 }
 
 fn finish(mut mount: Mount, kind: Type) -> Parsed<Mount> {
@@ -167,6 +227,25 @@ mod tests {
             mount("type=bind,src=/a,dst=/b,bind-propagation=rshared").expect("valid").propagation,
             "rshared"
         );
+    }
+
+    #[test]
+    fn recursion_is_docker_s() {
+        let parse = |more: &str| mount(&format!("type=bind,src=/a,dst=/b,{more}"));
+        assert!(parse("bind-recursive=disabled").expect("valid").non_recursive);
+        assert!(parse("bind-nonrecursive").expect("valid").non_recursive);
+        assert!(parse("ro,bind-recursive=writable").expect("valid").read_only_non_recursive);
+        let forced = parse("bind-recursive=readonly,ro,bind-propagation=rprivate").expect("valid");
+        assert!(forced.read_only && forced.read_only_force_recursive);
+        assert!(parse("bind-create-src").expect("valid").create_source);
+        for (more, words) in [
+            ("bind-recursive=writable", "requires 'readonly'"),
+            ("ro,bind-recursive=readonly", "requires 'bind-propagation=rprivate'"),
+            ("bind-recursive=never", "must be \"enabled\""),
+        ] {
+            let error = parse(more).expect_err(more);
+            assert!(error.contains(words), "{error}");
+        }
     }
 
     #[test]

@@ -43,8 +43,16 @@ pub struct Config {
     pub stop_signal: String,
     /// Seconds; -1 waits for ever; unset is the engine's default.
     pub stop_timeout: Option<i32>,
+    /// Seconds after its start at which it is killed; 0: never.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub timeout: u64,
     /// What the host gives.
     pub host: HostConfig,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's skip_serializing_if")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// What the host gives to a container.
@@ -58,6 +66,11 @@ pub struct HostConfig {
     /// When it is started again of itself.
     #[serde(skip_serializing_if = "RestartPolicy::is_no")]
     pub restart: RestartPolicy,
+    /// Its first process is the engine's, with the program as its child.
+    pub init: bool,
+    /// For the OCI runtime and its hooks.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
     /// Mount the root read-only.
     pub readonly_rootfs: bool,
     /// Everything allowed: not a boundary.
@@ -164,12 +177,29 @@ pub struct Mount {
     pub read_only: bool,
     /// A propagation word; empty is `rprivate`.
     pub propagation: String,
+    /// Without what is mounted below the source.
+    pub non_recursive: bool,
+    /// Which mounts below it are not writable, where this one isn't.
+    pub read_only_reach: ReadOnlyReach,
     /// Make a missing bind source as a directory.
     pub create_source: bool,
     /// Bytes; 0 is no limit; tmpfs only.
     pub tmpfs_size: i64,
     /// 0 is 1777; tmpfs only.
     pub tmpfs_mode: u32,
+}
+
+/// Which mounts a read-only bind makes read-only.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ReadOnlyReach {
+    /// Those below it as well.
+    #[default]
+    All,
+    /// Those below it as well, said in so many words.
+    Forced,
+    /// The one alone.
+    Top,
 }
 
 /// What a mount shows.

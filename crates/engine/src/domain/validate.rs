@@ -4,11 +4,14 @@
 //! Messages name the field, in Docker's words where Docker has them. What
 //! needs the host (does a bind source exist?) is decided by lifecycle.
 
-use std::{collections::HashSet, net::IpAddr};
+use std::{
+    collections::{BTreeMap, HashSet},
+    net::IpAddr,
+};
 
 use super::{
     command::RESERVED_LABEL,
-    container::{Config, HostConfig, LogConfig, LogDriver, Mount, MountKind, NetworkMode},
+    container::{Config, HostConfig, LogConfig, LogDriver, Mount, MountKind, NetworkMode, ReadOnlyReach},
     security, signal, size,
     spec::{capabilities, rlimits},
     users,
@@ -18,6 +21,9 @@ use crate::error::{Error, Kind, Result};
 /// Most bytes of a stored configuration's lists of strings: what is kept is
 /// bounded (D11). execve(2) allows about as much.
 const MAX_TEXT: usize = 2 << 20;
+
+/// Most bytes of all annotations: Kubernetes' limit.
+const MAX_ANNOTATIONS: usize = 256 << 10;
 
 /// Docker's: below it nothing starts.
 const MIN_MEMORY: i64 = 6 << 20;
@@ -70,6 +76,7 @@ fn host(host: &HostConfig) -> Result<()> {
     if host.auto_remove && !host.restart.is_no() {
         return Err(invalid("can't create 'AutoRemove' container with restart policy"));
     }
+    annotations(&host.annotations)?;
     capabilities::resolve(&host.cap_add, &host.cap_drop)?;
     for opt in &host.security_opt {
         security::security_opt(opt)?;
@@ -144,6 +151,17 @@ fn host_name(what: &str, name: &str) -> Result<()> {
 
 fn labels(config: &Config) -> Result<()> {
     label_names(config.labels.keys())
+}
+
+/// Whoever runs a hook has them all at once.
+fn annotations(annotations: &BTreeMap<String, String>) -> Result<()> {
+    if annotations.contains_key("") {
+        return Err(invalid("invalid annotation: its name is empty"));
+    }
+    if annotations.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>() > MAX_ANNOTATIONS {
+        return Err(invalid(format!("the annotations are larger than {MAX_ANNOTATIONS} bytes")));
+    }
+    no_nul("annotation", annotations.iter().flat_map(|(name, value)| [name, value]))
 }
 
 /// Checks names of labels.
@@ -291,6 +309,7 @@ fn user_mount(mount: &Mount) -> Result<()> {
             if !words.contains(&mount.propagation.as_str()) {
                 return Err(wrong("bind", format!("invalid propagation mode: {:?}", mount.propagation)));
             }
+            read_only_reach(mount).map_err(|why| wrong("bind", why.to_owned()))?;
             if mount.tmpfs_size != 0 || mount.tmpfs_mode != 0 {
                 return Err(wrong("bind", "tmpfs options are for tmpfs mounts".to_owned()));
             }
@@ -298,6 +317,9 @@ fn user_mount(mount: &Mount) -> Result<()> {
         MountKind::Tmpfs => {
             if !mount.source.is_empty() {
                 return Err(wrong("tmpfs", "must not have a source".to_owned()));
+            }
+            if mount.non_recursive || mount.read_only_reach != ReadOnlyReach::All {
+                return Err(wrong("tmpfs", "bind options are for bind mounts".to_owned()));
             }
             if mount.tmpfs_size < 0 {
                 return Err(wrong("tmpfs", "size must not be negative".to_owned()));
@@ -308,6 +330,20 @@ fn user_mount(mount: &Mount) -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn read_only_reach(mount: &Mount) -> std::result::Result<(), &'static str> {
+    match mount.read_only_reach {
+        ReadOnlyReach::All => Ok(()),
+        _ if !mount.read_only => Err("a recursion of read-only is said of a mount that isn't read-only"),
+        ReadOnlyReach::Forced if !["", "rprivate"].contains(&mount.propagation.as_str()) => {
+            Err("a mount that is read-only recursively has to be rprivate")
+        }
+        ReadOnlyReach::Forced if mount.non_recursive => {
+            Err("a mount that is read-only recursively has to be recursive")
+        }
+        ReadOnlyReach::Forced | ReadOnlyReach::Top => Ok(()),
+    }
 }
 
 /// Only what tmpfs(5) and mount(8) know: anything else would reach the kernel.

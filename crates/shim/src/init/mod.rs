@@ -19,6 +19,7 @@ mod mask;
 mod mounts;
 pub(crate) mod overlay;
 pub mod passwd;
+mod reaper;
 mod rootfs;
 mod stdio;
 mod sysctl;
@@ -41,7 +42,7 @@ use nix::{
 use self::exec::Program;
 use crate::{
     kernel::{
-        Procfs, fd, forget_names, net,
+        Procfs, fd, forget_names, memory, net,
         paths::{self, Make},
         process::{self, CloseRange},
         seccomp, sys,
@@ -71,6 +72,8 @@ pub(crate) struct Setup<'a> {
     pub(crate) keyring: Keyring,
     /// The root is moved, not pivoted to.
     pub(crate) no_pivot: bool,
+    /// The program is a child of the first process, which reaps.
+    pub(crate) init: bool,
     /// What is seen below /sys/fs/cgroup.
     pub(crate) cgroups: Vec<(String, PathBuf)>,
     pub(crate) hooks: &'a Hooks,
@@ -88,7 +91,7 @@ pub(crate) fn run(setup: Setup<'_>) -> Infallible {
         let settled = or_tell(socket, settle(socket, lifetime.listener(), stdio, *preserved))?;
         let program = or_tell(&settled.socket, follow(&settled, &setup))?;
         let starter = start_of(settled)?;
-        or_tell(&starter, execute(&program, &setup))
+        or_tell(&starter, execute(&program, &setup, &starter))
     })
 }
 
@@ -211,6 +214,9 @@ fn follow(settled: &Settled, setup: &Setup<'_>) -> Result<Program> {
     }
     // Taken while the host's files are all there is to see.
     let proc = Procfs::of_host()?;
+    if setup.init {
+        memory::rename_command_line(&proc, reaper::NAME)?;
+    }
     if plan.namespaces.new_time {
         users::enter_time(&proc, &plan.time_offsets)?;
     }
@@ -316,7 +322,7 @@ fn follow(settled: &Settled, setup: &Setup<'_>) -> Result<Program> {
 }
 
 /// All of the start.
-fn execute(program: &Program, setup: &Setup<'_>) -> Result<Infallible> {
+fn execute(program: &Program, setup: &Setup<'_>, starter: &OwnedFd) -> Result<Infallible> {
     let Setup { plan, hooks, .. } = setup;
     // As late as can be; one that reports calls is in force already.
     let filter = plan.seccomp.as_ref().filter(|filter| filter.listener.is_none());
@@ -333,7 +339,15 @@ fn execute(program: &Program, setup: &Setup<'_>) -> Result<Infallible> {
         process::reset_signals()?;
         filter_now()?;
     }
-    Err(program.execute())
+    if !setup.init {
+        return Err(program.execute());
+    }
+    reaper::run(|| {
+        leave(|| {
+            or_tell(starter, process::reset_signals().map_err(Error::from))?;
+            or_tell(starter, Err(program.execute()))
+        })
+    })
 }
 
 /// The hooks of the creation, while the host's files still are where paths

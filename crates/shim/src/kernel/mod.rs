@@ -17,6 +17,7 @@ pub mod process;
 pub mod procfs;
 pub mod scheduling;
 pub mod seccomp;
+pub mod signals;
 pub mod socket;
 pub mod tty;
 pub mod watch;

@@ -107,14 +107,22 @@ pub fn clone_sibling(child: impl FnOnce() -> Infallible) -> Result<OwnedFd> {
 /// # Errors
 /// Those of fork(2) and pidfd_open(2).
 pub fn fork(child: impl FnOnce() -> Infallible) -> Result<Child> {
+    let pid = fork_plain(child)?;
+    // It is not reaped before its parent waits for it: the pid is still its own.
+    Ok(Child { pid, pidfd: pidfd_open(pid)? })
+}
+
+/// fork(2): the pid of a child that is its own until this process reaps it.
+///
+/// # Errors
+/// Those of fork(2).
+pub fn fork_plain(child: impl FnOnce() -> Infallible) -> Result<u32> {
     // SAFETY: as for `clone3`: this process has one thread.
     let result = unsafe { libc::fork() };
     if result == 0 {
         child();
     }
-    let Ok(pid) = u32::try_from(result) else { return Err(SysError::new("fork()", Errno::last())) };
-    // It is not reaped before its parent waits for it: the pid is still its own.
-    Ok(Child { pid, pidfd: pidfd_open(pid)? })
+    u32::try_from(result).map_err(|_| SysError::new("fork()", Errno::last()))
 }
 
 /// A pidfd for `pid`.

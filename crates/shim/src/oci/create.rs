@@ -279,6 +279,7 @@ fn make_in(
         preserve_fds: request.preserve_fds,
         keyring: request.keyring,
         no_pivot: request.no_pivot,
+        init: false,
     });
     log.debug("init: closing the pipe to signal completion");
     made.map_err(|e| Failure::from(e).during("unable to start container process"))

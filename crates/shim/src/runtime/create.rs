@@ -114,6 +114,7 @@ fn clone_init(plan: &Plan, group: &Group, hooks: &Hooks, request: Create<'_>) ->
         preserved: request.preserve_fds,
         keyring: request.keyring,
         no_pivot: request.no_pivot,
+        init: request.init,
         cgroups: group.view(),
         hooks,
         from_shim: FromShim::of(plan),

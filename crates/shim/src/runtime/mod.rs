@@ -83,6 +83,9 @@ pub struct Create<'a> {
     /// Moves the root over the host's instead of leaving that: for a host
     /// whose root pivot_root(2) can't leave (a ramdisk), and less safe.
     pub no_pivot: bool,
+    /// The first process is ours: it has the program as its child, hands on
+    /// signals, reaps, and ends as the program does.
+    pub init: bool,
 }
 
 /// Whether [`create`] and [`exec`] could carry `spec` out as far as can be

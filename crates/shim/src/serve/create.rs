@@ -2,7 +2,7 @@
 //! A CreateTaskRequest, and what an update carries, as the supervisor wants it. Our engine says what the
 //! streams are in its options; containerd names pipes and files.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use berth::{
     api::{
@@ -52,7 +52,15 @@ pub(super) fn read(request: CreateTaskRequest) -> Result<Create, Status> {
         stderr: request.stderr,
         terminal: request.terminal,
     };
-    Ok(Create { rootfs: request.rootfs, user: options.user, filter: options.seccomp_filter, stdio, streams })
+    Ok(Create {
+        rootfs: request.rootfs,
+        user: options.user,
+        filter: options.seccomp_filter,
+        init: options.init,
+        limit: (options.timeout > 0).then(|| Duration::from_secs(options.timeout)),
+        stdio,
+        streams,
+    })
 }
 
 /// The limits of an update: JSON, by the name that containerd gives to it.

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What can be asked of the supervisor: plain data, and where the answer goes.
 
+use std::time::Duration;
+
 use berth::{
     api::{shim::ExecProcess, types::Mount},
     bundle::ExitRecord,
@@ -109,6 +111,10 @@ pub struct Create {
     pub user: String,
     /// The configuration's seccomp profile, compiled; empty: not yet.
     pub filter: Vec<u8>,
+    /// The first process is ours, with the program as its child.
+    pub init: bool,
+    /// How long it may run; unset: as long as it wants.
+    pub limit: Option<Duration>,
     /// The standard streams.
     pub stdio: Config,
     /// What [`View::streams`] says.

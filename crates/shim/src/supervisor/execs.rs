@@ -16,11 +16,11 @@ use oci_spec::runtime::Process;
 use tokio::{io::unix::AsyncFd, task::JoinSet, time::timeout};
 
 use super::{
-    Event, Phase, Verb, answer,
+    Event, Phase, Verb,
+    answer::{answer, internal, status},
     call::{AddExec, OnDisconnect, Reply, Signal, Streams, View},
-    exit, internal,
+    exit,
     open::runtime_stdio,
-    status,
 };
 use crate::{
     io::{

@@ -11,6 +11,8 @@ mod answer;
 pub mod call;
 mod execs;
 mod exit;
+mod limit;
+mod moments;
 mod open;
 pub mod phase;
 
@@ -33,7 +35,7 @@ use oci_spec::runtime::LinuxResources;
 use tokio::{
     io::unix::AsyncFd,
     sync::mpsc,
-    task::{JoinSet, yield_now},
+    task::JoinSet,
     time::{Instant, sleep_until, timeout},
 };
 
@@ -42,6 +44,8 @@ use self::{
     answer::{answer, internal, status},
     call::{AddExec, Call, Create, Reply, Signal, Streams, View, Whose},
     execs::{Execs, Happened},
+    limit::TimeLimit,
+    moments::{answers_are_written, exited, output_ended},
     open::runtime_stdio,
 };
 use crate::{
@@ -104,6 +108,7 @@ pub struct Supervisor {
     deletes: Vec<Reply<ExitRecord>>,
     early_clients: Vec<Client>,
     execs: Execs,
+    limit: TimeLimit,
     shutdown: bool,
     /// Pumps, clients and pipes of `stdio`.
     tasks: JoinSet<()>,
@@ -126,6 +131,8 @@ enum Action {
     OutputEnded,
     Exec(Happened),
     GraceOver,
+    /// It has run as long as it may.
+    TimeOver,
     /// Answers are out: time for what nobody waits for.
     Idle,
     /// A task of `tasks` has ended.
@@ -150,6 +157,7 @@ impl Supervisor {
             deletes: Vec::new(),
             early_clients: Vec::new(),
             execs: Execs::default(),
+            limit: TimeLimit::default(),
             shutdown: false,
             tasks: JoinSet::new(),
         }
@@ -180,6 +188,7 @@ impl Supervisor {
             () = exited(self.task.as_ref()), if alive => Action::Exited,
             () = output_ended(self.stdio.as_ref()), if ending => Action::OutputEnded,
             () = sleep_until(self.grace.unwrap_or_else(Instant::now)), if ending => Action::GraceOver,
+            () = self.limit.over() => Action::TimeOver,
             Some(happened) = self.execs.next() => Action::Exec(happened),
             Some(call) = calls.recv() => Action::Call(call),
             Some(_) = self.tasks.join_next() => Action::Joined,
@@ -193,6 +202,7 @@ impl Supervisor {
             Action::Call(call) => self.call(call),
             Action::Exited => self.exited(),
             Action::OutputEnded | Action::GraceOver => self.output_taken(),
+            Action::TimeOver => self.time_over(),
             Action::Exec(happened) => self.execs.happened(happened),
             Action::Idle => self.idle(),
             Action::Joined => {}
@@ -238,6 +248,7 @@ impl Supervisor {
     fn create(&mut self, request: Create) -> Result<u32, Status> {
         self.permit(Verb::Create)?;
         failpoint::pass("shim.create.asked");
+        self.limit = TimeLimit::of(request.limit);
         let task = self.make(request)?;
         let pid = task.pid;
         self.task = Some(task);
@@ -265,6 +276,7 @@ impl Supervisor {
             preserve_fds: 0,
             keyring: runtime::Keyring::New,
             no_pivot: false,
+            init: request.init,
         })
         .map_err(|e| status(&e))?;
         failpoint::pass("shim.create.ready");
@@ -344,6 +356,7 @@ impl Supervisor {
         failpoint::pass("shim.start.executed");
         let pid = task.pid;
         self.happened(Event::Started);
+        self.limit.begin();
         self.trim_due = true;
         Ok(pid)
     }
@@ -480,6 +493,7 @@ impl Supervisor {
         };
         failpoint::pass("shim.exit.reaped");
         self.happened(Event::Exited(record));
+        self.limit.end();
         let ended = self.stdio.as_ref().is_none_or(|stdio| {
             stdio.output().sweep();
             stdio.output().has_ended()
@@ -490,6 +504,11 @@ impl Supervisor {
         // Without a pid namespace of their own the others live on.
         self.kill_all();
         self.grace = Some(Instant::now() + GRACE);
+    }
+
+    fn time_over(&mut self) {
+        self.limit.end();
+        self.kill_all();
     }
 
     fn output_taken(&mut self) {
@@ -574,24 +593,4 @@ fn end_hooks(container: &Container) {
     for failure in container.poststop() {
         diag::warn(format_args!("{failure}"));
     }
-}
-
-async fn exited(task: Option<&Task>) {
-    match task {
-        // A pidfd is readable from the process's end on, for ever.
-        Some(task) => drop(task.pidfd.readable().await),
-        None => std::future::pending().await,
-    }
-}
-
-async fn output_ended(stdio: Option<&Stdio>) {
-    if let Some(stdio) = stdio {
-        stdio.output().ended().await;
-    }
-}
-
-/// Lets the connections write what they have just been given.
-async fn answers_are_written() {
-    yield_now().await;
-    yield_now().await;
 }

@@ -4,7 +4,7 @@
 
 use berth::ttrpc::Status;
 
-use super::internal;
+use super::answer::internal;
 use crate::{io::stdio::Stdio, kernel::tty::Size, runtime};
 
 /// The kernel's default for a terminal whose size nobody has set.

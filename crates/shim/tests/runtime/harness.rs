@@ -129,6 +129,7 @@ impl Bundle {
             preserve_fds: 0,
             keyring: Keyring::New,
             no_pivot: false,
+            init: false,
         })
     }
 

@@ -107,13 +107,18 @@ pub fn build(document: &Document, facts: &Facts) -> Result<Spec> {
         .set_domainname(some(&config.domainname))
         .set_mounts(Some(mounts::all(config, &facts.etc)))
         .set_process(Some(process(document, facts, &security)?))
-        .set_annotations(None)
+        .set_annotations(annotations(&config.host))
         .set_linux(Some(linux(document, facts, &security)));
     Ok(spec)
 }
 
 fn some(text: &str) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
+}
+
+fn annotations(host: &HostConfig) -> Option<HashMap<String, String>> {
+    let all = host.annotations.iter().map(|(key, value)| (key.clone(), value.clone()));
+    (!host.annotations.is_empty()).then(|| all.collect())
 }
 
 fn root(readonly: bool) -> Root {

@@ -4,7 +4,7 @@
 use oci_spec::runtime::Mount;
 
 use super::EtcFiles;
-use crate::domain::container::{Config, Mount as UserMount, MountKind};
+use crate::domain::container::{Config, Mount as UserMount, MountKind, ReadOnlyReach};
 
 /// Bytes of /dev/shm where the user says nothing.
 const DEFAULT_SHM_SIZE: i64 = 64 << 20;
@@ -83,8 +83,15 @@ fn user_mount(wanted: &UserMount) -> Mount {
     match wanted.kind {
         MountKind::Bind => {
             let propagation = if wanted.propagation.is_empty() { "rprivate" } else { &wanted.propagation };
-            let access = if wanted.read_only { "ro" } else { "rw" };
-            mount(clean(&wanted.target), "bind", &wanted.source, &["rbind", access, propagation])
+            let reach = if wanted.non_recursive { "bind" } else { "rbind" };
+            let access: &[&str] = match (wanted.read_only, wanted.read_only_reach) {
+                (false, _) => &["rw"],
+                (true, ReadOnlyReach::Top) => &["ro"],
+                // Docker's since 25: what is mounted below isn't writable, either.
+                (true, ReadOnlyReach::All | ReadOnlyReach::Forced) => &["ro", "rro"],
+            };
+            let options = [&[reach], access, &[propagation]].concat();
+            mount(clean(&wanted.target), "bind", &wanted.source, &options)
         }
         MountKind::Tmpfs => {
             let mode = if wanted.tmpfs_mode == 0 { 0o1777 } else { wanted.tmpfs_mode };

@@ -255,6 +255,8 @@ impl Containers {
             console_rows: 0,
             console_columns: 0,
             seccomp_filter: filter.to_vec(),
+            init: config.host.init,
+            timeout: config.timeout,
         })
     }
 

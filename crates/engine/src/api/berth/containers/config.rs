@@ -6,7 +6,9 @@ use berth::api::v1::{self, attach_request, mount::Type};
 
 use crate::{
     domain::{
-        container::{Config, HostConfig, LogConfig, LogDriver, Mount, MountKind, NetworkMode, Ulimit},
+        container::{
+            Config, HostConfig, LogConfig, LogDriver, Mount, MountKind, NetworkMode, ReadOnlyReach, Ulimit,
+        },
         restart::RestartPolicy,
         update::Changes,
     },
@@ -31,6 +33,7 @@ pub(super) fn decode(config: v1::ContainerConfig) -> Result<Config> {
         stdin_once: config.stdin_once,
         stop_signal: config.stop_signal,
         stop_timeout: config.stop_timeout,
+        timeout: config.timeout,
         host: host(config.host.unwrap_or_default())?,
     })
 }
@@ -41,6 +44,8 @@ fn host(host: v1::HostConfig) -> Result<HostConfig> {
         network: network(&host.network_mode)?,
         auto_remove: host.auto_remove,
         restart: restart(&host.restart_policy.unwrap_or_default())?,
+        init: host.init,
+        annotations: host.annotations.into_iter().collect(),
         readonly_rootfs: host.readonly_rootfs,
         privileged: host.privileged,
         cap_add: host.cap_add,
@@ -97,12 +102,23 @@ fn mount(mount: v1::Mount) -> Result<Mount> {
             return Err(Error::new(Kind::InvalidArgument, what));
         }
     };
+    let read_only_reach = match (mount.read_only_non_recursive, mount.read_only_force_recursive) {
+        (false, false) => ReadOnlyReach::All,
+        (true, false) => ReadOnlyReach::Top,
+        (false, true) => ReadOnlyReach::Forced,
+        (true, true) => {
+            let what = format!("invalid mount config: {:?} is read-only both ways", mount.target);
+            return Err(Error::new(Kind::InvalidArgument, what));
+        }
+    };
     Ok(Mount {
         kind,
         source: mount.source,
         target: mount.target,
         read_only: mount.read_only,
         propagation: mount.propagation,
+        non_recursive: mount.non_recursive,
+        read_only_reach,
         create_source: mount.create_source,
         tmpfs_size: mount.tmpfs_size,
         tmpfs_mode: mount.tmpfs_mode,

@@ -7,7 +7,7 @@ use prost_types::Timestamp;
 
 use crate::{
     domain::{
-        container::{Config, HostConfig, LogConfig, Mount, MountKind, Ulimit},
+        container::{Config, HostConfig, LogConfig, Mount, MountKind, ReadOnlyReach, Ulimit},
         record::Record,
         state::Shown,
     },
@@ -119,6 +119,7 @@ fn config(config: Config) -> v1::ContainerConfig {
         stdin_once: config.stdin_once,
         stop_signal: config.stop_signal,
         stop_timeout: config.stop_timeout,
+        timeout: config.timeout,
         host: Some(host(config.host)),
     }
 }
@@ -132,6 +133,8 @@ fn host(host: HostConfig) -> v1::HostConfig {
             name: host.restart.as_str().to_owned(),
             maximum_retry_count: i32::try_from(host.restart.max()).unwrap_or(i32::MAX),
         }),
+        init: host.init,
+        annotations: host.annotations.into_iter().collect(),
         readonly_rootfs: host.readonly_rootfs,
         privileged: host.privileged,
         cap_add: host.cap_add,
@@ -178,6 +181,9 @@ fn mount(mount: Mount) -> v1::Mount {
         target: mount.target,
         read_only: mount.read_only,
         propagation: mount.propagation,
+        non_recursive: mount.non_recursive,
+        read_only_non_recursive: mount.read_only_reach == ReadOnlyReach::Top,
+        read_only_force_recursive: mount.read_only_reach == ReadOnlyReach::Forced,
         create_source: mount.create_source,
         tmpfs_size: mount.tmpfs_size,
         tmpfs_mode: mount.tmpfs_mode,
