@@ -17,6 +17,7 @@ mod events;
 mod execs;
 mod first_minute;
 mod fsck;
+mod health;
 mod images;
 mod init;
 mod lifecycle;

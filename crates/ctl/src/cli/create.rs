@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use berth::api::v1::{Mount, RestartPolicy, Ulimit};
 use clap::{ArgAction, Args, ValueEnum};
 
+use super::health::Health;
 use crate::parse::{key_value, mount, net, restart, size, ulimit, volume};
 
 const PROCESS: &str = "Process";
@@ -238,6 +239,10 @@ pub struct Create {
     /// CONTAINER:HOST:SIZE[,...]
     #[arg(long, value_name = "MODE", help_heading = SECURITY)]
     pub userns: Option<String>,
+
+    /// How its health is checked
+    #[command(flatten)]
+    pub health: Health,
 
     /// local, json-file or none
     #[arg(long, value_name = "DRIVER", help_heading = LOGGING)]

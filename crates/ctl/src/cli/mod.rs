@@ -9,6 +9,7 @@ pub mod create;
 mod errors;
 pub mod files;
 mod groups;
+pub mod health;
 pub mod image;
 pub mod manage;
 pub mod system;
@@ -98,6 +99,13 @@ pub enum Verb {
         /// What to do
         #[command(subcommand)]
         verb: system::GroupVerb,
+    },
+    /// Probe the health of containers
+    #[command(subcommand_required = true, arg_required_else_help = true, disable_help_subcommand = true)]
+    Healthcheck {
+        /// What to do
+        #[command(subcommand)]
+        verb: health::Verb,
     },
     /// Print a shell's completion script
     #[command(after_help = "Examples:

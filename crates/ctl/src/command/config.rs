@@ -3,6 +3,7 @@
 
 use berth::api::v1::{ContainerConfig, HostConfig, LogConfig, StringList};
 
+use super::health;
 use crate::{
     cli::create::{Attach, Create},
     error::{Error, Result},
@@ -72,6 +73,7 @@ pub(super) fn of(create: &Create, streams: Streams) -> Result<ContainerConfig> {
         stop_signal: text(&create.stop_signal),
         stop_timeout: create.stop_timeout,
         timeout: create.timeout.unwrap_or_default(),
+        healthcheck: health::config(&create.health)?,
         host: Some(host(create)?),
     })
 }

@@ -4,8 +4,10 @@
 use std::collections::BTreeMap;
 
 use berth::api::v1::{
-    Container, ContainerConfig, ContainerState, HostConfig, ImageConfig, InspectImageResponse, Mount,
-    container_state::Status, mount,
+    Container, ContainerConfig, ContainerState, HealthConfig, HealthProbe, HealthState, HostConfig,
+    ImageConfig, InspectImageResponse, Mount,
+    container_state::{HealthStatus, Status},
+    mount,
 };
 use serde::Serialize;
 
@@ -57,6 +59,49 @@ struct State {
     error: String,
     started_at: String,
     finished_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    health: Option<HealthView>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct HealthView {
+    status: &'static str,
+    failing_streak: u32,
+    log: Vec<Probe>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Probe {
+    start: String,
+    end: String,
+    exit_code: i32,
+    output: String,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Check {
+    test: Vec<String>,
+    #[serde(skip_serializing_if = "is_zero")]
+    interval: i64,
+    #[serde(skip_serializing_if = "is_zero")]
+    timeout: i64,
+    #[serde(skip_serializing_if = "is_zero")]
+    start_period: i64,
+    #[serde(skip_serializing_if = "is_zero")]
+    start_interval: i64,
+    #[serde(skip_serializing_if = "is_none")]
+    retries: i32,
+}
+
+fn is_zero(number: &i64) -> bool {
+    *number == 0
+}
+
+fn is_none(number: &i32) -> bool {
+    *number == 0
 }
 
 #[derive(Debug, Serialize)]
@@ -80,6 +125,10 @@ struct Config {
     stop_timeout: Option<i32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     timeout: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    healthcheck: Option<Check>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    healthcheck_on_failure_action: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -158,7 +207,7 @@ struct MountView {
 
 impl ContainerView {
     pub(super) fn of(container: Container) -> Self {
-        let state = State::of(&container.state.clone().unwrap_or_default());
+        let state = State::of(&container.state.clone().unwrap_or_default(), container.health.as_ref());
         let mut config = container.config.clone().unwrap_or_default();
         let host = config.host.take().unwrap_or_default();
         Self {
@@ -185,7 +234,7 @@ impl ContainerView {
 }
 
 impl State {
-    fn of(state: &ContainerState) -> Self {
+    fn of(state: &ContainerState, health: Option<&HealthState>) -> Self {
         let status = state.status();
         Self {
             status: state_name(status),
@@ -202,6 +251,41 @@ impl State {
             error: state.error.clone(),
             started_at: rfc3339_short(state.started_at.as_ref()),
             finished_at: rfc3339_short(state.finished_at.as_ref()),
+            health: health.map(HealthView::of),
+        }
+    }
+}
+
+impl HealthView {
+    fn of(health: &HealthState) -> Self {
+        let probe = |probe: &HealthProbe| Probe {
+            start: rfc3339_short(probe.start.as_ref()),
+            end: rfc3339_short(probe.end.as_ref()),
+            exit_code: probe.exit_code,
+            output: probe.output.clone(),
+        };
+        Self {
+            status: match health.status() {
+                HealthStatus::Unspecified => "none",
+                HealthStatus::Starting => "starting",
+                HealthStatus::Healthy => "healthy",
+                HealthStatus::Unhealthy => "unhealthy",
+            },
+            failing_streak: health.failing_streak,
+            log: health.log.iter().map(probe).collect(),
+        }
+    }
+}
+
+impl Check {
+    fn of(check: HealthConfig) -> Self {
+        Self {
+            test: check.test,
+            interval: check.interval,
+            timeout: check.timeout,
+            start_period: check.start_period,
+            start_interval: check.start_interval,
+            retries: check.retries,
         }
     }
 }
@@ -209,6 +293,7 @@ impl State {
 impl Config {
     /// As requested, with the image's values where those are in force.
     fn of(config: ContainerConfig, container: &Container) -> Self {
+        let check = container.healthcheck.clone();
         let or = |value: &String, other: String| if value.is_empty() { other } else { value.clone() };
         Self {
             hostname: or(&container.hostname, config.hostname),
@@ -230,6 +315,11 @@ impl Config {
             stop_signal: config.stop_signal,
             stop_timeout: config.stop_timeout,
             timeout: (config.timeout > 0).then_some(config.timeout),
+            healthcheck_on_failure_action: (check.as_ref())
+                .map(|check| check.on_failure.clone())
+                .filter(|action| action != "none"),
+            // Docker has it here, too, when there is to be none.
+            healthcheck: check.or(config.healthcheck).map(Check::of),
         }
     }
 }

@@ -11,6 +11,7 @@ mod diff;
 mod events;
 mod exec;
 mod export;
+mod health;
 mod images;
 mod import;
 mod info;
@@ -43,7 +44,7 @@ use std::future::Future;
 use tokio::task::JoinSet;
 
 use crate::{
-    cli::{Cli, Verb, container, image, system},
+    cli::{self, Cli, Verb, container, image, system},
     context::Context,
     error::{Error, FAILED, Result},
     output,
@@ -72,6 +73,7 @@ async fn engine_verb(address: &str, namespace: &str, verb: Verb) -> Result<u8> {
         Verb::Container(container::Verb::Create(args)) => Box::pin(create::create(connect, *args)).await,
         Verb::Image(image::Verb::Logout(args)) => login::logout(&args),
         Verb::System(system::Verb::Version(args)) => version::version(connect, args).await,
+        Verb::Healthcheck { verb: cli::health::Verb::Run(args) } => health::run(&connect.await?, args).await,
         Verb::Container(verb) => container_verb(&connect.await?, verb).await,
         Verb::Image(verb) => image_verb(&connect.await?, verb).await,
         Verb::System(verb) => system_verb(&connect.await?, verb).await,

@@ -4,7 +4,8 @@
 use std::time::SystemTime;
 
 use berth::api::v1::{
-    ContainerState, ContainerSummary, ListContainersRequest, Mount, container_state::Status,
+    ContainerState, ContainerSummary, ListContainersRequest, Mount,
+    container_state::{HealthStatus, Status},
 };
 
 use crate::{
@@ -113,12 +114,22 @@ fn life(state: &ContainerState, now: SystemTime) -> String {
         |time: &Option<prost_types::Timestamp>| human::duration(human::since(&time.unwrap_or_default(), now));
     match state.status() {
         Status::Unspecified | Status::Created => "Created".into(),
-        Status::Running => format!("Up {}", ago(&state.started_at)),
+        Status::Running => format!("Up {}{}", ago(&state.started_at), health(state.health())),
         Status::Paused => format!("Up {} (Paused)", ago(&state.started_at)),
         Status::Exited => format!("Exited ({}) {} ago", state.exit_code, ago(&state.finished_at)),
         Status::Restarting => format!("Restarting ({}) {} ago", state.exit_code, ago(&state.finished_at)),
         Status::Unknown => "Unknown".into(),
         Status::Removing => "Removal In Progress".into(),
+    }
+}
+
+/// What stands behind the time of one that runs.
+fn health(health: HealthStatus) -> &'static str {
+    match health {
+        HealthStatus::Unspecified => "",
+        HealthStatus::Starting => " (health: starting)",
+        HealthStatus::Healthy => " (healthy)",
+        HealthStatus::Unhealthy => " (unhealthy)",
     }
 }
 
@@ -201,6 +212,8 @@ mod tests {
             ..Default::default()
         };
         assert_eq!(status(&state(Status::Running), now), "Up 2 minutes");
+        let healthy = ContainerState { health: HealthStatus::Healthy.into(), ..state(Status::Running) };
+        assert_eq!(status(&healthy, now), "Up 2 minutes (healthy)");
         assert_eq!(status(&state(Status::Paused), now), "Up 2 minutes (Paused)");
         assert_eq!(status(&state(Status::Created), now), "Created");
         assert_eq!(status(&state(Status::Exited), now), "Exited (137) 2 minutes ago");

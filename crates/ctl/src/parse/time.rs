@@ -59,6 +59,16 @@ fn unix(text: &str) -> Option<(u64, u32)> {
     Some((seconds.parse().ok()?, format!("{fraction:0<9}").parse().ok()?))
 }
 
+/// A duration as Go writes it, in nanoseconds.
+///
+/// # Errors
+/// In Docker's words.
+pub fn nanos(text: &str) -> Parsed<i64> {
+    let invalid = || format!("time: invalid duration \"{text}\"");
+    let duration = if text == "0" { Some(Duration::ZERO) } else { duration(text) };
+    duration.and_then(|duration| i64::try_from(duration.as_nanos()).ok()).ok_or_else(invalid)
+}
+
 /// A duration as Go writes it: `300ms`, `1.5h`, `1h30m`. `None` when it isn't
 /// one.
 #[must_use]

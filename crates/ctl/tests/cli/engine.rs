@@ -496,6 +496,14 @@ impl Containers for Fake {
         Ok(Response::new(Default::default()))
     }
 
+    async fn probe_health(
+        &self,
+        request: Request<ProbeHealthRequest>,
+    ) -> Result<Response<ProbeHealthResponse>, Status> {
+        self.call(&format!("probe health {}", request.into_inner().container));
+        Ok(Response::new(Default::default()))
+    }
+
     async fn prune(
         &self,
         request: Request<PruneContainersRequest>,

@@ -57,6 +57,8 @@ pub fn resolve(
         stop_signal: stop_signal(config, &defaults, &mut warnings)?,
         labels: labels(config, &defaults, &mut warnings),
         platform: platform(image),
+        // The caller's, who has the image's.
+        health: None,
         // Chosen when the container is recorded.
         id_maps: Vec::new(),
     };

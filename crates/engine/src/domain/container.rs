@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{restart::RestartPolicy, users::IdMap};
+use super::{health::HealthConfig, restart::RestartPolicy, users::IdMap};
 
 /// What to run and how; unset fields take the image's value.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,6 +46,9 @@ pub struct Config {
     /// Seconds after its start at which it is killed; 0: never.
     #[serde(skip_serializing_if = "is_zero")]
     pub timeout: u64,
+    /// How its health is checked; unset is as the image has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health: Option<HealthConfig>,
     /// What the host gives.
     pub host: HostConfig,
 }
@@ -268,6 +271,9 @@ pub struct Effective {
     pub labels: BTreeMap<String, String>,
     /// `os/architecture[/variant]` of the image.
     pub platform: String,
+    /// How its health is checked; none: not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health: Option<HealthConfig>,
     /// Users of its own, which are these on the host; empty: the host's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub id_maps: Vec<IdMap>,
@@ -299,6 +305,9 @@ pub struct Summary {
     /// When it is started again of itself.
     #[serde(skip_serializing_if = "RestartPolicy::is_no")]
     pub restart: RestartPolicy,
+    /// Its health is checked.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub health: bool,
 }
 
 impl Document {
@@ -312,6 +321,7 @@ impl Document {
             mounts: self.config.host.mounts.clone(),
             auto_remove: self.config.host.auto_remove,
             restart: self.config.host.restart,
+            health: self.effective.health.is_some(),
         }
     }
 }

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use super::state::Shown;
+use super::{health, state::Shown};
 use crate::error::{Error, Kind, Result};
 
 /// A parsed set of filters.
@@ -26,6 +26,8 @@ pub struct ContainerFilter {
     pub before: Vec<String>,
     /// Containers; younger ones than this match.
     pub since: Vec<String>,
+    /// States of health; `None` is that of one without a check.
+    pub health: Vec<Option<health::Status>>,
 }
 
 /// What a filter looks at, `ancestor`, `before` and `since` excepted: those
@@ -42,6 +44,8 @@ pub struct Subject<'a> {
     pub status: Shown,
     /// Of an exited one.
     pub exit_code: u8,
+    /// None without a check.
+    pub health: Option<health::Status>,
 }
 
 impl ContainerFilter {
@@ -64,6 +68,7 @@ impl ContainerFilter {
                 "ancestor" => filter.ancestor.push(own),
                 "before" => filter.before.push(own),
                 "since" => filter.since.push(own),
+                "health" => filter.health.push(health(value)?),
                 _ => return Err(invalid(key)),
             }
         }
@@ -84,6 +89,7 @@ impl ContainerFilter {
             && any(&self.name, |pattern| name_matches(pattern, subject.name))
             && self.label.iter().all(|wanted| label_matches(wanted, subject.labels))
             && any(&self.status, |status| *status == subject.status)
+            && any(&self.health, |health| *health == subject.health)
             && (self.exited.is_empty()
                 || (subject.status == Shown::Exited && self.exited.contains(&subject.exit_code)))
     }
@@ -102,6 +108,14 @@ fn status(word: &str) -> Result<Shown> {
         .into_iter()
         .find(|status| status.as_str() == word)
         .ok_or_else(|| invalid(&format!("status={word}")))
+}
+
+fn health(word: &str) -> Result<Option<health::Status>> {
+    match (word, health::Status::of_word(word)) {
+        ("none", _) => Ok(None),
+        (_, Some(status)) => Ok(Some(status)),
+        _ => Err(invalid(&format!("health={word}"))),
+    }
 }
 
 fn name_matches(pattern: &str, name: &str) -> bool {
@@ -139,6 +153,7 @@ mod tests {
             labels: &labels,
             status: Shown::Exited,
             exit_code: 3,
+            health: Some(health::Status::Healthy),
         };
         ContainerFilter::parse(pairs.iter().copied()).expect("valid").matches(&subject)
     }
@@ -160,6 +175,8 @@ mod tests {
             (("status", "running"), false),
             (("exited", "3"), true),
             (("exited", "0"), false),
+            (("health", "healthy"), true),
+            (("health", "none"), false),
         ] {
             assert_eq!(passes(&[pair]), expected, "{pair:?}");
         }
@@ -175,7 +192,9 @@ mod tests {
 
     #[test]
     fn unknown_keys_and_values_are_refused() {
-        for pair in [("colour", "red"), ("status", "dozing"), ("exited", "-1"), ("exited", "x")] {
+        for pair in
+            [("colour", "red"), ("status", "dozing"), ("exited", "-1"), ("exited", "x"), ("health", "ill")]
+        {
             let error = ContainerFilter::parse([pair]).expect_err("invalid");
             assert!(error.to_string().starts_with("invalid filter '"), "{error}");
         }

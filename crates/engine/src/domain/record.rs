@@ -11,6 +11,7 @@ use berth::{
 
 use super::{
     container::Summary,
+    health,
     restart::Restarts,
     state::{Exit, Shown, Status},
 };
@@ -46,6 +47,8 @@ pub struct Record {
     pub shim: Option<ProcessIdentity>,
     /// What its user wants of it, and what its policy does about that.
     pub restarts: Restarts,
+    /// What is known of its health; none without a check.
+    pub health: Option<health::Status>,
 }
 
 impl Record {

@@ -69,6 +69,13 @@ pub fn config(config: &Config) -> Result<()> {
     if config.stop_timeout.is_some_and(|t| t < -1) {
         return Err(invalid("invalid stop timeout: must be -1 (wait for ever) or more"));
     }
+    if let Some(health) = &config.health {
+        if health.test.iter().map(String::len).sum::<usize>() > MAX_TEXT {
+            return Err(invalid(format!("the health check is larger than {MAX_TEXT} bytes")));
+        }
+        no_nul("health check", &health.test)?;
+        health.check()?;
+    }
     host(&config.host)
 }
 

@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     attach::{self, AttachInput},
-    containers::{Containers, Live},
+    containers::{Containers, Live, PROBE_PREFIX},
     logs::Stream,
 };
 use crate::{
@@ -204,6 +204,12 @@ impl Containers {
                 Err(e) => return tracing::debug!(id = %record.id, error = e.chain(), "list execs"),
             };
             for id in running.filter_map(|exec| exec.exec_id.parse::<ExecId>().ok()) {
+                if id.as_str().starts_with(PROBE_PREFIX) {
+                    // Whoever wanted to know is gone.
+                    let _ = live.task.kill_exec(&id, libc::SIGKILL.unsigned_abs(), true).await;
+                    let _ = live.task.delete_exec(&id).await;
+                    continue;
+                }
                 drop(this.watch_exec(record.clone(), Arc::clone(&live), id, Watch::Adopted));
             }
         });

@@ -65,7 +65,7 @@ impl Process {
         &self.identity
     }
 
-    /// A descriptor of it, for another process to inherit.
+    /// A descriptor of it, to be joined, asked, or inherited.
     #[must_use]
     pub fn pidfd(&self) -> BorrowedFd<'_> {
         self.pidfd.as_fd()

@@ -170,7 +170,10 @@ fn a_users_mount_replaces_ours_and_parents_come_first() {
     let hosts = mounted(&spec, "/etc/hosts");
     assert_eq!(hosts.len(), 1);
     assert_eq!(hosts[0].source().as_deref(), Some(Path::new("/h")));
-    assert_eq!(hosts[0].options().as_deref(), Some(&["rbind", "ro", "rprivate"].map(str::to_owned)[..]));
+    assert_eq!(
+        hosts[0].options().as_deref(),
+        Some(&["rbind", "ro", "rro", "rprivate"].map(str::to_owned)[..])
+    );
     assert_eq!(mounted(&spec, "/dev/shm").len(), 1);
     let order: Vec<_> = spec.mounts().iter().flatten().map(|m| m.destination().clone()).collect();
     let at = |path: &str| order.iter().position(|p| p == Path::new(path)).expect(path);

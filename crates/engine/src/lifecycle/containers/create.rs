@@ -19,6 +19,7 @@ use crate::{
     domain::{
         command,
         container::{Config, Document, MountKind},
+        health::{HealthConfig, OnFailure},
         id, names,
         record::Record,
         restart::Restarts,
@@ -68,7 +69,9 @@ impl Containers {
         let image = self.images.resolve(&namespace, &config.image)?;
         let id = id::fresh()?;
         let resolved = command::resolve(&config, &image.config, &id, &self.host.name)?;
-        let document = Document { config, effective: resolved.effective };
+        let mut effective = resolved.effective;
+        effective.health = health(&config, image.health.as_ref())?;
+        let document = Document { config, effective };
         let (record, maps) = self.intend(namespace, id, name, &image, document)?;
         if let Err(error) = self.make(&record, &image, &maps) {
             if let Err(undo) = self.unmake(&record) {
@@ -103,6 +106,7 @@ impl Containers {
             started_at: 0,
             shim: None,
             restarts: Restarts::default(),
+            health: None,
         };
         self.db.write(|tx| {
             record.name = match &name {
@@ -211,6 +215,21 @@ fn draw(db: &rusqlite::Connection, namespace: &Namespace) -> Result<String> {
         }
     }
     Err(Error::new(Kind::ResourceExhausted, "no free container name was found: give one"))
+}
+
+/// The check in force: the image's, where the user says nothing else.
+fn health(config: &Config, image: Option<&HealthConfig>) -> Result<Option<HealthConfig>> {
+    let own = config.health.clone().unwrap_or_default();
+    let merged = image.map_or_else(|| own.clone(), |image| own.over(image));
+    if merged.in_force()?.is_some() {
+        return Ok(Some(merged));
+    }
+    if own.on_failure != OnFailure::None {
+        let what =
+            format!("cannot set on-failure action to {} without a health check", own.on_failure.as_str());
+        return Err(Error::new(Kind::InvalidArgument, what));
+    }
+    Ok(None)
 }
 
 /// What is to be bound must be there, or is made where that was asked for.

@@ -11,11 +11,15 @@ use crate::{
     domain::{
         container::Document,
         filter::{ContainerFilter, Subject},
+        health::State,
         record::Record,
         state::{Shown, Status},
     },
     error::Result,
-    store::meta::containers::{self as rows, Scope},
+    store::meta::{
+        containers::{self as rows, Scope},
+        health,
+    },
 };
 
 /// Which containers, and what of them.
@@ -68,6 +72,8 @@ pub struct Details {
     pub bundle_path: PathBuf,
     /// Its shim; 0 when there is none.
     pub shim_pid: u32,
+    /// What is remembered of its health.
+    pub health: Option<State>,
 }
 
 impl Containers {
@@ -108,10 +114,11 @@ impl Containers {
     /// As for finding it.
     pub async fn inspect(self: &Arc<Self>, namespace: Namespace, reference: String) -> Result<Details> {
         self.blocking(move |this| {
-            let (record, document) = this.db.read(|c| {
+            let (record, document, health) = this.db.read(|c| {
                 let record = lookup::resolve(c, &namespace, &reference)?;
                 let document = rows::document(c, &record.id)?;
-                Ok((record, document))
+                let health = health::get(c, &record.id)?;
+                Ok((record, document, health))
             })?;
             Ok(Details {
                 status: this.shown(&record),
@@ -120,6 +127,7 @@ impl Containers {
                 shim_pid: record.shim.as_ref().map_or(0, |shim| shim.pid),
                 record,
                 document,
+                health,
             })
         })
         .await
@@ -199,6 +207,7 @@ fn passes(filter: &ContainerFilter, one: &Listed) -> bool {
             labels: &one.record.summary.labels,
             status,
             exit_code: one.record.exit.code,
+            health: one.record.health,
         })
     };
     // One whose shim is silent runs all the same, as far as anybody knows.

@@ -91,6 +91,7 @@ mod tests {
             started_at: 0,
             shim: None,
             restarts: Restarts::default(),
+            health: None,
         }
     }
 

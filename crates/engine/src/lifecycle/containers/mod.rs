@@ -14,11 +14,13 @@ mod entry;
 mod etc;
 mod files;
 mod filters;
+mod health;
 mod host;
 mod list;
 mod lookup;
 mod pause;
 mod policy;
+mod probe;
 mod prune;
 mod reconcile;
 mod remove;
@@ -43,7 +45,6 @@ use berth::{
     ids::{ContainerId, Namespace},
 };
 
-pub(super) use self::signal::unreachable;
 pub use self::{
     commit::CommitOptions,
     create::Created,
@@ -58,6 +59,7 @@ pub use self::{
     wait::Condition,
 };
 use self::{filters::Filters, host::Host};
+pub(super) use self::{probe::PREFIX as PROBE_PREFIX, signal::unreachable};
 use super::{events::Events, images::Images, logs::Changes};
 pub use crate::store::snapshot::{Change, ChangeKind};
 use crate::{

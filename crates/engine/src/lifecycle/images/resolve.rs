@@ -7,7 +7,10 @@ use rusqlite::Connection;
 
 use super::Images;
 use crate::{
-    domain::digest::Digest,
+    domain::{
+        digest::Digest,
+        health::{self, HealthConfig},
+    },
     error::{Context as _, Error, Kind, Result},
     image::reference::Reference,
     store::meta::images as rows,
@@ -23,6 +26,8 @@ pub struct ResolvedImage {
     pub id: Digest,
     /// The image's defaults, and what it was built for.
     pub config: ImageConfiguration,
+    /// Docker's health check in it.
+    pub health: Option<HealthConfig>,
     /// Key of the snapshot to stand on; none for an image without layers.
     pub chain_id: Option<Digest>,
     /// Digest of the manifest.
@@ -45,6 +50,7 @@ impl Images {
             Ok(ResolvedImage {
                 id: found.row.id.parse()?,
                 config: configuration(&found.row)?,
+                health: health::of_image(&found.row.config),
                 chain_id: found.row.chain_id.as_deref().map(str::parse).transpose()?,
                 manifest_digest: found.row.manifest_digest.parse()?,
                 reference,

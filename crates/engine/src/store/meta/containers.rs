@@ -10,6 +10,7 @@ use rusqlite::{Connection, OptionalExtension as _, Params, Row, Transaction, par
 use crate::{
     domain::{
         container::Document,
+        health,
         record::Record,
         restart::{Restarts, Wanted},
         state::{Exit, Status},
@@ -20,7 +21,7 @@ use crate::{
 
 const COLUMNS: &str = "namespace, id, name, created_at, image, image_id, summary, status, pid, exit_code, \
                        oom_killed, error, started_at, finished_at, shim, paused, wanted, restart_count, \
-                       restart_waited, restart_due";
+                       restart_waited, restart_due, health";
 
 /// Adds a container.
 ///
@@ -219,10 +220,12 @@ pub fn set_running(tx: &Transaction<'_>, id: &ContainerId, pid: u32, at: u64) ->
     execute(
         tx,
         "UPDATE containers SET status = 'running', pid = ?2, started_at = ?3, exit_code = 0, oom_killed = 0, \
-         error = '', finished_at = 0, paused = 0, restart_due = 0 WHERE id = ?1",
+         error = '', finished_at = 0, paused = 0, restart_due = 0, \
+         health = iif(json_extract(summary, '$.health'), 'starting', '') WHERE id = ?1",
         params![id.as_str(), pid, time(at)],
-    )
-    .map(drop)
+    )?;
+    // Nothing of the last run.
+    execute(tx, "DELETE FROM health WHERE id = ?1", params![id.as_str()]).map(drop)
 }
 
 /// Records whether a running container is paused; false when it doesn't run.
@@ -333,6 +336,7 @@ struct Raw {
     restart_count: u32,
     restart_waited: u32,
     restart_due: i64,
+    health: String,
 }
 
 impl Raw {
@@ -358,6 +362,7 @@ impl Raw {
             restart_count: row.get(17)?,
             restart_waited: row.get(18)?,
             restart_due: row.get(19)?,
+            health: row.get(20)?,
         })
     }
 
@@ -391,6 +396,7 @@ impl Raw {
                 waited: self.restart_waited,
                 due: self.restart_due.unsigned_abs(),
             },
+            health: health::Status::of_word(&self.health),
         })
     }
 }
@@ -421,6 +427,7 @@ mod tests {
             started_at: 0,
             shim: None,
             restarts: Restarts::default(),
+            health: None,
         }
     }
 

@@ -13,6 +13,7 @@ pub mod containers;
 pub mod engine;
 pub mod events;
 pub mod everything;
+pub mod health;
 pub mod images;
 pub mod snapshots;
 
@@ -28,8 +29,12 @@ use super::Reserve;
 use crate::error::{Context as _, Error, Kind, Result};
 
 /// Schema steps; the database's `user_version` counts those that ran.
-const MIGRATIONS: [&str; 3] =
-    [include_str!("schema/001.sql"), include_str!("schema/002.sql"), include_str!("schema/003.sql")];
+const MIGRATIONS: [&str; 4] = [
+    include_str!("schema/001.sql"),
+    include_str!("schema/002.sql"),
+    include_str!("schema/003.sql"),
+    include_str!("schema/004.sql"),
+];
 
 /// Idle read connections that are kept.
 const IDLE_READERS: usize = 4;

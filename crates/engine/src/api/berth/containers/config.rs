@@ -9,6 +9,7 @@ use crate::{
         container::{
             Config, HostConfig, LogConfig, LogDriver, Mount, MountKind, NetworkMode, ReadOnlyReach, Ulimit,
         },
+        health::{HealthConfig, OnFailure},
         restart::RestartPolicy,
         update::Changes,
     },
@@ -34,6 +35,7 @@ pub(super) fn decode(config: v1::ContainerConfig) -> Result<Config> {
         stop_signal: config.stop_signal,
         stop_timeout: config.stop_timeout,
         timeout: config.timeout,
+        health: config.healthcheck.map(health).transpose()?,
         host: host(config.host.unwrap_or_default())?,
     })
 }
@@ -75,6 +77,23 @@ fn host(host: v1::HostConfig) -> Result<HostConfig> {
         dns: host.dns,
         dns_search: host.dns_search,
         dns_options: host.dns_options,
+    })
+}
+
+fn health(health: v1::HealthConfig) -> Result<HealthConfig> {
+    let nanos = |name: &str, n: i64| {
+        let what = || format!("{name} in Healthcheck cannot be less than 1ms");
+        u64::try_from(n).map_err(|_| Error::new(Kind::InvalidArgument, what()))
+    };
+    let negative = |_| Error::new(Kind::InvalidArgument, "Retries in Healthcheck cannot be negative");
+    Ok(HealthConfig {
+        test: health.test,
+        interval: nanos("Interval", health.interval)?,
+        timeout: nanos("Timeout", health.timeout)?,
+        start_period: nanos("StartPeriod", health.start_period)?,
+        start_interval: nanos("StartInterval", health.start_interval)?,
+        retries: u32::try_from(health.retries).map_err(negative)?,
+        on_failure: OnFailure::of_word(&health.on_failure)?,
     })
 }
 

@@ -1,13 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The engine's own types as answers of berth.v1.
 
-use berth::api::v1::{self, attach_response, container_state, mount::Type};
+use berth::api::v1::{
+    self, attach_response,
+    container_state::{self, HealthStatus},
+    mount::Type,
+};
 use bytes::Bytes;
 use prost_types::Timestamp;
 
 use crate::{
     domain::{
         container::{Config, HostConfig, LogConfig, Mount, MountKind, ReadOnlyReach, Ulimit},
+        health,
         record::Record,
         state::Shown,
     },
@@ -51,7 +56,7 @@ pub(super) fn summary(listed: Listed) -> v1::ContainerSummary {
 
 /// Everything.
 pub(super) fn details(details: Details) -> v1::Container {
-    let Details { record, status, document, log_path, bundle_path, shim_pid } = details;
+    let Details { record, status, document, log_path, bundle_path, shim_pid, health } = details;
     let effective = document.effective;
     let mut args = effective.args.into_iter();
     v1::Container {
@@ -73,6 +78,8 @@ pub(super) fn details(details: Details) -> v1::Container {
         shim_pid,
         restart_count: record.restarts.count,
         platform: effective.platform,
+        healthcheck: effective.health.map(health_config),
+        health: health.map(health_state),
     }
 }
 
@@ -87,6 +94,43 @@ fn state(record: &Record, shown: Shown) -> v1::ContainerState {
         error: record.exit.error.clone(),
         started_at: time(record.started_at),
         finished_at: time(record.exit.at),
+        health: record.health.map_or(HealthStatus::Unspecified, health_status).into(),
+    }
+}
+
+fn health_status(known: health::Status) -> HealthStatus {
+    match known {
+        health::Status::Starting => HealthStatus::Starting,
+        health::Status::Healthy => HealthStatus::Healthy,
+        health::Status::Unhealthy => HealthStatus::Unhealthy,
+    }
+}
+
+/// What is remembered of a container's health.
+pub(super) fn health_state(state: health::State) -> v1::HealthState {
+    let probe = |probed: health::Probed| v1::HealthProbe {
+        start: time(probed.start),
+        end: time(probed.end),
+        exit_code: probed.exit_code,
+        output: probed.output,
+    };
+    v1::HealthState {
+        status: health_status(state.status).into(),
+        failing_streak: state.streak,
+        log: state.log.into_iter().map(probe).collect(),
+    }
+}
+
+fn health_config(health: health::HealthConfig) -> v1::HealthConfig {
+    let nanos = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+    v1::HealthConfig {
+        test: health.test,
+        interval: nanos(health.interval),
+        timeout: nanos(health.timeout),
+        start_period: nanos(health.start_period),
+        start_interval: nanos(health.start_interval),
+        retries: i32::try_from(health.retries).unwrap_or(i32::MAX),
+        on_failure: health.on_failure.as_str().to_owned(),
     }
 }
 
@@ -120,6 +164,7 @@ fn config(config: Config) -> v1::ContainerConfig {
         stop_signal: config.stop_signal,
         stop_timeout: config.stop_timeout,
         timeout: config.timeout,
+        healthcheck: config.health.map(health_config),
         host: Some(host(config.host)),
     }
 }
@@ -229,6 +274,13 @@ mod tests {
             command: vec!["c".to_owned()],
             entrypoint: Some(v1::StringList::default()),
             stop_timeout: Some(-1),
+            healthcheck: Some(v1::HealthConfig {
+                test: vec!["TCP".to_owned(), "80".to_owned()],
+                interval: 7_000_000_000,
+                retries: 2,
+                on_failure: "restart".to_owned(),
+                ..v1::HealthConfig::default()
+            }),
             tty: true,
             host: Some(v1::HostConfig {
                 network_mode: "host".to_owned(),

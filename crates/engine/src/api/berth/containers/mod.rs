@@ -140,6 +140,19 @@ impl containers_server::Containers for ContainersService {
         .await
     }
 
+    async fn probe_health(
+        &self,
+        request: Request<v1::ProbeHealthRequest>,
+    ) -> Result<Response<v1::ProbeHealthResponse>, Status> {
+        contained(async {
+            let request = request.into_inner();
+            let record = self.find(&request.namespace, &request.container).await?;
+            let state = self.containers.probe_now(&record).await?;
+            Ok(v1::ProbeHealthResponse { health: Some(encode::health_state(state)) })
+        })
+        .await
+    }
+
     async fn remove(
         &self,
         request: Request<v1::RemoveContainerRequest>,
