@@ -25,6 +25,7 @@ mod logs;
 mod manage;
 mod pause;
 mod restart;
+mod share;
 mod stats;
 mod stuck;
 mod survival;

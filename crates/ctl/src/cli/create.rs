@@ -156,10 +156,23 @@ pub struct Create {
     #[arg(long, value_name = "BYTES", value_parser = size::memory, help_heading = FILES)]
     pub shm_size: Option<i64>,
 
-    /// `none` or `host`; `none` is the default until the bridge network
-    /// exists
+    /// none, host, or container:NAME for another's; `none` is the default
+    /// until the bridge network exists
     #[arg(long, alias = "net", value_name = "NETWORK", help_heading = NETWORK)]
     pub network: Option<String>,
+    /// Processes that it sees: host, or container:NAME
+    #[arg(long, value_name = "MODE", help_heading = SECURITY)]
+    pub pid: Option<String>,
+    /// System V objects, queues and shared memory: private, shareable, none,
+    /// host, or container:NAME
+    #[arg(long, value_name = "MODE", help_heading = SECURITY)]
+    pub ipc: Option<String>,
+    /// Whose host name: host
+    #[arg(long, value_name = "MODE", help_heading = SECURITY)]
+    pub uts: Option<String>,
+    /// Cgroups that it sees: private or host
+    #[arg(long, value_name = "MODE", help_heading = SECURITY)]
+    pub cgroupns: Option<String>,
     /// Host name inside the container
     #[arg(short = 'h', long, value_name = "NAME", help_heading = NETWORK)]
     pub hostname: Option<String>,

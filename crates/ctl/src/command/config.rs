@@ -82,6 +82,10 @@ fn host(create: &Create) -> Result<HostConfig> {
     let security_opt = create.security_opt.iter().map(|opt| security::option(opt));
     Ok(HostConfig {
         network_mode: create.network.clone().unwrap_or_default(),
+        pid_mode: create.pid.clone().unwrap_or_default(),
+        ipc_mode: create.ipc.clone().unwrap_or_default(),
+        uts_mode: create.uts.clone().unwrap_or_default(),
+        cgroupns_mode: create.cgroupns.clone().unwrap_or_default(),
         auto_remove: create.rm,
         restart_policy: create.restart.clone(),
         init: create.init,

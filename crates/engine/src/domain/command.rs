@@ -30,7 +30,8 @@ pub struct Resolved {
     pub warnings: Vec<String>,
 }
 
-/// Merges a (valid) configuration and its image.
+/// Merges a (valid) configuration and its image. `host_name` is that of whose
+/// network it has, or whose names.
 ///
 /// # Errors
 /// `InvalidArgument` when there is nothing to run, or the image's data can't
@@ -43,8 +44,9 @@ pub fn resolve(
 ) -> Result<Resolved> {
     let defaults = image.config().clone().unwrap_or_default();
     let mut warnings = Vec::new();
-    let hostname = match (config.hostname.as_str(), config.host.network) {
-        ("", NetworkMode::Host) => host_name.to_owned(),
+    let hostname = match (config.hostname.as_str(), &config.host.network) {
+        ("", _) if config.host.uts_host => host_name.to_owned(),
+        ("", NetworkMode::Host | NetworkMode::Container(_)) => host_name.to_owned(),
         ("", NetworkMode::None) => id.short().to_owned(),
         (name, _) => name.to_owned(),
     };

@@ -9,7 +9,12 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{health::HealthConfig, restart::RestartPolicy, users::IdMap};
+use super::{
+    health::HealthConfig,
+    namespaces::{IpcMode, PidMode},
+    restart::RestartPolicy,
+    users::IdMap,
+};
 
 /// What to run and how; unset fields take the image's value.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,6 +69,14 @@ fn is_zero(number: &u64) -> bool {
 pub struct HostConfig {
     /// Where its network comes from.
     pub network: NetworkMode,
+    /// Which processes it sees.
+    pub pid: PidMode,
+    /// Whose System V objects and message queues it has.
+    pub ipc: IpcMode,
+    /// The host's name is its name.
+    pub uts_host: bool,
+    /// It sees the host's cgroups.
+    pub cgroupns_host: bool,
     /// Remove it when it exits.
     pub auto_remove: bool,
     /// When it is started again of itself.
@@ -133,7 +146,7 @@ pub struct HostConfig {
 }
 
 /// Where a container's network comes from.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum NetworkMode {
     /// A network namespace of its own with loopback alone.
@@ -141,17 +154,8 @@ pub enum NetworkMode {
     None,
     /// The host's.
     Host,
-}
-
-impl NetworkMode {
-    /// The word that users write.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Host => "host",
-        }
-    }
+    /// Another container's: its id.
+    Container(String),
 }
 
 /// A resource limit of the container's processes.
@@ -317,7 +321,7 @@ impl Document {
         Summary {
             command: self.effective.args.clone(),
             labels: self.effective.labels.clone(),
-            network: self.config.host.network,
+            network: self.config.host.network.clone(),
             mounts: self.config.host.mounts.clone(),
             auto_remove: self.config.host.auto_remove,
             restart: self.config.host.restart,

@@ -12,6 +12,7 @@ pub mod health;
 pub mod id;
 pub mod instruction;
 pub mod names;
+pub mod namespaces;
 pub mod probe;
 pub mod ps;
 pub mod record;

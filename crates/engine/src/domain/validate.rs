@@ -12,6 +12,7 @@ use std::{
 use super::{
     command::RESERVED_LABEL,
     container::{Config, HostConfig, LogConfig, LogDriver, Mount, MountKind, NetworkMode, ReadOnlyReach},
+    namespaces::{self, IpcMode},
     security, signal, size,
     spec::{capabilities, rlimits},
     users,
@@ -45,7 +46,8 @@ pub fn config(config: &Config) -> Result<()> {
     }
     no_nul("command", config.command.iter().chain(config.entrypoint.iter().flatten()))?;
     environment(&config.env)?;
-    own_users(&config.host)?;
+    own_users(config)?;
+    namespaces::check(config)?;
     for (what, value) in
         [("image", &config.image), ("working directory", &config.working_dir), ("user", &config.user)]
     {
@@ -95,7 +97,7 @@ fn host(host: &HostConfig) -> Result<()> {
         tmpfs_options(path, options)?;
     }
     for (name, value) in &host.sysctls {
-        sysctl(name, value, host.network == super::container::NetworkMode::Host)?;
+        sysctl(name, value, host)?;
     }
     log(&host.log)?;
     resolver(host)
@@ -120,18 +122,15 @@ fn one_line(what: &str, value: &str) -> Result<()> {
 }
 
 /// Docker's words: what a container with users of its own can't have.
-fn own_users(host: &HostConfig) -> Result<()> {
+fn own_users(config: &Config) -> Result<()> {
+    let host = &config.host;
     if users::parse(&host.userns)? == users::Users::Host {
         return Ok(());
     }
     if host.privileged {
         return Err(invalid("privileged mode is incompatible with user namespaces".to_owned()));
     }
-    if host.network == NetworkMode::Host {
-        let what = "cannot share the host's network namespace when user namespaces are enabled";
-        return Err(invalid(what.to_owned()));
-    }
-    Ok(())
+    namespaces::check_own_users(config)
 }
 
 /// Checks what the user says of the environment.
@@ -377,7 +376,7 @@ fn tmpfs_options(path: &str, options: &str) -> Result<()> {
 }
 
 /// Only parameters that are namespaced: others would change the host.
-fn sysctl(name: &str, value: &str, host_network: bool) -> Result<()> {
+fn sysctl(name: &str, value: &str, host: &HostConfig) -> Result<()> {
     one_line("sysctl", name)?;
     one_line("sysctl", value)?;
     let ipc = [
@@ -393,11 +392,26 @@ fn sysctl(name: &str, value: &str, host_network: bool) -> Result<()> {
     if name.contains(['/', '\0']) || name.split('.').any(str::is_empty) {
         return Err(invalid(format!("sysctl '{}' is not a valid name", name.escape_debug())));
     }
-    if name.starts_with("net.") && host_network {
-        return Err(invalid(format!("sysctl '{name}' not allowed in host network namespace")));
+    // Another container's is as much somebody else's as the host's.
+    if name.starts_with("net.") {
+        return match host.network {
+            NetworkMode::None => Ok(()),
+            NetworkMode::Host => {
+                Err(invalid(format!("sysctl '{name}' not allowed in host network namespace")))
+            }
+            NetworkMode::Container(_) => {
+                Err(invalid(format!("sysctl '{name}' not allowed in another container's network namespace")))
+            }
+        };
     }
-    if name.starts_with("net.") || name.starts_with("fs.mqueue.") || ipc.contains(&name) {
-        return Ok(());
+    if name.starts_with("fs.mqueue.") || ipc.contains(&name) {
+        return match host.ipc {
+            IpcMode::Host => Err(invalid(format!("sysctl '{name}' not allowed in host ipc namespace"))),
+            IpcMode::Container(_) => {
+                Err(invalid(format!("sysctl '{name}' not allowed in another container's ipc namespace")))
+            }
+            IpcMode::Private | IpcMode::Shareable | IpcMode::None => Ok(()),
+        };
     }
     Err(invalid(format!("sysctl '{name}' is not allowed: it is not namespaced")))
 }

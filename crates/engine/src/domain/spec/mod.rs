@@ -14,12 +14,13 @@ use std::{
 };
 
 use oci_spec::runtime::{
-    Capability, Linux, LinuxCapabilities, LinuxDevice, LinuxIdMapping, LinuxIdMappingBuilder, LinuxNamespace,
-    LinuxNamespaceType, LinuxSeccomp, PosixRlimit, Process, Root, Spec, User,
+    Capability, Linux, LinuxCapabilities, LinuxDevice, LinuxIdMapping, LinuxIdMappingBuilder, LinuxSeccomp,
+    PosixRlimit, Process, Root, Spec, User,
 };
 
 use super::{
     container::{Document, HostConfig, NetworkMode},
+    namespaces::{self, Joined},
     seccomp::{self, KernelVersion},
     security::{Filter, SecurityOpt, security_opt},
     users::IdMap,
@@ -68,6 +69,8 @@ pub struct Facts {
     pub kernel: KernelVersion,
     /// The host labels processes and files.
     pub selinux: bool,
+    /// Namespaces of other containers that it joins.
+    pub joined: Joined,
 }
 
 /// Where a container's own copies of files in /etc are on the host.
@@ -103,7 +106,7 @@ pub fn build(document: &Document, facts: &Facts) -> Result<Spec> {
     let mut spec = Spec::default();
     spec.set_version(OCI_VERSION.to_owned())
         .set_root(Some(root(config.host.readonly_rootfs)))
-        .set_hostname(Some(effective.hostname.clone()))
+        .set_hostname((!config.host.uts_host).then(|| effective.hostname.clone()))
         .set_domainname(some(&config.domainname))
         .set_mounts(Some(mounts::all(config, &facts.etc)))
         .set_process(Some(process(document, facts, &security)?))
@@ -222,7 +225,11 @@ fn linux(document: &Document, facts: &Facts, security: &Security) -> Linux {
     let host = &document.config.host;
     let mut linux = Linux::default();
     linux
-        .set_namespaces(Some(namespaces(host.network, !document.effective.id_maps.is_empty())))
+        .set_namespaces(Some(namespaces::of(
+            &document.config,
+            !document.effective.id_maps.is_empty(),
+            &facts.joined,
+        )))
         .set_uid_mappings(mappings(&document.effective.id_maps))
         .set_gid_mappings(mappings(&document.effective.id_maps))
         .set_cgroups_path(Some(PathBuf::from(&facts.cgroup_path)))
@@ -247,29 +254,6 @@ fn mappings(maps: &[IdMap]) -> Option<Vec<LinuxIdMapping>> {
         builder.host_id(map.host).size(map.size).build().ok()
     };
     if maps.is_empty() { None } else { maps.iter().map(mapping).collect() }
-}
-
-fn namespaces(network: NetworkMode, own_users: bool) -> Vec<LinuxNamespace> {
-    let own = match network {
-        NetworkMode::None => Some(LinuxNamespaceType::Network),
-        NetworkMode::Host => None,
-    };
-    [
-        LinuxNamespaceType::Mount,
-        LinuxNamespaceType::Uts,
-        LinuxNamespaceType::Pid,
-        LinuxNamespaceType::Ipc,
-        LinuxNamespaceType::Cgroup,
-    ]
-    .into_iter()
-    .chain(own)
-    .chain(own_users.then_some(LinuxNamespaceType::User))
-    .map(|typ| {
-        let mut namespace = LinuxNamespace::default();
-        namespace.set_typ(typ);
-        namespace
-    })
-    .collect()
 }
 
 /// The largest group that the kernel takes for ping_group_range; it wants the

@@ -4,7 +4,10 @@
 use oci_spec::runtime::Mount;
 
 use super::EtcFiles;
-use crate::domain::container::{Config, Mount as UserMount, MountKind, ReadOnlyReach};
+use crate::domain::{
+    container::{Config, Mount as UserMount, MountKind, ReadOnlyReach},
+    namespaces::IpcMode,
+};
 
 /// Bytes of /dev/shm where the user says nothing.
 const DEFAULT_SHM_SIZE: i64 = 64 << 20;
@@ -36,13 +39,13 @@ pub(super) fn rootfs_propagation(mounts: &[UserMount]) -> Option<String> {
     }
 }
 
-fn mount(target: &str, kind: &str, source: &str, options: &[&str]) -> Mount {
+fn mount(target: &str, kind: &str, source: &str, options: &[impl AsRef<str>]) -> Mount {
     let mut mount = Mount::default();
     mount
         .set_destination(target.into())
         .set_typ(Some(kind.to_owned()))
         .set_source(Some(source.into()))
-        .set_options(Some(options.iter().map(|o| (*o).to_owned()).collect()));
+        .set_options(Some(options.iter().map(|o| o.as_ref().to_owned()).collect()));
     mount
 }
 
@@ -52,8 +55,10 @@ fn system(config: &Config) -> Vec<Mount> {
     let shm = if config.host.shm_size == 0 { DEFAULT_SHM_SIZE } else { config.host.shm_size };
     let shm_size = format!("size={shm}");
     let inert = ["nosuid", "noexec", "nodev"];
-    let with = |options: &[&'static str]| [&inert, options].concat();
-    vec![
+    let with = |options: &[&str]| -> Vec<String> {
+        inert.iter().chain(options).map(|option| (*option).to_owned()).collect()
+    };
+    let mut all = vec![
         mount("/proc", "proc", "proc", &inert),
         mount("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
         mount(
@@ -65,8 +70,16 @@ fn system(config: &Config) -> Vec<Mount> {
         mount("/sys", "sysfs", "sysfs", &with(&[access])),
         mount("/sys/fs/cgroup", "cgroup", "cgroup", &with(&[access])),
         mount("/dev/mqueue", "mqueue", "mqueue", &inert),
-        mount("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", &shm_size]),
-    ]
+    ];
+    match config.host.ipc {
+        // With the host's queues goes the host's memory.
+        IpcMode::Host => all.push(mount("/dev/shm", "bind", "/dev/shm", &with(&["rbind", "rw", "rprivate"]))),
+        IpcMode::None => {}
+        IpcMode::Private | IpcMode::Shareable | IpcMode::Container(_) => {
+            all.push(mount("/dev/shm", "tmpfs", "shm", &with(&["mode=1777", &shm_size])));
+        }
+    }
+    all
 }
 
 /// Of the container, not of the image; writable, as programs expect.

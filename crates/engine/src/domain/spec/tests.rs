@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::domain::container::{Config, Effective, HostConfig, Mount as UserMount, MountKind};
+use oci_spec::runtime::LinuxNamespaceType;
 
 fn document(host: HostConfig) -> Document {
     Document {

@@ -21,6 +21,7 @@ use crate::{
         container::{Config, Document, MountKind},
         health::{HealthConfig, OnFailure},
         id, names,
+        namespaces::IpcMode,
         record::Record,
         restart::Restarts,
         state::{Exit, Status},
@@ -65,10 +66,14 @@ impl Containers {
     fn create_now(&self, namespace: Namespace, name: &str, config: Config) -> Result<Created> {
         let name = check_name(name)?;
         validate::config(&config)?;
+        let mut config = config;
+        let donor = self.find_donors(&namespace, &mut config)?;
         bind_sources(&config)?;
         let image = self.images.resolve(&namespace, &config.image)?;
         let id = id::fresh()?;
-        let resolved = command::resolve(&config, &image.config, &id, &self.host.name)?;
+        let resolved =
+            command::resolve(&config, &image.config, &id, donor.as_deref().unwrap_or(&self.host.name))?;
+        let joins_ipc = matches!(config.host.ipc, IpcMode::Container(_));
         let mut effective = resolved.effective;
         effective.health = health(&config, image.health.as_ref())?;
         let document = Document { config, effective };
@@ -79,7 +84,12 @@ impl Containers {
             }
             return Err(error);
         }
-        Ok(Created { id: record.id, name: record.name, warnings: resolved.warnings })
+        let mut warnings = resolved.warnings;
+        warnings.extend(joins_ipc.then(|| {
+            "/dev/shm is the container's own: with another's IPC come System V objects and message queues"
+                .to_owned()
+        }));
+        Ok(Created { id: record.id, name: record.name, warnings })
     }
 
     /// Records the intent; from here on the name is taken.

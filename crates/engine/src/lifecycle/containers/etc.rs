@@ -25,7 +25,7 @@ pub(super) fn write(files: &EtcFiles, document: &Document) -> Result<()> {
     put(&files.hostname, &format!("{}\n", document.effective.hostname))?;
     let base = match host.network {
         NetworkMode::Host => host_file("/etc/hosts")?,
-        NetworkMode::None => String::new(),
+        NetworkMode::None | NetworkMode::Container(_) => String::new(),
     };
     put(&files.hosts, &hosts(&base, &host.extra_hosts)?)?;
     put(&files.resolv_conf, &resolv_conf(&host_file("/etc/resolv.conf")?, host))

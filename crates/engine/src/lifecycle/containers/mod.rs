@@ -9,6 +9,7 @@
 mod commit;
 mod create;
 mod diff;
+mod donors;
 mod end;
 mod entry;
 mod etc;

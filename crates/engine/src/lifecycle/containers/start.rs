@@ -19,6 +19,7 @@ use rusqlite::Transaction;
 use super::{
     Containers, Entry, Live, Phase,
     create::give_root,
+    donors::Held,
     etc, event,
     host::{self},
     policy,
@@ -27,6 +28,7 @@ use crate::{
     config::Containers as Defaults,
     domain::{
         container::{Document, LogDriver},
+        namespaces::Joined,
         record::Record,
         restart::{Moment, Restarts, Wanted},
         size,
@@ -82,6 +84,8 @@ struct Launch {
     filter: Arc<[u8]>,
     bundle: Bundle,
     shim: Started,
+    /// Namespaces of others, until they are joined.
+    held: Held,
 }
 
 impl Containers {
@@ -151,7 +155,7 @@ impl Containers {
         let row = record.clone();
         let launch = self.blocking(move |this| this.prepare(&row, by)).await?;
         entry.set_due(0);
-        let Launch { document, rootfs, filter, bundle, shim } = launch;
+        let Launch { document, rootfs, filter, bundle, shim, held } = launch;
         let live = Arc::new(Live {
             namespace: record.namespace.clone(),
             id: record.id.clone(),
@@ -169,6 +173,7 @@ impl Containers {
         let made = live.task.create(&path, mounts(&rootfs, &document.effective.id_maps)?, terminal, &options);
         let pid = self.unless_shim_dies(&live, made).await?;
         failpoint::hit("start.created")?;
+        drop(held);
         // A few reads of procfs: not worth another thread.
         if let Some(identity) = live.bundle.init()?
             && let Some(init) = Process::find(&identity)?
@@ -206,12 +211,10 @@ impl Containers {
     fn prepare(&self, record: &Record, by: By) -> Result<Launch> {
         let document = self.db.read(|c| rows::document(c, &record.id))?;
         let rootfs = self.snapshots.rootfs(record.id.as_str())?;
-        let etc = EtcFiles::within(&self.directory(&record.namespace, &record.id));
-        etc::write(&etc, &document)?;
-        for path in [&etc.hostname, &etc.hosts, &etc.resolv_conf] {
-            give_root(path, &document.effective.id_maps)?;
-        }
-        let spec = spec::build(&document, &self.facts(record, &document, etc)?)?;
+        let held = self.hold_namespaces(record, &document.config)?;
+        let etc = self.etc_files(record, &document)?;
+        let facts = Facts { joined: held.paths.clone(), ..self.facts(record, &document, etc)? };
+        let spec = spec::build(&document, &facts)?;
         let profile = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
         let filter = self.filters.compiled(profile)?;
         self.end_left_shim(record)?;
@@ -228,7 +231,23 @@ impl Containers {
         failpoint::hit("start.noted")?;
         self.db.write(|tx| rows::set_shim(tx, &record.id, Some(&shim.identity)))?;
         failpoint::hit("start.recorded")?;
-        Ok(Launch { document, rootfs, filter, bundle, shim })
+        Ok(Launch { document, rootfs, filter, bundle, shim, held })
+    }
+
+    /// The files that are mounted over those of /etc: with another's network
+    /// come another's, as in Docker.
+    fn etc_files(&self, record: &Record, document: &Document) -> Result<EtcFiles> {
+        let owner = self.etc_owner(record, &document.config)?;
+        let etc = EtcFiles::within(&self.directory(&record.namespace, &owner));
+        if owner != record.id && etc.hosts.exists() {
+            return Ok(etc);
+        }
+        let etc = EtcFiles::within(&self.directory(&record.namespace, &record.id));
+        etc::write(&etc, document)?;
+        for path in [&etc.hostname, &etc.hosts, &etc.resolv_conf] {
+            give_root(path, &document.effective.id_maps)?;
+        }
+        Ok(etc)
     }
 
     fn facts(&self, record: &Record, document: &Document, etc: EtcFiles) -> Result<Facts> {
@@ -242,6 +261,7 @@ impl Containers {
             rlimits: self.host.rlimits.clone(),
             kernel: self.host.kernel,
             selinux: self.host.selinux,
+            joined: Joined::default(),
         })
     }
 

@@ -10,6 +10,7 @@ use crate::{
             Config, HostConfig, LogConfig, LogDriver, Mount, MountKind, NetworkMode, ReadOnlyReach, Ulimit,
         },
         health::{HealthConfig, OnFailure},
+        namespaces::{self, IpcMode, PidMode},
         restart::RestartPolicy,
         update::Changes,
     },
@@ -43,7 +44,11 @@ pub(super) fn decode(config: v1::ContainerConfig) -> Result<Config> {
 fn host(host: v1::HostConfig) -> Result<HostConfig> {
     let ulimit = |u: v1::Ulimit| Ulimit { name: u.name, soft: u.soft, hard: u.hard };
     Ok(HostConfig {
-        network: network(&host.network_mode)?,
+        network: NetworkMode::of_words(&host.network_mode)?,
+        pid: PidMode::of_words(&host.pid_mode)?,
+        ipc: IpcMode::of_words(&host.ipc_mode)?,
+        uts_host: namespaces::is_host("UTS", &host.uts_mode)?,
+        cgroupns_host: namespaces::is_host("CgroupNS", &host.cgroupns_mode)?,
         auto_remove: host.auto_remove,
         restart: restart(&host.restart_policy.unwrap_or_default())?,
         init: host.init,
@@ -99,17 +104,6 @@ fn health(health: v1::HealthConfig) -> Result<HealthConfig> {
 
 fn restart(policy: &v1::RestartPolicy) -> Result<RestartPolicy> {
     RestartPolicy::of_words(&policy.name, policy.maximum_retry_count)
-}
-
-fn network(mode: &str) -> Result<NetworkMode> {
-    match mode {
-        "" | "none" => Ok(NetworkMode::None),
-        "host" => Ok(NetworkMode::Host),
-        _ => Err(Error::new(
-            Kind::InvalidArgument,
-            format!("network {} not found: this version knows `none` and `host`", mode.escape_debug()),
-        )),
-    }
 }
 
 fn mount(mount: v1::Mount) -> Result<Mount> {

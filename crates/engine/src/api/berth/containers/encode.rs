@@ -47,7 +47,7 @@ pub(super) fn summary(listed: Listed) -> v1::ContainerSummary {
         command: record.summary.command,
         created_at: time(record.created_at),
         labels: record.summary.labels.into_iter().collect(),
-        network_mode: record.summary.network.as_str().to_owned(),
+        network_mode: record.summary.network.words(),
         size_rw: sizes.map(|sizes| bytes(sizes.written)),
         size_root_fs: sizes.map(|sizes| bytes(sizes.root)),
         mounts: record.summary.mounts.into_iter().map(mount).collect(),
@@ -172,7 +172,11 @@ fn config(config: Config) -> v1::ContainerConfig {
 fn host(host: HostConfig) -> v1::HostConfig {
     let ulimit = |u: Ulimit| v1::Ulimit { name: u.name, soft: u.soft, hard: u.hard };
     v1::HostConfig {
-        network_mode: host.network.as_str().to_owned(),
+        network_mode: host.network.words(),
+        pid_mode: host.pid.words(),
+        ipc_mode: host.ipc.words(),
+        uts_mode: if host.uts_host { "host".to_owned() } else { String::new() },
+        cgroupns_mode: if host.cgroupns_host { "host" } else { "private" }.to_owned(),
         auto_remove: host.auto_remove,
         restart_policy: Some(v1::RestartPolicy {
             name: host.restart.as_str().to_owned(),
@@ -284,6 +288,10 @@ mod tests {
             tty: true,
             host: Some(v1::HostConfig {
                 network_mode: "host".to_owned(),
+                pid_mode: "container:x".to_owned(),
+                ipc_mode: "shareable".to_owned(),
+                uts_mode: "host".to_owned(),
+                cgroupns_mode: "host".to_owned(),
                 memory: 7,
                 cpu_period: 8,
                 cpu_quota: 9,
