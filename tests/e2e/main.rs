@@ -13,6 +13,7 @@ mod bad_input;
 mod commit;
 mod config;
 mod copy;
+mod devices;
 mod events;
 mod execs;
 mod first_minute;

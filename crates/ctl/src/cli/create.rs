@@ -4,11 +4,11 @@
 
 use std::path::PathBuf;
 
-use berth::api::v1::{Mount, RestartPolicy, Ulimit};
+use berth::api::v1::{BlockRate, DeviceMapping, Mount, RestartPolicy, Ulimit};
 use clap::{ArgAction, Args, ValueEnum};
 
 use super::health::Health;
-use crate::parse::{key_value, mount, net, restart, size, ulimit, volume};
+use crate::parse::{device, key_value, mount, net, restart, size, ulimit, volume};
 
 const PROCESS: &str = "Process";
 const IDENTITY: &str = "Name and labels";
@@ -105,6 +105,9 @@ pub struct Create {
     /// User, and group, by name or number
     #[arg(short, long, value_name = "USER[:GROUP]", help_heading = PROCESS)]
     pub user: Option<String>,
+    /// Be in another group, by its number
+    #[arg(long, value_name = "GROUP", help_heading = PROCESS)]
+    pub group_add: Vec<String>,
     /// Replace the image's entry point; empty clears it
     #[arg(long, value_name = "COMMAND", help_heading = PROCESS)]
     pub entrypoint: Option<String>,
@@ -226,6 +229,33 @@ pub struct Create {
     /// Most processes; -1 is no limit
     #[arg(long, value_name = "NUMBER", allow_negative_numbers = true, help_heading = RESOURCES)]
     pub pids_limit: Option<i64>,
+    /// Give it a device of the host
+    #[arg(long, value_name = "HOST[:PATH][:rwm]", value_parser = device::device, help_heading = RESOURCES)]
+    pub device: Vec<DeviceMapping>,
+    /// Let it use devices, e.g. "c 10:200 rwm"
+    #[arg(long, value_name = "RULE", help_heading = RESOURCES)]
+    pub device_cgroup_rule: Vec<String>,
+    /// Most bytes read from a device in a second
+    #[arg(long, value_name = "PATH:BYTES", value_parser = device::bytes, help_heading = RESOURCES)]
+    pub device_read_bps: Vec<BlockRate>,
+    /// Most bytes written to a device in a second
+    #[arg(long, value_name = "PATH:BYTES", value_parser = device::bytes, help_heading = RESOURCES)]
+    pub device_write_bps: Vec<BlockRate>,
+    /// Most reads from a device in a second
+    #[arg(long, value_name = "PATH:NUMBER", value_parser = device::number, help_heading = RESOURCES)]
+    pub device_read_iops: Vec<BlockRate>,
+    /// Most writes to a device in a second
+    #[arg(long, value_name = "PATH:NUMBER", value_parser = device::number, help_heading = RESOURCES)]
+    pub device_write_iops: Vec<BlockRate>,
+    /// Weight of a device's block I/O, 10 to 1000
+    #[arg(long, value_name = "PATH:WEIGHT", value_parser = device::number, help_heading = RESOURCES)]
+    pub blkio_weight_device: Vec<BlockRate>,
+    /// Don't kill it for want of memory (cgroup v1)
+    #[arg(long, help_heading = RESOURCES)]
+    pub oom_kill_disable: bool,
+    /// How readily its memory is swapped out, 0 to 100 (cgroup v1)
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true, help_heading = RESOURCES)]
+    pub memory_swappiness: Option<i64>,
     /// Resource limit, e.g. nofile=1024:2048
     #[arg(long, value_name = "NAME=SOFT[:HARD]", value_parser = ulimit::ulimit, help_heading = RESOURCES)]
     pub ulimit: Vec<Ulimit>,
@@ -266,8 +296,6 @@ pub struct Create {
 
     #[arg(short, long, hide = true, value_parser = later)]
     publish: Vec<String>,
-    #[arg(long, hide = true, value_parser = later)]
-    device: Vec<String>,
 }
 
 impl Create {

@@ -111,6 +111,16 @@ fn host(create: &Create) -> Result<HostConfig> {
         shm_size: create.shm_size.unwrap_or_default(),
         mounts: create.volume.iter().chain(&create.mount).cloned().collect(),
         tmpfs: create.tmpfs.iter().cloned().collect(),
+        devices: create.device.clone(),
+        device_cgroup_rules: create.device_cgroup_rule.clone(),
+        blkio_weight_devices: create.blkio_weight_device.clone(),
+        blkio_device_read_bps: create.device_read_bps.clone(),
+        blkio_device_write_bps: create.device_write_bps.clone(),
+        blkio_device_read_iops: create.device_read_iops.clone(),
+        blkio_device_write_iops: create.device_write_iops.clone(),
+        group_add: create.group_add.clone(),
+        oom_kill_disable: create.oom_kill_disable,
+        memory_swappiness: swappiness(create.memory_swappiness)?,
         sysctls: create.sysctl.iter().cloned().collect(),
         oom_score_adj: create.oom_score_adj.unwrap_or_default(),
         log: (create.log_driver.is_some() || !create.log_opt.is_empty()).then(|| LogConfig {
@@ -122,6 +132,16 @@ fn host(create: &Create) -> Result<HostConfig> {
         dns_search: create.dns_search.clone(),
         dns_options: create.dns_option.clone(),
     })
+}
+
+/// -1 is unset, as in Docker.
+fn swappiness(number: Option<i64>) -> Result<Option<u64>> {
+    match number {
+        None | Some(-1) => Ok(None),
+        Some(number) => u64::try_from(number).map(Some).map_err(|_| {
+            Error::new(format!("invalid value: {number}. Valid memory swappiness range is 0-100"))
+        }),
+    }
 }
 
 #[cfg(test)]

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use berth::api::v1::{
-    Container, ContainerConfig, ContainerState, HealthConfig, HealthProbe, HealthState, HostConfig,
-    ImageConfig, InspectImageResponse, Mount,
+    BlockRate, Container, ContainerConfig, ContainerState, DeviceMapping, HealthConfig, HealthProbe,
+    HealthState, HostConfig, ImageConfig, InspectImageResponse, Mount,
     container_state::{HealthStatus, Status},
     mount,
 };
@@ -172,6 +172,40 @@ struct Host {
     memory_swap: i64,
     pids_limit: Option<i64>,
     ulimits: Vec<Limit>,
+    devices: Vec<Device>,
+    device_cgroup_rules: Vec<String>,
+    blkio_weight_device: Vec<Weight>,
+    blkio_device_read_bps: Vec<Rate>,
+    blkio_device_write_bps: Vec<Rate>,
+    #[serde(rename = "BlkioDeviceReadIOps")]
+    blkio_device_read_iops: Vec<Rate>,
+    #[serde(rename = "BlkioDeviceWriteIOps")]
+    blkio_device_write_iops: Vec<Rate>,
+    group_add: Vec<String>,
+    oom_kill_disable: bool,
+    memory_swappiness: Option<u64>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Device {
+    path_on_host: String,
+    path_in_container: String,
+    cgroup_permissions: String,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Rate {
+    path: String,
+    rate: u64,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Weight {
+    path: String,
+    weight: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -373,6 +407,18 @@ impl Host {
             memory_reservation: host.memory_reservation,
             memory_swap: host.memory_swap,
             pids_limit: host.pids_limit,
+            devices: host.devices.into_iter().map(Device::of).collect(),
+            device_cgroup_rules: host.device_cgroup_rules,
+            blkio_weight_device: (host.blkio_weight_devices.into_iter())
+                .map(|limit| Weight { path: limit.path, weight: limit.rate })
+                .collect(),
+            blkio_device_read_bps: rates(host.blkio_device_read_bps),
+            blkio_device_write_bps: rates(host.blkio_device_write_bps),
+            blkio_device_read_iops: rates(host.blkio_device_read_iops),
+            blkio_device_write_iops: rates(host.blkio_device_write_iops),
+            group_add: host.group_add,
+            oom_kill_disable: host.oom_kill_disable,
+            memory_swappiness: host.memory_swappiness,
             ulimits: host
                 .ulimits
                 .into_iter()
@@ -380,6 +426,22 @@ impl Host {
                 .collect(),
         }
     }
+}
+
+impl Device {
+    /// With what the engine takes where nothing is said.
+    fn of(device: DeviceMapping) -> Self {
+        let or = |text: String, other: &str| if text.is_empty() { other.to_owned() } else { text };
+        Self {
+            path_in_container: or(device.path_in_container, &device.path_on_host),
+            cgroup_permissions: or(device.cgroup_permissions, "rwm"),
+            path_on_host: device.path_on_host,
+        }
+    }
+}
+
+fn rates(all: Vec<BlockRate>) -> Vec<Rate> {
+    all.into_iter().map(|limit| Rate { path: limit.path, rate: limit.rate }).collect()
 }
 
 impl MountView {

@@ -5,6 +5,7 @@
 //! or with one line that says what is wrong with it. Nothing here talks to
 //! the engine. Called by clap while it parses, and by [`crate::command`].
 
+pub mod device;
 pub mod filter;
 pub mod key_value;
 pub mod lines;

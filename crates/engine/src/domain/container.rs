@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    devices::Devices,
     health::HealthConfig,
     namespaces::{IpcMode, PidMode},
     restart::RestartPolicy,
@@ -129,6 +130,17 @@ pub struct HostConfig {
     pub mounts: Vec<Mount>,
     /// Path → options of a tmpfs.
     pub tmpfs: BTreeMap<String, String>,
+    /// Devices of the host.
+    #[serde(skip_serializing_if = "Devices::is_empty")]
+    pub devices: Devices,
+    /// Groups of its processes beyond the user's own, by number.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub group_add: Vec<String>,
+    /// The kernel doesn't kill it for want of memory; cgroup v1 only.
+    pub oom_kill_disable: bool,
+    /// 0 to 100; unset is the host's; cgroup v1 only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_swappiness: Option<u64>,
     /// Namespaced kernel parameters.
     pub sysctls: BTreeMap<String, String>,
     /// -1000 to 1000.

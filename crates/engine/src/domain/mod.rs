@@ -5,6 +5,7 @@
 
 pub mod command;
 pub mod container;
+pub mod devices;
 pub mod digest;
 pub mod exec;
 pub mod filter;

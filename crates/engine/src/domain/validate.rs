@@ -86,6 +86,17 @@ fn host(host: &HostConfig) -> Result<()> {
         return Err(invalid("can't create 'AutoRemove' container with restart policy"));
     }
     annotations(&host.annotations)?;
+    host.devices.check()?;
+    if let Some(group) = host.group_add.iter().find(|group| group.parse::<u32>().is_err()) {
+        let what = format!("Unable to find group {}: give its number", group.escape_debug());
+        return Err(invalid(what));
+    }
+    if host.memory_swappiness.is_some_and(|n| n > 100) {
+        return Err(invalid(format!(
+            "Invalid value: {}, valid memory swappiness range is 0-100",
+            host.memory_swappiness.unwrap_or_default()
+        )));
+    }
     capabilities::resolve(&host.cap_add, &host.cap_drop)?;
     for opt in &host.security_opt {
         security::security_opt(opt)?;

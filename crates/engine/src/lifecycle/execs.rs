@@ -134,6 +134,7 @@ impl Containers {
         let id: ExecId = id::fresh()?;
         live.task.add_exec(&id, config.tty.into(), &options).await?;
         failpoint::hit("exec.added")?;
+        self.note_exec(&record, "exec_create", &[("execID", id.to_string())]).await;
         let started = async {
             let streams = if detach { None } else { Some(open(&live, &id, stdin).await?) };
             Ok((live.task.start_exec(&id).await?, streams))

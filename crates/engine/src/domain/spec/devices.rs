@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Which devices a container's processes may use.
 
-use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType};
+use oci_spec::runtime::{LinuxDevice, LinuxDeviceCgroup, LinuxDeviceType};
+
+use super::{Facts, Given};
+use crate::{domain::devices, error::Result};
 
 /// Nothing, then these. Docker's list, with what its runtime adds.
 const ALLOWED: [(LinuxDeviceType, Option<i64>, Option<i64>, &str); 11] = [
@@ -21,14 +24,32 @@ const ALLOWED: [(LinuxDeviceType, Option<i64>, Option<i64>, &str); 11] = [
     (LinuxDeviceType::C, Some(136), None, "rwm"),
 ];
 
-/// The rules, in order; the first forbids everything.
-pub(super) fn rules(privileged: bool) -> Vec<LinuxDeviceCgroup> {
+/// The rules, in order; the first forbids everything, the last are the user's.
+pub(super) fn rules(privileged: bool, given: &Given, more: &[String]) -> Result<Vec<LinuxDeviceCgroup>> {
     if privileged {
-        return vec![rule(true, LinuxDeviceType::A, None, None, "rwm")];
+        return Ok(vec![rule(true, LinuxDeviceType::A, None, None, "rwm")]);
     }
-    std::iter::once(rule(false, LinuxDeviceType::A, None, None, "rwm"))
-        .chain(ALLOWED.into_iter().map(|(typ, major, minor, access)| rule(true, typ, major, minor, access)))
-        .collect()
+    let mapped = given.mapped.iter().map(|mapped| {
+        let device = &mapped.device;
+        rule(true, device.typ(), Some(device.major()), Some(device.minor()), &mapped.access)
+    });
+    let mut all = vec![rule(false, LinuxDeviceType::A, None, None, "rwm")];
+    all.extend(ALLOWED.into_iter().map(|(typ, major, minor, access)| rule(true, typ, major, minor, access)));
+    all.extend(mapped);
+    for text in more {
+        all.push(devices::rule(text)?);
+    }
+    Ok(all)
+}
+
+/// The nodes that are made: a privileged container's are all of the host's,
+/// with those it is given in their place.
+pub(super) fn nodes(facts: &Facts, privileged: bool) -> Vec<LinuxDevice> {
+    let mapped = &facts.given.mapped;
+    let mut all = if privileged { facts.devices.clone() } else { Vec::new() };
+    all.retain(|device| mapped.iter().all(|mapped| mapped.device.path() != device.path()));
+    all.extend(mapped.iter().map(|mapped| mapped.device.clone()));
+    all
 }
 
 fn rule(

@@ -69,8 +69,47 @@ pub struct Facts {
     pub kernel: KernelVersion,
     /// The host labels processes and files.
     pub selinux: bool,
+    /// Devices that it is given.
+    pub given: Given,
     /// Namespaces of other containers that it joins.
     pub joined: Joined,
+}
+
+/// Devices that a container is given, as they are on this host.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Given {
+    /// Nodes.
+    pub mapped: Vec<MappedDevice>,
+    /// Weights of block I/O.
+    pub weights: Vec<BlockDevice>,
+    /// Bytes that may be read in a second.
+    pub read_bps: Vec<BlockDevice>,
+    /// Bytes that may be written in a second.
+    pub write_bps: Vec<BlockDevice>,
+    /// Reads in a second.
+    pub read_iops: Vec<BlockDevice>,
+    /// Writes in a second.
+    pub write_iops: Vec<BlockDevice>,
+}
+
+/// A node that is made in the container.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MappedDevice {
+    /// Where and what.
+    pub device: LinuxDevice,
+    /// `r`, `w`, `m`.
+    pub access: String,
+}
+
+/// A limit of one block device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BlockDevice {
+    /// Its number.
+    pub major: i64,
+    /// Its number.
+    pub minor: i64,
+    /// Bytes or operations a second, or a weight.
+    pub rate: u64,
 }
 
 /// Where a container's own copies of files in /etc are on the host.
@@ -111,7 +150,7 @@ pub fn build(document: &Document, facts: &Facts) -> Result<Spec> {
         .set_mounts(Some(mounts::all(config, &facts.etc)))
         .set_process(Some(process(document, facts, &security)?))
         .set_annotations(annotations(&config.host))
-        .set_linux(Some(linux(document, facts, &security)));
+        .set_linux(Some(linux(document, facts, &security)?));
     Ok(spec)
 }
 
@@ -192,12 +231,22 @@ pub(super) fn user(name: &str) -> User {
     user
 }
 
+/// The user's groups, and more.
+fn with_groups(mut user: User, more: &[String]) -> User {
+    if !more.is_empty() {
+        let mut all = user.additional_gids().clone().unwrap_or_default();
+        all.extend(more.iter().filter_map(|group| group.parse::<u32>().ok()));
+        user.set_additional_gids(Some(all));
+    }
+    user
+}
+
 fn process(document: &Document, facts: &Facts, security: &Security) -> Result<Process> {
     let (config, effective) = (&document.config, &document.effective);
     let mut process = Process::default();
     process
         .set_terminal(Some(config.tty))
-        .set_user(user(&effective.user))
+        .set_user(with_groups(user(&effective.user), &config.host.group_add))
         .set_args(Some(effective.args.clone()))
         .set_env(Some(effective.env.clone()))
         .set_cwd(PathBuf::from(&effective.working_dir))
@@ -221,7 +270,7 @@ pub(super) fn sets(capabilities: &[Capability]) -> LinuxCapabilities {
     sets
 }
 
-fn linux(document: &Document, facts: &Facts, security: &Security) -> Linux {
+fn linux(document: &Document, facts: &Facts, security: &Security) -> Result<Linux> {
     let host = &document.config.host;
     let mut linux = Linux::default();
     linux
@@ -233,15 +282,15 @@ fn linux(document: &Document, facts: &Facts, security: &Security) -> Linux {
         .set_uid_mappings(mappings(&document.effective.id_maps))
         .set_gid_mappings(mappings(&document.effective.id_maps))
         .set_cgroups_path(Some(PathBuf::from(&facts.cgroup_path)))
-        .set_resources(Some(resources::of(host)))
-        .set_devices(host.privileged.then(|| facts.devices.clone()))
+        .set_resources(Some(resources::of(host, &facts.given)?))
+        .set_devices(Some(devices::nodes(facts, host.privileged)).filter(|all| !all.is_empty()))
         .set_sysctl(Some(sysctls(document)))
         .set_masked_paths(security.masks.then(|| masked(&facts.thermal_throttle)))
         .set_readonly_paths(security.masks.then(|| READONLY_PATHS.map(str::to_owned).to_vec()))
         // A bind mount of the user may ask for more (rslave, rshared).
         .set_rootfs_propagation(mounts::rootfs_propagation(&host.mounts))
         .set_seccomp(security.filter(facts.kernel));
-    linux
+    Ok(linux)
 }
 
 fn masked(thermal_throttle: &[String]) -> Vec<String> {

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a container may use: memory, CPU, processes, devices.
 
-use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxPids, LinuxResources};
+use oci_spec::runtime::{
+    LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxPids, LinuxResources, LinuxThrottleDeviceBuilder,
+    LinuxWeightDeviceBuilder,
+};
 
-use super::devices;
-use crate::domain::container::HostConfig;
+use super::{BlockDevice, Given, devices};
+use crate::{domain::container::HostConfig, error::Result};
 
 /// Microseconds; the kernel's default period.
 const CPU_PERIOD: i64 = 100_000;
@@ -13,15 +16,37 @@ const CPU_SHARES: u64 = 1024;
 const NANOS_PER_CPU: i64 = 1_000_000_000;
 
 /// Only the controllers that are asked for appear: the others cost time.
-pub(super) fn of(host: &HostConfig) -> LinuxResources {
+pub(super) fn of(host: &HostConfig, given: &Given) -> Result<LinuxResources> {
     let mut resources = LinuxResources::default();
     resources
-        .set_devices(Some(devices::rules(host.privileged)))
+        .set_devices(Some(devices::rules(host.privileged, given, &host.devices.rules)?))
         .set_memory(memory(host))
         .set_cpu(cpu(host))
         .set_pids(most_pids(host).map(pids))
-        .set_block_io(Some(host.blkio_weight).filter(|weight| *weight > 0).map(block_io));
-    resources
+        .set_block_io(all_block_io(host.blkio_weight, given));
+    Ok(resources)
+}
+
+fn all_block_io(weight: u16, given: &Given) -> Option<LinuxBlockIo> {
+    let throttle = |all: &[BlockDevice]| {
+        let one = |limit: &BlockDevice| {
+            let device = LinuxThrottleDeviceBuilder::default().major(limit.major).minor(limit.minor);
+            device.rate(limit.rate).build().ok()
+        };
+        Some(all.iter().filter_map(one).collect::<Vec<_>>()).filter(|all| !all.is_empty())
+    };
+    let weights = given.weights.iter().filter_map(|limit| {
+        let device = LinuxWeightDeviceBuilder::default().major(limit.major).minor(limit.minor);
+        device.weight(u16::try_from(limit.rate).ok()?).build().ok()
+    });
+    let mut all = LinuxBlockIo::default();
+    all.set_weight(Some(weight).filter(|weight| *weight > 0))
+        .set_weight_device(Some(weights.collect::<Vec<_>>()).filter(|all| !all.is_empty()))
+        .set_throttle_read_bps_device(throttle(&given.read_bps))
+        .set_throttle_write_bps_device(throttle(&given.write_bps))
+        .set_throttle_read_iops_device(throttle(&given.read_iops))
+        .set_throttle_write_iops_device(throttle(&given.write_iops));
+    (all != LinuxBlockIo::default()).then_some(all)
 }
 
 /// What changes for a container that runs: only that, and what is no limit any
@@ -39,10 +64,13 @@ pub fn change(before: &HostConfig, after: &HostConfig) -> LinuxResources {
 }
 
 fn memory(host: &HostConfig) -> Option<LinuxMemory> {
-    if host.memory == 0 && host.memory_reservation == 0 {
+    let of_v1 = host.oom_kill_disable || host.memory_swappiness.is_some();
+    if host.memory == 0 && host.memory_reservation == 0 && !of_v1 {
         return None;
     }
     let mut memory = LinuxMemory::default();
+    memory.set_swappiness(host.memory_swappiness);
+    memory.set_disable_oom_killer(host.oom_kill_disable.then_some(true));
     if host.memory > 0 {
         memory.set_limit(Some(host.memory)).set_swap(Some(memory_and_swap(host)));
     }

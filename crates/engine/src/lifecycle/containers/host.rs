@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What containers need to know of the host; looked at once, but for devices.
 
-use std::{fs, os::unix::fs::FileTypeExt as _, os::unix::fs::MetadataExt as _, path::Path};
+use std::{
+    fs::{self, Metadata},
+    os::unix::fs::{FileTypeExt as _, MetadataExt as _},
+    path::{Path, PathBuf},
+};
 
 use nix::sys::resource::{Resource, getrlimit};
 use oci_spec::runtime::{Capability, LinuxDevice, LinuxDeviceType, PosixRlimit, PosixRlimitType};
@@ -66,9 +70,38 @@ fn kernel_version() -> Result<KernelVersion> {
 /// # Errors
 /// Those of the host.
 pub(super) fn devices() -> Result<Vec<LinuxDevice>> {
+    devices_in(Path::new("/dev"))
+}
+
+/// The device nodes below a directory.
+///
+/// # Errors
+/// Those of the host.
+pub(super) fn devices_in(directory: &Path) -> Result<Vec<LinuxDevice>> {
     let mut found = Vec::new();
-    collect(Path::new("/dev"), &mut found)?;
+    collect(directory, &mut found)?;
     Ok(found)
+}
+
+/// A device node, as a container would have it; `None` for what is none.
+pub(super) fn device(path: PathBuf, metadata: &Metadata) -> Option<LinuxDevice> {
+    let kind = metadata.file_type();
+    let typ = match (kind.is_char_device(), kind.is_block_device()) {
+        (true, _) => LinuxDeviceType::C,
+        (_, true) => LinuxDeviceType::B,
+        _ => return None,
+    };
+    let (major, minor) = (nix::sys::stat::major(metadata.rdev()), nix::sys::stat::minor(metadata.rdev()));
+    let mut device = LinuxDevice::default();
+    device
+        .set_path(path)
+        .set_typ(typ)
+        .set_major(i64::try_from(major).unwrap_or(-1))
+        .set_minor(i64::try_from(minor).unwrap_or(-1))
+        .set_file_mode(Some(metadata.mode() & 0o7777))
+        .set_uid(Some(metadata.uid()))
+        .set_gid(Some(metadata.gid()));
+    Some(device)
 }
 
 fn collect(dir: &Path, found: &mut Vec<LinuxDevice>) -> Result<()> {
@@ -83,25 +116,10 @@ fn collect(dir: &Path, found: &mut Vec<LinuxDevice>) -> Result<()> {
             }
             continue;
         }
-        let typ = match (kind.is_char_device(), kind.is_block_device()) {
-            (true, _) => LinuxDeviceType::C,
-            (_, true) => LinuxDeviceType::B,
-            _ => continue,
-        };
         if path == Path::new("/dev/console") || path == Path::new("/dev/ptmx") {
             continue;
         }
-        let (major, minor) = (nix::sys::stat::major(metadata.rdev()), nix::sys::stat::minor(metadata.rdev()));
-        let mut device = LinuxDevice::default();
-        device
-            .set_path(path)
-            .set_typ(typ)
-            .set_major(i64::try_from(major).unwrap_or(-1))
-            .set_minor(i64::try_from(minor).unwrap_or(-1))
-            .set_file_mode(Some(metadata.mode() & 0o7777))
-            .set_uid(Some(metadata.uid()))
-            .set_gid(Some(metadata.gid()));
-        found.push(device);
+        found.extend(device(path, &metadata));
     }
     Ok(())
 }

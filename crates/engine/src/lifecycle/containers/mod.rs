@@ -8,6 +8,7 @@
 
 mod commit;
 mod create;
+mod devices;
 mod diff;
 mod donors;
 mod end;

@@ -23,11 +23,12 @@ impl Containers {
         timeout: Option<i32>,
     ) -> Result<u32> {
         let this = Arc::clone(self);
-        Self::detached(async move {
+        // Boxed: it holds a whole configuration.
+        let work = Box::pin(async move {
             let restarted = this.restart_now(&record, &signal, timeout).await;
             restarted.map_err(|e| explain(&record, e))
-        })
-        .await
+        });
+        Self::detached(work).await
     }
 
     async fn restart_now(

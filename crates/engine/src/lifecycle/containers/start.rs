@@ -19,6 +19,7 @@ use rusqlite::Transaction;
 use super::{
     Containers, Entry, Live, Phase,
     create::give_root,
+    devices,
     donors::Held,
     etc, event,
     host::{self},
@@ -261,6 +262,7 @@ impl Containers {
             rlimits: self.host.rlimits.clone(),
             kernel: self.host.kernel,
             selinux: self.host.selinux,
+            given: devices::look_up(&document.config.host.devices)?,
             joined: Joined::default(),
         })
     }

@@ -30,11 +30,12 @@ impl Containers {
     /// its shim doesn't answer.
     pub async fn update(self: &Arc<Self>, record: Record, changes: Changes) -> Result<()> {
         let this = Arc::clone(self);
-        Self::detached(async move {
+        // Boxed: it holds two whole configurations.
+        let work = Box::pin(async move {
             let updated = this.update_now(&record, &changes).await;
             updated.map_err(|e| explain(&record, &e))
-        })
-        .await
+        });
+        Self::detached(work).await
     }
 
     async fn update_now(self: &Arc<Self>, record: &Record, changes: &Changes) -> Result<()> {

@@ -9,6 +9,7 @@ use crate::{
         container::{
             Config, HostConfig, LogConfig, LogDriver, Mount, MountKind, NetworkMode, ReadOnlyReach, Ulimit,
         },
+        devices::{BlockRate, DeviceMapping, Devices},
         health::{HealthConfig, OnFailure},
         namespaces::{self, IpcMode, PidMode},
         restart::RestartPolicy,
@@ -75,6 +76,18 @@ fn host(host: v1::HostConfig) -> Result<HostConfig> {
         shm_size: host.shm_size,
         mounts: host.mounts.into_iter().map(mount).collect::<Result<_>>()?,
         tmpfs: host.tmpfs.into_iter().collect(),
+        devices: Devices {
+            mappings: host.devices.into_iter().map(device).collect(),
+            rules: host.device_cgroup_rules,
+            weights: rates(host.blkio_weight_devices),
+            read_bps: rates(host.blkio_device_read_bps),
+            write_bps: rates(host.blkio_device_write_bps),
+            read_iops: rates(host.blkio_device_read_iops),
+            write_iops: rates(host.blkio_device_write_iops),
+        },
+        group_add: host.group_add,
+        oom_kill_disable: host.oom_kill_disable,
+        memory_swappiness: host.memory_swappiness,
         sysctls: host.sysctls.into_iter().collect(),
         oom_score_adj: host.oom_score_adj,
         log: log(host.log.unwrap_or_default())?,
@@ -100,6 +113,18 @@ fn health(health: v1::HealthConfig) -> Result<HealthConfig> {
         retries: u32::try_from(health.retries).map_err(negative)?,
         on_failure: OnFailure::of_word(&health.on_failure)?,
     })
+}
+
+fn device(device: v1::DeviceMapping) -> DeviceMapping {
+    DeviceMapping {
+        host: device.path_on_host,
+        container: device.path_in_container,
+        permissions: device.cgroup_permissions,
+    }
+}
+
+fn rates(all: Vec<v1::BlockRate>) -> Vec<BlockRate> {
+    all.into_iter().map(|limit| BlockRate { path: limit.path, rate: limit.rate }).collect()
 }
 
 fn restart(policy: &v1::RestartPolicy) -> Result<RestartPolicy> {

@@ -12,6 +12,7 @@ use prost_types::Timestamp;
 use crate::{
     domain::{
         container::{Config, HostConfig, LogConfig, Mount, MountKind, ReadOnlyReach, Ulimit},
+        devices::{BlockRate, DeviceMapping},
         health,
         record::Record,
         state::Shown,
@@ -171,6 +172,14 @@ fn config(config: Config) -> v1::ContainerConfig {
 
 fn host(host: HostConfig) -> v1::HostConfig {
     let ulimit = |u: Ulimit| v1::Ulimit { name: u.name, soft: u.soft, hard: u.hard };
+    let device = |device: DeviceMapping| v1::DeviceMapping {
+        path_on_host: device.host,
+        path_in_container: device.container,
+        cgroup_permissions: device.permissions,
+    };
+    let rates = |all: Vec<BlockRate>| {
+        all.into_iter().map(|limit| v1::BlockRate { path: limit.path, rate: limit.rate }).collect()
+    };
     v1::HostConfig {
         network_mode: host.network.words(),
         pid_mode: host.pid.words(),
@@ -205,6 +214,16 @@ fn host(host: HostConfig) -> v1::HostConfig {
         shm_size: host.shm_size,
         mounts: host.mounts.into_iter().map(mount).collect(),
         tmpfs: host.tmpfs.into_iter().collect(),
+        devices: host.devices.mappings.into_iter().map(device).collect(),
+        device_cgroup_rules: host.devices.rules,
+        blkio_weight_devices: rates(host.devices.weights),
+        blkio_device_read_bps: rates(host.devices.read_bps),
+        blkio_device_write_bps: rates(host.devices.write_bps),
+        blkio_device_read_iops: rates(host.devices.read_iops),
+        blkio_device_write_iops: rates(host.devices.write_iops),
+        group_add: host.group_add,
+        oom_kill_disable: host.oom_kill_disable,
+        memory_swappiness: host.memory_swappiness,
         sysctls: host.sysctls.into_iter().collect(),
         oom_score_adj: host.oom_score_adj,
         log: Some(log(host.log)),
@@ -292,6 +311,12 @@ mod tests {
                 ipc_mode: "shareable".to_owned(),
                 uts_mode: "host".to_owned(),
                 cgroupns_mode: "host".to_owned(),
+                devices: vec![v1::DeviceMapping {
+                    path_on_host: "/dev/a".to_owned(),
+                    ..v1::DeviceMapping::default()
+                }],
+                blkio_device_read_bps: vec![v1::BlockRate { path: "/dev/b".to_owned(), rate: 5 }],
+                memory_swappiness: Some(0),
                 memory: 7,
                 cpu_period: 8,
                 cpu_quota: 9,
