@@ -416,7 +416,7 @@ impl containers_server::Containers for ContainersService {
             let record = self.find(&request.namespace, &request.container).await?;
             let v1::CommitContainerRequest { reference, author, message, changes, pause, .. } = request;
             let options = CommitOptions { reference, author, message, changes, pause };
-            let id = self.containers.commit(record, options).await?;
+            let id = Box::pin(self.containers.commit(record, options)).await?;
             Ok(v1::CommitContainerResponse { image_id: id.to_string() })
         })
         .await
