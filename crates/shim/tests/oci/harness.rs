@@ -101,7 +101,6 @@ impl Host {
         let mut command = match user() {
             None => Command::new(PROGRAM),
             Some(user) => {
-                delegate(&id, user);
                 // Where it was built others may not get.
                 fs::copy(PROGRAM, dir.path().join("berth-oci")).unwrap();
                 fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
@@ -120,6 +119,8 @@ impl Host {
         spec["linux"]["cgroupsPath"] = json!(format!("/berth-oci-test-{id}/{id}"));
         // Without a warning on hosts that have taken some from root.
         spec["process"]["capabilities"] = json!({});
+        // Removed with what there is then.
+        user().inspect(|user| delegate(&id, *user));
         Self { dir, spec, id }
     }
 
