@@ -136,9 +136,19 @@ pub(super) fn plan(spec: &Spec, user: &str) -> Result<Process> {
         no_new_privileges: process.no_new_privileges().unwrap_or(false),
         oom_score_adj: oom_score_adj(process)?,
         execution: execution::plan(spec, process)?,
-        apparmor: filled(process.apparmor_profile()).filter(|name| name != "unconfined"),
+        apparmor: apparmor(process)?,
         selinux: filled(process.selinux_label()),
     })
+}
+
+/// The kernel takes no notice of white space around a name: what is another
+/// name here would be "unconfined" there.
+fn apparmor(process: &oci_spec::runtime::Process) -> Result<Option<String>> {
+    let name = process.apparmor_profile().as_deref().unwrap_or_default();
+    if name.trim() != name {
+        return Err(Error::invalid(format!("process.apparmorProfile: white space around {name:?}")));
+    }
+    Ok((!matches!(name, "" | "unconfined")).then(|| name.to_owned()))
 }
 
 /// Ignored without a terminal, as the specification wants it.
