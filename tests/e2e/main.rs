@@ -9,6 +9,7 @@
 mod support;
 
 mod api;
+mod attach;
 mod bad_input;
 mod commit;
 mod config;

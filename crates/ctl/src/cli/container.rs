@@ -422,6 +422,9 @@ pub struct Attach {
     /// Don't attach to its input
     #[arg(long)]
     pub no_stdin: bool,
+    /// What it has printed before comes first (without a terminal)
+    #[arg(long)]
+    pub logs: bool,
     /// How to be attached
     #[command(flatten)]
     pub stream: Stream,

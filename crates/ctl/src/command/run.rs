@@ -47,6 +47,7 @@ async fn work(connect: impl Future<Output = Result<Context>>, args: Run) -> Resu
         detach_keys: stream.detach_keys,
         from_start: true,
         next_start: false,
+        logs: false,
     };
     attached(&context, container, options, create.rm).await
 }
@@ -114,5 +115,6 @@ pub(super) fn options(stream: Stream, tty: bool, stdin: bool) -> Options {
         detach_keys: stream.detach_keys,
         from_start: false,
         next_start: false,
+        logs: false,
     }
 }

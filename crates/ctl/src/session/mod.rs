@@ -64,6 +64,8 @@ pub struct Options {
     pub from_start: bool,
     /// The container has exited and is about to be started again.
     pub next_start: bool,
+    /// What the container has printed before comes first.
+    pub logs: bool,
 }
 
 /// Whom a session is attached to.
@@ -150,7 +152,7 @@ impl Session {
         let detector = (options.tty && options.stdin).then(|| Detector::new(options.detach_keys.clone()));
         // That start is the one that comes now; an attachment after a lost
         // engine is to the running container.
-        let options = Options { next_start: false, ..options };
+        let options = Options { next_start: false, logs: false, ..options };
         let session = Self {
             context: context.clone(),
             target,

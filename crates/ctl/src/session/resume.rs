@@ -89,7 +89,8 @@ impl Session {
 
     async fn reopen(&mut self, context: &Context, complete: bool, exited: bool) -> Result<Resumed> {
         let id = &self.target.id;
-        let stdin = self.options.stdin && self.input != Input::Closed;
+        // Also when it has ended: whether that got there nobody can tell.
+        let stdin = self.options.stdin;
         if complete {
             self.source = source::log(context, id, &self.options, self.received).await?;
             if stdin && !exited {
@@ -97,6 +98,7 @@ impl Session {
                 let (stdin, requests) = source::attach(context, id, &silent, true).await?;
                 self.requests = requests;
                 self.stdin_only = Some(stdin);
+                self.close_again();
             }
             return Ok(Resumed::Output);
         }
@@ -105,10 +107,19 @@ impl Session {
             return Ok(Resumed::NoOutput);
         }
         (self.source, self.requests) = source::attach(context, id, &self.options, stdin).await?;
+        self.close_again();
         if !self.options.tty {
             self.gap();
         }
         Ok(Resumed::Output)
+    }
+
+    /// Says once more that our input has ended.
+    fn close_again(&self) {
+        if self.options.stdin && self.input == Input::Closed {
+            // The stream is new: there is room.
+            let _ = self.requests.try_send(source::stdin_closed());
+        }
     }
 
     fn gap(&self) {

@@ -80,7 +80,7 @@ pub(super) async fn attach(
         stdin,
         stdout: options.stdout,
         stderr: options.stderr,
-        logs: false,
+        logs: options.logs,
         next_start: options.next_start,
     };
     requests

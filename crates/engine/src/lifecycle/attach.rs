@@ -206,6 +206,8 @@ impl Session<'_> {
             stdout: stdout && !from_log,
             stderr: stderr && !from_log,
             exec_id: String::new(),
+            // An engine that is killed isn't a client that leaves: it says so.
+            keep_stdin: true,
         };
         let (input, output) = attach::open(live.bundle.dir(), wanted).await?;
         drop(attaching);
@@ -223,10 +225,27 @@ impl Session<'_> {
             receive(output, out, AttachOutput::Output).await
         };
         let mut input = input;
-        tokio::select! {
-            received = receive => received,
+        let ended = tokio::select! {
+            received = receive => Some(received),
             never = send(&mut input, inputs, stdin) => match never {},
-            () = out.closed() => self.containers.tell(self.record, "detach", &[]).await,
+            () = out.closed() => None,
+        };
+        if out.is_closed() {
+            self.client_left(&mut input).await;
+        }
+        match ended {
+            Some(received) => received,
+            None => self.containers.tell(self.record, "detach", &[]).await,
+        }
+    }
+
+    /// The input that was for its first client alone ends with it. While the
+    /// engine stops it is we who leave, and the client comes back.
+    async fn client_left(&self, input: &mut Input) {
+        let config = &self.document.config;
+        if self.options.stdin && config.stdin_once && !config.tty && !self.containers.is_stopping() {
+            // Fails when the container has ended: then it's closed.
+            drop(input.close_stdin().await);
         }
     }
 

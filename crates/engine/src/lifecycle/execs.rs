@@ -298,7 +298,7 @@ fn pick<'a>(known: &'a [ListedExec], reference: &str) -> Result<&'a ListedExec> 
 
 /// Subscribes to the streams of a process that isn't started yet.
 async fn open(live: &Live, id: &ExecId, stdin: bool) -> Result<(Input, Output)> {
-    let wanted = AttachOpen { stdin, stdout: true, stderr: true, exec_id: id.to_string() };
+    let wanted = AttachOpen { stdin, stdout: true, stderr: true, exec_id: id.to_string(), keep_stdin: false };
     crate::shim::attach::open(live.bundle.dir(), wanted).await
 }
 

@@ -127,8 +127,8 @@ pub struct Attachable {
     pub input: Option<Sender>,
     /// Its terminal.
     pub terminal: Rc<Terminal>,
-    /// Close the standard input when a client that could write leaves; never a
-    /// terminal's.
+    /// Close the standard input when a client that could write leaves, unless
+    /// it may come back; never a terminal's.
     pub stdin_once: bool,
 }
 
@@ -151,9 +151,11 @@ pub enum Left {
 async fn serve_subscriber(client: Client, target: Attachable, subscriber: Rc<Subscriber>) -> Left {
     let Client { mut read, mut write, mut buffer, open } = client;
     let input = target.input.clone().filter(|_| open.stdin);
+    let mut lost = false;
     tokio::select! {
         () = write_output(&mut write, &target.output, &subscriber) => {}
         result = read_input(&mut read, &mut buffer, input.as_ref(), &target.terminal) => {
+            lost = result.is_ok();
             if let Err(e) = result {
                 subscriber.queue.borrow_mut().give_up(&e.to_string());
                 target.output.drained();
@@ -164,7 +166,8 @@ async fn serve_subscriber(client: Client, target: Attachable, subscriber: Rc<Sub
     }
     let left = if subscriber.queue.borrow().is_finished() { Left::AtTheEnd } else { Left::Early };
     target.output.unsubscribe(&subscriber);
-    if let Some(input) = input.filter(|_| target.stdin_once) {
+    let may_return = lost && open.keep_stdin;
+    if let Some(input) = input.filter(|_| target.stdin_once && !may_return) {
         // Fails when nothing reads the standard input any more: then it's closed.
         let _ = input.send(Input::Close).await;
     }

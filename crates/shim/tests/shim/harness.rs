@@ -303,9 +303,9 @@ pub(crate) fn create(options: &CreateOptions) -> CreateTaskRequest {
 }
 
 pub(crate) const OUTPUT: AttachOpen =
-    AttachOpen { stdin: false, stdout: true, stderr: true, exec_id: String::new() };
+    AttachOpen { stdin: false, stdout: true, stderr: true, exec_id: String::new(), keep_stdin: false };
 pub(crate) const ALL: AttachOpen =
-    AttachOpen { stdin: true, stdout: true, stderr: true, exec_id: String::new() };
+    AttachOpen { stdin: true, stdout: true, stderr: true, exec_id: String::new(), keep_stdin: false };
 
 /// An attached client.
 pub(crate) struct Attached {

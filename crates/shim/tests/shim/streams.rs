@@ -80,6 +80,25 @@ async fn input_is_closed_when_the_first_client_leaves() {
 }
 
 #[tokio::test]
+async fn input_stays_open_when_a_client_that_may_return_is_lost() {
+    let Some(shim) = Shim::new("cat; exit 3") else { return };
+    let engine = shim.connect().await;
+    let options = CreateOptions { open_stdin: true, stdin_once: true, ..Default::default() };
+    engine.create(options).await.unwrap();
+    let returning = AttachOpen { keep_stdin: true, ..ALL };
+    let mut client = shim.attach(returning.clone()).await.ready().await;
+    engine.start().await.unwrap();
+    client.send(Kind::Stdin, b"one\n").await;
+    client.until(|seen| seen.stdout == b"one\n").await;
+    drop(client);
+    let mut client = shim.attach(returning).await.ready().await;
+    client.send(Kind::Stdin, b"two\n").await;
+    client.until(|seen| seen.stdout == b"two\n").await;
+    client.send(Kind::StdinClosed, b"").await;
+    assert_eq!(engine.wait().await.unwrap().exit_status, 3);
+}
+
+#[tokio::test]
 async fn large_input_is_neither_lost_nor_kept_in_memory() {
     let Some(shim) = Shim::new("head -c 1000000 | tr a b") else { return };
     let engine = shim.connect().await;

@@ -39,7 +39,10 @@ use std::{
     collections::{BTreeMap, HashMap},
     future::Future,
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use berth::{
@@ -124,9 +127,20 @@ pub struct Containers {
     restarting: tokio::sync::Semaphore,
     entries: Mutex<HashMap<ContainerId, Arc<Entry>>>,
     pub(super) log_changes: Changes,
+    stopping: AtomicBool,
 }
 
 impl Containers {
+    /// The engine is about to end: connections that end from here on weren't
+    /// left by their clients.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Acquire)
+    }
+
     /// Seals the shim's program and looks at the host. Blocks.
     ///
     /// # Errors
@@ -149,6 +163,7 @@ impl Containers {
             restarting: tokio::sync::Semaphore::new(policy::AT_ONCE),
             entries,
             log_changes,
+            stopping: AtomicBool::new(false),
         }))
     }
 
