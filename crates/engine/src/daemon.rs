@@ -124,7 +124,7 @@ async fn live(config: &Config, logging: &logging::Handle) -> Result<Stopped> {
 
     notifier.stopping();
     notifier.extend(GRACE + CLOSING + Duration::from_secs(1));
-    engine.containers.stop();
+    engine.containers.engine_stops();
     stop.send_replace(true);
     let closed = tokio::time::timeout(GRACE + CLOSING, serving);
     let stopped = tokio::select! {

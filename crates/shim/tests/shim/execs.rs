@@ -79,7 +79,13 @@ impl<'a> Exec<'a> {
 
     /// A client that misses nothing.
     async fn attach(&self, shim: &Shim) -> Attached {
-        let open = AttachOpen { stdin: true, stdout: true, stderr: true, exec_id: self.id.to_owned() };
+        let open = AttachOpen {
+            stdin: true,
+            stdout: true,
+            stderr: true,
+            exec_id: self.id.to_owned(),
+            keep_stdin: false,
+        };
         shim.attach(open).await.ready().await
     }
 }

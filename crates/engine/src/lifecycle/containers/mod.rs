@@ -133,7 +133,7 @@ pub struct Containers {
 impl Containers {
     /// The engine is about to end: connections that end from here on weren't
     /// left by their clients.
-    pub fn stop(&self) {
+    pub fn engine_stops(&self) {
         self.stopping.store(true, Ordering::Release);
     }
 
