@@ -51,7 +51,7 @@ pub fn create(request: Create<'_>) -> Result<Container> {
     let mut warnings = Vec::new();
     let limits = Limits { resources: &plan.resources, devices: &plan.devices };
     let resctrl = resctrl(&request.spec, request.id)?;
-    let root_mount = RootMount::of_plan(&plan, &request.spec)?;
+    let root_mount = RootMount::of(&request.spec, &plan.root_path)?;
     let group = Group::make(&Layout::of_host()?, request.cgroups, &limits, &mut warnings)
         .during(|| format!("make the cgroups of {}", request.id))?;
     failpoint::pass("shim.create.grouped");

@@ -13,7 +13,7 @@ use nix::{
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use serde::{Deserialize, Serialize};
 
-use super::{Plan, Result};
+use super::Result;
 use crate::kernel::{mount, paths, sys};
 
 /// Written down before there is the mount.
@@ -40,10 +40,6 @@ impl RootMount {
             Err(e) if e.errno() == Errno::ENOENT => Ok(None),
             Err(e) => Err(e.into()),
         }
-    }
-
-    pub(super) fn of_plan(plan: &Plan, spec: &Spec) -> Result<Option<Self>> {
-        if plan.namespaces.has_private_mounts() { Ok(None) } else { Self::of(spec, &plan.root_path) }
     }
 
     /// Takes it away, with all that is mounted in it, if it's there.

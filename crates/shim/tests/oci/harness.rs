@@ -237,25 +237,26 @@ fn delegate(id: &str, user: u32) {
     let writable = ["cgroup.procs", "tasks", "cgroup.subtree_control", "cgroup.threads"];
     for parent in parents(id).filter(|dir| dir.parent().unwrap().join("cgroup.procs").is_file()) {
         fs::create_dir(&parent).unwrap();
-        let callers = parent.join(CALLERS);
         // A new cpuset has no processors, and takes no processes.
-        for (name, dir) in ["cpuset.cpus", "cpuset.mems"].into_iter().zip([&parent; 2]) {
-            if let Ok(all) = fs::read(dir.parent().unwrap().join(name)) {
-                fs::write(dir.join(name), all).unwrap();
+        for name in ["cpuset.cpus", "cpuset.mems"] {
+            if let Ok(all) = fs::read(parent.parent().unwrap().join(name)) {
+                fs::write(parent.join(name), all).unwrap();
             }
         }
         let files = writable.map(|name| parent.join(name)).into_iter().filter(|file| file.exists());
         for path in files.chain([parent.clone()]) {
             chown(path, Some(user), Some(user)).unwrap();
         }
-        if parent.join("cgroup.type").exists() || parent.join("cgroup.controllers").exists() {
+        if parent.join("cgroup.controllers").exists() {
+            let callers = parent.join(CALLERS);
             fs::create_dir(&callers).unwrap();
             chown(callers.join("cgroup.procs"), Some(user), Some(user)).unwrap();
         }
     }
 }
 
-fn own(path: &Path, user: u32) {
+/// Gives a tree to a user.
+pub(crate) fn own(path: &Path, user: u32) {
     std::os::unix::fs::lchown(path, Some(user), Some(user)).unwrap();
     if path.is_dir() && !path.is_symlink() {
         fs::read_dir(path).unwrap().flatten().for_each(|entry| own(&entry.path(), user));

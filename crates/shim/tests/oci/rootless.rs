@@ -4,17 +4,14 @@
 
 use std::{
     fs,
-    os::unix::{
-        fs::{PermissionsExt as _, chown},
-        process::CommandExt as _,
-    },
-    path::{Path, PathBuf},
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
+    path::PathBuf,
     process::{Command, Stdio},
 };
 
 use serde_json::{Value, json};
 
-use crate::harness::{AS_USER, PROGRAM, Ran, finish, is_by_user};
+use crate::harness::{AS_USER, PROGRAM, Ran, finish, is_by_user, own};
 
 /// Nobody's on any host that the tests run on; shown as a number.
 const USER: u32 = 4711;
@@ -39,7 +36,7 @@ impl Home {
         // Where it was built others may not get.
         fs::copy(PROGRAM, path("program")).unwrap();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        own(dir.path());
+        own(dir.path(), USER);
         let mut home = Self { dir, spec: Value::Null };
         home.run(&["spec", "--rootless", "--bundle", "BUNDLE"]).ok();
         let text = fs::read(home.path("bundle/config.json")).unwrap();
@@ -73,18 +70,6 @@ impl Home {
         command.args(words.iter().map(|word| word.replace("BUNDLE", bundle.to_str().unwrap())));
         command.env("XDG_RUNTIME_DIR", self.dir.path()).env("HOME", self.dir.path()).stdin(Stdio::null());
         finish(command, &self.path("out"), &self.path("err"))
-    }
-}
-
-fn own(path: &Path) {
-    chown(path, Some(USER), Some(USER)).unwrap();
-    for entry in fs::read_dir(path).unwrap() {
-        let entry = entry.unwrap();
-        match entry.file_type().unwrap() {
-            kind if kind.is_dir() => own(&entry.path()),
-            kind if kind.is_symlink() => {}
-            _ => chown(entry.path(), Some(USER), Some(USER)).unwrap(),
-        }
     }
 }
 
