@@ -72,6 +72,7 @@ const FILES: Layers = &[
     ("extract", &["walk", "make", "name", "tar", "kernel", "error", "pack"]),
     ("pack", &["make", "name", "tar", "kernel", "error"]),
     ("walk", &["name", "kernel", "error"]),
+    ("usage", &["kernel"]),
     ("make", &["tar", "kernel", "error"]),
     ("place", &[]),
     ("name", &["error"]),

@@ -15,6 +15,7 @@ mod commit;
 mod config;
 mod copy;
 mod devices;
+mod disk;
 mod events;
 mod execs;
 mod first_minute;

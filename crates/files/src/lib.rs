@@ -18,6 +18,7 @@ pub mod name;
 pub mod pack;
 pub mod place;
 pub mod tar;
+pub mod usage;
 pub mod walk;
 
 pub use error::{Error, Result};

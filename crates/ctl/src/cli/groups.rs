@@ -33,7 +33,7 @@ const GROUPS: [(&str, &[&str]); 5] = [
             "healthcheck",
         ],
     ),
-    ("Images", &["tag", "push", "rmi", "save", "load", "import", "login", "logout"]),
+    ("Images", &["history", "tag", "push", "rmi", "save", "load", "import", "login", "logout"]),
     ("Both, and the engine", &["inspect", "events", "completion"]),
     ("The same, as Docker groups it", &["container", "image", "system"]),
 ];

@@ -43,8 +43,15 @@ Examples:
     #[command(after_help = "Examples:
   berth images
   berth images 'debian:*'
-  berth images -q --filter dangling=true")]
+  berth images --tree
+  berth images -q --filter dangling=true
+  berth images --filter until=168h --filter label=team=web")]
     Images(Images),
+    /// Show how an image was made
+    #[command(after_help = "Examples:
+  berth history debian
+  berth history --no-trunc --format '{{.CreatedBy}}' debian")]
+    History(History),
     /// Give an image another name
     #[command(after_help = "Examples:
   berth tag debian:latest registry.example.com/team/debian:2026-11")]
@@ -71,6 +78,12 @@ Examples:
   berth export web | berth import - web:flat
   berth import -c 'CMD [\"sh\"]' rootfs.tar.gz mine:1")]
     Import(Import),
+    /// `berth image prune`.
+    #[command(skip)]
+    Prune(Prune),
+    /// `berth image pin`, `berth image unpin`.
+    #[command(skip)]
+    Pin(Pin, bool),
 }
 
 /// As they are behind `berth image`.
@@ -94,6 +107,20 @@ pub enum GroupVerb {
     Save(Save),
     /// Make an image of a tar archive of files
     Import(Import),
+    /// Show how an image was made
+    History(History),
+    /// Remove images that no container was made from
+    #[command(after_help = "Examples:
+  berth image prune
+  berth image prune -a --filter until=168h
+  berth image prune -a --dry-run")]
+    Prune(Prune),
+    /// Keep images from every prune and from the automatic collection
+    #[command(after_help = "Examples:
+  berth image pin registry.example.com/base:1")]
+    Pin(Pin),
+    /// Take a pin away
+    Unpin(Pin),
     /// Show everything about images
     Inspect(super::system::Inspect),
 }
@@ -109,6 +136,10 @@ impl From<GroupVerb> for super::Verb {
             GroupVerb::Load(a) => Verb::Load(a),
             GroupVerb::Save(a) => Verb::Save(a),
             GroupVerb::Import(a) => Verb::Import(a),
+            GroupVerb::History(a) => Verb::History(a),
+            GroupVerb::Prune(a) => Verb::Prune(a),
+            GroupVerb::Pin(a) => Verb::Pin(a, true),
+            GroupVerb::Unpin(a) => Verb::Pin(a, false),
             GroupVerb::Inspect(a) => return Self::System(a.only(Type::Image)),
         })
     }
@@ -186,7 +217,8 @@ pub struct Images {
     /// Also the digests
     #[arg(long)]
     pub digests: bool,
-    /// Only those that match, e.g. dangling=true, label=KEY, reference=a*
+    /// Only those that match, e.g. dangling=true, label=KEY, reference=a*,
+    /// before=IMAGE, since=IMAGE, until=24h
     #[arg(short, long, value_name = "KEY=VALUE", value_parser = filter::filter)]
     pub filter: Vec<Filter>,
     /// table, json, 'table TEMPLATE' or TEMPLATE, e.g. '{{.ID}}'
@@ -198,6 +230,55 @@ pub struct Images {
     /// Ids only
     #[arg(short, long)]
     pub quiet: bool,
+    /// Names, and below them what is here of each image
+    #[arg(long, conflicts_with_all = ["format", "quiet", "digests", "no_trunc"])]
+    pub tree: bool,
+}
+
+/// `berth history`.
+#[derive(Debug, Args)]
+pub struct History {
+    /// Name[:tag] or id
+    #[arg(value_name = "IMAGE")]
+    pub image: String,
+    /// table, json, 'table TEMPLATE' or TEMPLATE, e.g. '{{.CreatedBy}}'
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<String>,
+    /// Sizes and dates for people; --human=false for programs
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = true,
+          default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub human: bool,
+    /// Whole ids and commands
+    #[arg(long)]
+    pub no_trunc: bool,
+    /// Ids only
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+/// `berth image prune`.
+#[derive(Debug, Args)]
+pub struct Prune {
+    /// Also images with a name
+    #[arg(short, long)]
+    pub all: bool,
+    /// Only those that match: until=24h, label=KEY[=VALUE], label!=KEY[=VALUE]
+    #[arg(long, value_name = "KEY=VALUE", value_parser = filter::filter)]
+    pub filter: Vec<Filter>,
+    /// Don't ask
+    #[arg(short, long)]
+    pub force: bool,
+    /// Only say what would be removed
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// `berth image pin` and `berth image unpin`.
+#[derive(Debug, Args)]
+pub struct Pin {
+    /// Names or ids
+    #[arg(value_name = "IMAGE", required = true)]
+    pub images: Vec<String>,
 }
 
 /// `berth tag`.

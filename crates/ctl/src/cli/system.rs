@@ -24,6 +24,12 @@ pub enum Verb {
     Info(Info),
     /// Show the versions of berth and of its engine
     Version(Version),
+    /// `berth system df`.
+    #[command(skip)]
+    Df(Df),
+    /// `berth system prune`.
+    #[command(skip)]
+    Prune(Prune),
 }
 
 /// As they are behind `berth system`.
@@ -33,6 +39,20 @@ pub enum GroupVerb {
     Events(Events),
     /// Show the engine, its host and what it holds
     Info(Info),
+    /// Show what the engine takes of the disk
+    #[command(after_help = "The sizes are what the files take of the disk: they add up to what du says of
+the engine's root directory.
+
+Examples:
+  berth system df
+  berth system df -v
+  berth system df --format '{{.Type}} {{.Reclaimable}}'")]
+    Df(Df),
+    /// Remove stopped containers and unused images
+    #[command(after_help = "Examples:
+  berth system prune
+  berth system prune -af --filter until=168h")]
+    Prune(Prune),
 }
 
 impl From<GroupVerb> for super::Verb {
@@ -40,6 +60,8 @@ impl From<GroupVerb> for super::Verb {
         Self::System(match verb {
             GroupVerb::Events(a) => Verb::Events(a),
             GroupVerb::Info(a) => Verb::Info(a),
+            GroupVerb::Df(a) => Verb::Df(a),
+            GroupVerb::Prune(a) => Verb::Prune(a),
         })
     }
 }
@@ -111,4 +133,29 @@ pub struct Version {
     /// json, or a template, e.g. '{{.Server.Version}}'
     #[arg(short, long, value_name = "FORMAT")]
     pub format: Option<String>,
+}
+
+/// `berth system df`.
+#[derive(Debug, Args)]
+pub struct Df {
+    /// Each image and each container
+    #[arg(short, long)]
+    pub verbose: bool,
+    /// table, json, 'table TEMPLATE' or TEMPLATE, e.g. '{{.Type}} {{.Size}}'
+    #[arg(long, value_name = "FORMAT", conflicts_with = "verbose")]
+    pub format: Option<String>,
+}
+
+/// `berth system prune`.
+#[derive(Debug, Args)]
+pub struct Prune {
+    /// Also images with a name
+    #[arg(short, long)]
+    pub all: bool,
+    /// Only what matches: until=24h, label=KEY[=VALUE], label!=KEY[=VALUE]
+    #[arg(long, value_name = "KEY=VALUE", value_parser = filter::filter)]
+    pub filter: Vec<Filter>,
+    /// Don't ask
+    #[arg(short, long)]
+    pub force: bool,
 }

@@ -5,7 +5,7 @@ use berth::api::v1::{Filter, InspectContainerRequest, InspectImageRequest, ListC
 use serde_json::Value;
 use tonic::Code;
 
-use super::inspect_view::{ContainerView, ImageView};
+use super::{inspect_image::ImageView, inspect_view::ContainerView};
 use crate::{
     cli::system::{Inspect, Type},
     context::Context,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use berth::api::v1::{
     BlockRate, Container, ContainerConfig, ContainerState, DeviceMapping, HealthConfig, HealthProbe,
-    HealthState, HostConfig, ImageConfig, InspectImageResponse, Mount,
+    HealthState, HostConfig, Mount,
     container_state::{HealthStatus, Status},
     mount,
 };
@@ -453,107 +453,6 @@ impl MountView {
             mode: if mount.read_only { "ro" } else { "" }.into(),
             rw: !mount.read_only,
             propagation: mount.propagation.clone(),
-        }
-    }
-}
-
-/// An image.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "PascalCase")]
-pub(super) struct ImageView {
-    id: String,
-    repo_tags: Vec<String>,
-    repo_digests: Vec<String>,
-    created: String,
-    author: String,
-    config: ImageConfigView,
-    architecture: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    variant: String,
-    os: String,
-    size: u64,
-    #[serde(rename = "RootFS")]
-    root_fs: RootFs,
-    manifest_digest: String,
-    history: Vec<History>,
-}
-
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct ImageConfigView {
-    user: String,
-    exposed_ports: BTreeMap<String, BTreeMap<String, String>>,
-    env: Vec<String>,
-    cmd: Vec<String>,
-    volumes: BTreeMap<String, BTreeMap<String, String>>,
-    working_dir: String,
-    entrypoint: Vec<String>,
-    labels: BTreeMap<String, String>,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    stop_signal: String,
-}
-
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct RootFs {
-    #[serde(rename = "Type")]
-    kind: &'static str,
-    layers: Vec<String>,
-}
-
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct History {
-    created: String,
-    created_by: String,
-    comment: String,
-    empty_layer: bool,
-}
-
-impl ImageView {
-    pub(super) fn of(answer: InspectImageResponse) -> Self {
-        let image = answer.image.unwrap_or_default();
-        Self {
-            id: image.id,
-            repo_tags: image.repo_tags,
-            repo_digests: image.repo_digests,
-            created: rfc3339_short(image.created_at.as_ref()),
-            author: answer.author,
-            config: ImageConfigView::of(answer.config.unwrap_or_default()),
-            architecture: image.architecture,
-            variant: image.variant,
-            os: image.os,
-            size: image.size,
-            root_fs: RootFs { kind: "layers", layers: answer.diff_ids },
-            manifest_digest: answer.manifest_digest,
-            history: answer
-                .history
-                .into_iter()
-                .map(|entry| History {
-                    created: rfc3339_short(entry.created_at.as_ref()),
-                    created_by: entry.created_by,
-                    comment: entry.comment,
-                    empty_layer: entry.empty_layer,
-                })
-                .collect(),
-        }
-    }
-}
-
-impl ImageConfigView {
-    fn of(config: ImageConfig) -> Self {
-        // Docker has sets as objects of empty objects.
-        let set = |list: Vec<String>| list.into_iter().map(|key| (key, BTreeMap::new())).collect();
-        Self {
-            user: config.user,
-            exposed_ports: set(config.exposed_ports),
-            env: config.env,
-            cmd: config.cmd,
-            volumes: set(config.volumes),
-            working_dir: config.working_dir,
-            entrypoint: config.entrypoint,
-            labels: config.labels.into_iter().collect(),
-            stop_signal: config.stop_signal,
         }
     }
 }

@@ -7,15 +7,18 @@ mod completion;
 mod config;
 mod cp;
 mod create;
+mod df;
 mod diff;
 mod events;
 mod exec;
 mod export;
 mod health;
+mod history;
 mod images;
 mod import;
 mod info;
 mod inspect;
+mod inspect_image;
 mod inspect_view;
 mod load;
 mod login;
@@ -121,6 +124,9 @@ async fn image_verb(context: &Context, verb: image::Verb) -> Result<u8> {
         image::Verb::Load(args) => load::load(context, args).await,
         image::Verb::Save(args) => save::save(context, args).await,
         image::Verb::Import(args) => import::import(context, args).await,
+        image::Verb::History(args) => history::history(context, args).await,
+        image::Verb::Prune(args) => prune::images(context, args).await,
+        image::Verb::Pin(args, keep) => prune::pin(context, args, keep).await,
     }
 }
 
@@ -129,6 +135,8 @@ async fn system_verb(context: &Context, verb: system::Verb) -> Result<u8> {
         system::Verb::Inspect(args) => inspect::inspect(context, args).await,
         system::Verb::Events(args) => events::events(context, args).await,
         system::Verb::Info(args) => info::info(context, args).await,
+        system::Verb::Df(args) => df::df(context, args).await,
+        system::Verb::Prune(args) => prune::system(context, args).await,
         system::Verb::Version(args) => version::version(std::future::ready(Ok(context.clone())), args).await,
     }
 }

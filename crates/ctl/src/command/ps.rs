@@ -63,7 +63,8 @@ pub(super) async fn ps(context: &Context, args: Ps) -> Result<u8> {
     Ok(0)
 }
 
-fn row(container: ContainerSummary, whole: bool, now: SystemTime) -> Row {
+/// One line of a list.
+pub(super) fn row(container: ContainerSummary, whole: bool, now: SystemTime) -> Row {
     let state = container.state.unwrap_or_default();
     let created = container.created_at.unwrap_or_default();
     let command = joined(&container.command);

@@ -101,6 +101,12 @@ pub fn rfc3339(time: &prost_types::Timestamp) -> String {
     moment(time).map_or_else(String::new, |t| t.strftime("%Y-%m-%dT%H:%M:%S.%9fZ").to_string())
 }
 
+/// The same in whole seconds.
+#[must_use]
+pub fn rfc3339_seconds(time: &prost_types::Timestamp) -> String {
+    moment(time).map_or_else(String::new, |t| t.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
+}
+
 /// The same with the caller's own offset.
 #[must_use]
 pub fn rfc3339_local(time: &prost_types::Timestamp) -> String {

@@ -606,6 +606,24 @@ impl Images for Fake {
         Ok(Response::new(RemoveImageResponse { untagged: vec![name], deleted: vec!["sha256:ab".into()] }))
     }
 
+    async fn prune(
+        &self,
+        request: Request<PruneImagesRequest>,
+    ) -> Result<Response<PruneImagesResponse>, Status> {
+        self.call(&format!("images prune all={}", request.get_ref().all));
+        Ok(Response::new(PruneImagesResponse {
+            untagged: vec!["a:1".into()],
+            deleted: vec!["sha256:ab".into()],
+            space_reclaimed: 1000,
+        }))
+    }
+
+    async fn pin(&self, request: Request<PinImageRequest>) -> Result<Response<PinImageResponse>, Status> {
+        let PinImageRequest { image, unpin, .. } = request.into_inner();
+        self.call(&format!("pin {image} {}", !unpin));
+        Ok(Response::new(PinImageResponse {}))
+    }
+
     async fn tag(&self, request: Request<TagImageRequest>) -> Result<Response<TagImageResponse>, Status> {
         let request = request.into_inner();
         self.call(&format!("tag {} {}", request.source, request.target));
@@ -712,6 +730,10 @@ impl System for Fake {
             warnings: vec!["no swap limit".into()],
             ..Default::default()
         }))
+    }
+
+    async fn disk_usage(&self, _: Request<DiskUsageRequest>) -> Result<Response<DiskUsageResponse>, Status> {
+        Ok(Response::new(DiskUsageResponse { size: 1000, ..Default::default() }))
     }
 
     async fn ping(&self, _: Request<PingRequest>) -> Result<Response<PingResponse>, Status> {

@@ -148,3 +148,41 @@ fn prune_asks_first_and_hands_its_filters_on() {
     let bad = engine.berth(&["container", "prune", "-f", "--filter", "colour=red"]);
     assert!(bad.stderr.contains("invalid filter 'colour'"), "{}", bad.stderr);
 }
+
+#[test]
+fn prunes_ask_first_and_say_what_they_did() {
+    let engine = Engine::new(Script::default());
+    let done = "Deleted Images:\nuntagged: a:1\ndeleted: sha256:ab\n\nTotal reclaimed space: 1kB\n";
+    // A prune of the system removes a container of 1.24 MB as well.
+    let sum = |arguments: &[&str]| if arguments[0] == "system" { "reclaimed space: 1.24MB\n" } else { done };
+    let ask = "Are you sure you want to continue? [y/N] ";
+    for (arguments, warning) in [
+        (&["image", "prune"][..], "WARNING! This will remove all dangling images.\n"),
+        (
+            &["image", "prune", "-a"],
+            "WARNING! This will remove all images without at least one container associated to them.\n",
+        ),
+        (
+            &["system", "prune", "--filter", "until=2h"],
+            "WARNING! This will remove:\n  - all stopped containers\n  - all dangling images\n\n  \
+             Items to be pruned will be filtered with:\n  - until=2h\n\n",
+        ),
+    ] {
+        let no = engine.berth_with(arguments, "\n", &[]);
+        assert_eq!((no.code, no.stdout), (0, format!("{warning}{ask}")), "{arguments:?}");
+        let yes = engine.berth_with(arguments, "y\n", &[]);
+        assert!(yes.stdout.starts_with(&format!("{warning}{ask}")), "{yes:?}");
+        assert!(yes.stdout.ends_with(sum(arguments)), "{yes:?}");
+    }
+    assert!(engine.berth(&["image", "prune", "-f"]).stdout.ends_with(done));
+    let dry = engine.berth(&["image", "prune", "-a", "--dry-run"]).stdout;
+    assert!(dry.starts_with("Images that would be deleted:\n") && !dry.contains("reclaimed space"), "{dry}");
+    let wrong = engine.berth(&["image", "prune", "-f", "--filter", "color=red"]);
+    assert_eq!((wrong.code, wrong.stderr.as_str()), (1, "invalid filter 'color'\n"));
+    engine.seen().calls.clear();
+    assert_eq!(engine.berth(&["image", "pin", "a", "b"]).stdout, "a\nb\n");
+    engine.berth(&["image", "unpin", "a"]);
+    let mut calls = engine.seen().calls.clone();
+    calls[..2].sort();
+    assert_eq!(calls, ["pin a true", "pin b true", "pin a false"]);
+}

@@ -3,6 +3,7 @@
 
 pub mod attach;
 pub mod containers;
+pub mod disk;
 pub mod events;
 pub mod execs;
 pub mod fsck;

@@ -127,6 +127,14 @@ impl System {
         spawn_blocking(move || this.look(&namespace)).await.context("look at the host")?
     }
 
+    pub(super) fn db(&self) -> &Db {
+        &self.db
+    }
+
+    pub(super) fn root(&self) -> &std::path::Path {
+        &self.root
+    }
+
     /// The kernel's release.
     ///
     /// # Errors

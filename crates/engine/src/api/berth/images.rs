@@ -7,11 +7,12 @@ use berth::{
     api::v1::{
         HistoryEntry, Image, ImageConfig, ImportImageRequest, ImportImageResponse, InspectImageRequest,
         InspectImageResponse, LayerProgress, ListImagesRequest, ListImagesResponse, LoadImageRequest,
-        LoadImageResponse, LoadedImage, LoginRequest, LoginResponse, PullDone, PullImageRequest,
-        PullImageResponse, PullResolved, PushImageRequest, PushImageResponse, PushedTag, RegistryAuth,
-        RemoveImageRequest, RemoveImageResponse, SaveImageRequest, SaveImageResponse, TagImageRequest,
-        TagImageResponse, images_server, import_image_request, layer_progress::Phase, load_image_response,
-        pull_image_response, push_image_response,
+        LoadImageResponse, LoadedImage, LoginRequest, LoginResponse, PinImageRequest, PinImageResponse,
+        PruneImagesRequest, PruneImagesResponse, PullDone, PullImageRequest, PullImageResponse, PullResolved,
+        PushImageRequest, PushImageResponse, PushedTag, RegistryAuth, RemoveImageRequest,
+        RemoveImageResponse, SaveImageRequest, SaveImageResponse, TagImageRequest, TagImageResponse,
+        images_server, import_image_request, layer_progress::Phase, load_image_response, pull_image_response,
+        push_image_response,
     },
     ids::Namespace,
 };
@@ -26,7 +27,7 @@ use crate::{
     error::{Context as _, Error, Kind, Result},
     lifecycle::images::{
         self as lifecycle, Credentials, Event, Follower, ImageDetails, ImageFilter, ImageSummary, Images,
-        ImportRequest, Platform, PullRequest, PushRequest,
+        ImportRequest, Platform, PruneOptions, PullRequest, PushRequest,
     },
 };
 
@@ -122,6 +123,40 @@ impl images_server::Images for ImagesService {
             let removed =
                 self.run(move |images| images.remove(&namespace, &request.image, request.force)).await?;
             Ok(RemoveImageResponse { untagged: removed.untagged, deleted: removed.deleted })
+        })
+        .await
+    }
+
+    async fn prune(
+        &self,
+        request: Request<PruneImagesRequest>,
+    ) -> Result<Response<PruneImagesResponse>, Status> {
+        contained(async {
+            let request = request.into_inner();
+            let options = PruneOptions {
+                namespace: namespace(&request.namespace)?,
+                all: request.all,
+                until: super::containers::config::nanos(request.until),
+                labels: request.labels,
+                without_labels: request.without_labels,
+                dry_run: request.dry_run,
+            };
+            let removed = self.run(move |images| images.prune(&options)).await?;
+            Ok(PruneImagesResponse {
+                untagged: removed.untagged,
+                deleted: removed.deleted,
+                space_reclaimed: removed.reclaimed,
+            })
+        })
+        .await
+    }
+
+    async fn pin(&self, request: Request<PinImageRequest>) -> Result<Response<PinImageResponse>, Status> {
+        contained(async {
+            let PinImageRequest { namespace: space, image, unpin } = request.into_inner();
+            let space = namespace(&space)?;
+            self.run(move |images| images.pin(&space, &image, !unpin)).await?;
+            Ok(PinImageResponse {})
         })
         .await
     }
@@ -335,23 +370,38 @@ fn image(summary: ImageSummary) -> Image {
         os: summary.os,
         variant: summary.variant,
         containers: summary.containers,
+        content_size: summary.content_size,
+        manifest_digest: summary.manifest_digest,
+        pinned: summary.pinned,
+        used_at: timestamp(summary.used_at),
     }
 }
 
 fn details(details: ImageDetails) -> InspectImageResponse {
     let configuration = &details.configuration;
-    let history = configuration.history().iter().flatten().map(|entry| HistoryEntry {
+    // Steps without an empty layer are the layers. From the top: an image that
+    // was made of one without a history has steps for its own layers only.
+    let mut sizes = details.layers.iter().map(|(size, _)| *size);
+    let steps = configuration.history().iter().flatten().rev().map(|entry| HistoryEntry {
         created_at: entry.created().as_deref().and_then(parse_time),
         created_by: entry.created_by().clone().unwrap_or_default(),
         comment: entry.comment().clone().unwrap_or_default(),
         empty_layer: entry.empty_layer().unwrap_or_default(),
+        size: if entry.empty_layer() == Some(true) { 0 } else { sizes.next().unwrap_or(0) },
     });
+    let mut history: Vec<_> = steps.collect();
+    history.reverse();
     InspectImageResponse {
-        history: history.collect(),
+        history,
         config: configuration.config().as_ref().map(config),
         author: configuration.author().clone().unwrap_or_default(),
         diff_ids: configuration.rootfs().diff_ids().clone(),
-        manifest_digest: details.manifest_digest,
+        manifest_digest: details.summary.manifest_digest.clone(),
+        configuration: details.raw,
+        layer_dirs: details.layers.iter().map(|(_, dir)| dir.to_string_lossy().into_owned()).collect(),
+        tagged_at: timestamp(details.tagged_at),
+        manifest_media_type: details.manifest.0,
+        manifest_size: details.manifest.1,
         image: Some(image(details.summary)),
     }
 }

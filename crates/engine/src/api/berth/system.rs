@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use berth::{
     api::v1::{
-        InfoRequest, InfoResponse, PingRequest, PingResponse, RegistryMirror, VersionRequest,
-        VersionResponse, system_server::System,
+        DiskUsageRequest, DiskUsageResponse, InfoRequest, InfoResponse, PingRequest, PingResponse,
+        RegistryMirror, VersionRequest, VersionResponse, disk_usage_response, system_server::System,
     },
     ids::Namespace,
 };
@@ -14,7 +14,10 @@ use tonic::{Request, Response, Status, async_trait};
 
 use crate::{
     api::status::to_status,
-    lifecycle::system::{self, Cgroups, Info, Mirrors, VERSION},
+    lifecycle::{
+        disk::{ContainerUsage, DiskUsage, ImageUsage, Share},
+        system::{self, Cgroups, Info, Mirrors, VERSION},
+    },
 };
 
 /// berth.v1.System over the engine's own.
@@ -44,6 +47,21 @@ impl System for SystemService {
 
     async fn ping(&self, _: Request<PingRequest>) -> Result<Response<PingResponse>, Status> {
         Ok(Response::new(PingResponse {}))
+    }
+
+    async fn disk_usage(
+        &self,
+        request: Request<DiskUsageRequest>,
+    ) -> Result<Response<DiskUsageResponse>, Status> {
+        let DiskUsageRequest { namespace, verbose } = request.into_inner();
+        let namespace =
+            Namespace::of_request(&namespace).map_err(|e| Status::invalid_argument(e.to_string()))?;
+        let mut usage = self.0.disk_usage(namespace).await.map_err(|e| to_status(&e))?;
+        if !verbose {
+            usage.image_list.clear();
+            usage.container_list.clear();
+        }
+        Ok(Response::new(usage_answer(usage)))
     }
 }
 
@@ -79,6 +97,34 @@ fn encode(info: Info) -> InfoResponse {
         logging_driver: "local".to_owned(),
         registry_mirrors: info.mirrors.into_iter().map(mirror).collect(),
     }
+}
+
+fn usage_answer(usage: DiskUsage) -> DiskUsageResponse {
+    let image = |image: ImageUsage| disk_usage_response::Image {
+        id: image.id,
+        size: image.size,
+        shared_size: image.shared,
+    };
+    let container = |container: ContainerUsage| disk_usage_response::Container {
+        id: container.id,
+        size: container.size,
+        log_size: container.log,
+    };
+    DiskUsageResponse {
+        images: Some(share(usage.images)),
+        containers: Some(share(usage.containers)),
+        logs: Some(share(usage.logs)),
+        partial: Some(share(usage.partial)),
+        metadata: Some(share(usage.metadata)),
+        size: usage.size,
+        image_list: usage.image_list.into_iter().map(image).collect(),
+        container_list: usage.container_list.into_iter().map(container).collect(),
+    }
+}
+
+fn share(share: Share) -> disk_usage_response::Share {
+    let Share { total, active, size, reclaimable } = share;
+    disk_usage_response::Share { total, active, size, reclaimable }
 }
 
 fn mirror(of: Mirrors) -> RegistryMirror {

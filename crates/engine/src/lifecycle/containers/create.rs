@@ -30,7 +30,7 @@ use crate::{
     },
     error::{Context as _, Error, Kind, Result},
     lifecycle::images::ResolvedImage,
-    store::meta::{containers as rows, events},
+    store::meta::{containers as rows, events, images},
 };
 
 /// Names are drawn this often before the engine gives up.
@@ -124,6 +124,7 @@ impl Containers {
                 None => draw(tx, &record.namespace)?,
             };
             document.effective.id_maps = id_maps(tx, &document)?;
+            images::touch(tx, &record.image_id)?;
             rows::insert(tx, &record, &document)
         })?;
         Ok((record, document.effective.id_maps))

@@ -362,6 +362,7 @@ impl Assembled {
             created_at: created.map_or(0, |time| i64::try_from(time.as_nanosecond()).unwrap_or(0)),
             size: self.layers.iter().map(|layer| layer.size).sum(),
             config,
+            used_at: i64::try_from(berth::bundle::now_nanos()).unwrap_or(i64::MAX),
         })
     }
 

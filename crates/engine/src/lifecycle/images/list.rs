@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! List, inspect and tag.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    path::PathBuf,
+};
 
 use berth::ids::Namespace;
 use oci_spec::image::ImageConfiguration;
@@ -13,9 +16,13 @@ use super::{
     resolve::{DANGLING, configuration, find},
 };
 use crate::{
-    domain::digest::Digest,
+    domain::{digest::Digest, filter::label_matches},
     error::{Error, Kind, Result},
-    image::reference::{Reference, familiar},
+    image::{
+        layout,
+        manifest::MAX_DOCUMENT,
+        reference::{Reference, familiar},
+    },
     store::meta::{
         events,
         images::{self as rows, ImageRow, RefRow},
@@ -45,6 +52,14 @@ pub struct ImageSummary {
     pub variant: String,
     /// Made from it, in the namespace.
     pub containers: u32,
+    /// Bytes of its blobs.
+    pub content_size: u64,
+    /// Of the platform's manifest.
+    pub manifest_digest: String,
+    /// The namespace wants it kept.
+    pub pinned: bool,
+    /// When it was last of use, as `created_at`.
+    pub used_at: i64,
 }
 
 /// Everything that is known of an image.
@@ -54,8 +69,31 @@ pub struct ImageDetails {
     pub summary: ImageSummary,
     /// As it was pulled.
     pub configuration: ImageConfiguration,
-    /// Of the platform's manifest.
-    pub manifest_digest: String,
+    /// The same, as text.
+    pub raw: String,
+    /// Layers: bytes of the files, and where they are; the top first.
+    pub layers: Vec<(u64, PathBuf)>,
+    /// What the manifest says that it is, and its bytes.
+    pub manifest: (String, u64),
+    /// When it got its newest name, as `created_at`.
+    pub tagged_at: i64,
+}
+
+/// What images have besides their own rows.
+struct Around {
+    containers: HashMap<String, u32>,
+    contents: HashMap<String, u64>,
+    pinned: HashSet<String>,
+}
+
+impl Around {
+    fn read(c: &Connection, namespace: &str) -> Result<Self> {
+        Ok(Self {
+            containers: rows::count_users(c, namespace)?,
+            contents: rows::content_sizes(c)?,
+            pinned: rows::pinned(c, namespace)?,
+        })
+    }
 }
 
 /// Which images to list; empty is all. Values of one key are alternatives.
@@ -71,6 +109,8 @@ pub struct ImageFilter {
     pub before: Vec<String>,
     /// Younger than this image.
     pub since: Vec<String>,
+    /// Made before any of these times, nanoseconds since the epoch.
+    pub until: Vec<i64>,
 }
 
 impl ImageFilter {
@@ -89,6 +129,7 @@ impl ImageFilter {
                 ("label", _) => filter.label.push(own),
                 ("before", _) => filter.before.push(own),
                 ("since", _) => filter.since.push(own),
+                ("until", _) => filter.until.push(time(value)?),
                 ("dangling", _) => {
                     return Err(Error::new(
                         Kind::InvalidArgument,
@@ -102,13 +143,11 @@ impl ImageFilter {
     }
 
     fn passes(&self, image: &ImageSummary) -> bool {
-        let has_label = |wanted: &String| match wanted.split_once('=') {
-            Some((key, value)) => image.labels.get(key).is_some_and(|have| have == value),
-            None => image.labels.contains_key(wanted),
-        };
+        let has_label = |wanted: &String| label_matches(wanted, &image.labels);
         let dangling = image.repo_tags.is_empty();
         (self.dangling.is_empty() || self.dangling.contains(&dangling))
             && self.label.iter().all(has_label)
+            && (self.until.is_empty() || self.until.iter().any(|&time| image.created_at < time))
             && (self.reference.is_empty() || !image.repo_tags.is_empty() || !image.repo_digests.is_empty())
     }
 }
@@ -127,7 +166,7 @@ impl Images {
             };
             let (before, since) = (bound(&filter.before)?, bound(&filter.since)?);
             let refs = rows::refs(c, namespace)?;
-            let users = rows::count_users(c, namespace)?;
+            let around = Around::read(c, namespace)?;
             let mut images = Vec::new();
             for row in rows::all(c, namespace)? {
                 let in_time = before.is_none_or(|time| row.created_at < time)
@@ -136,8 +175,7 @@ impl Images {
                     continue;
                 }
                 let own = refs.iter().filter(|r| r.image_id == row.id && shown(filter, &r.name));
-                let containers = users.get(&row.id).copied().unwrap_or(0);
-                let image = summary(&row, &configuration(&row)?, own, containers)?;
+                let image = summary(&row, &configuration(&row)?, own, &around)?;
                 if filter.passes(&image) {
                     images.push(image);
                 }
@@ -152,14 +190,28 @@ impl Images {
     /// `NotFound`, `InvalidArgument` for an ambiguous id.
     pub fn inspect(&self, namespace: &Namespace, image: &str) -> Result<ImageDetails> {
         let namespace = namespace.as_str();
-        self.db.read(|c| {
+        let (row, mut details) = self.db.read(|c| {
             let row = find(c, namespace, image)?.row;
             let configuration = configuration(&row)?;
             let refs = rows::refs_of(c, namespace, &row.id)?;
-            let containers = rows::count_users(c, namespace)?.get(&row.id).copied().unwrap_or(0);
-            let summary = summary(&row, &configuration, refs.iter(), containers)?;
-            Ok(ImageDetails { summary, configuration, manifest_digest: row.manifest_digest })
-        })
+            let details = ImageDetails {
+                summary: summary(&row, &configuration, refs.iter(), &Around::read(c, namespace)?)?,
+                configuration,
+                raw: row.config.clone(),
+                layers: Vec::new(),
+                manifest: (String::new(), 0),
+                tagged_at: rows::tagged_at(c, namespace, &row.id)?,
+            };
+            Ok((row, details))
+        })?;
+        if let Some(top) = &row.chain_id {
+            details.layers = self.snapshots.layers(&top.parse()?)?;
+        }
+        // It may be gone by now, or damaged: the rest is true all the same.
+        if let Ok(manifest) = self.content.read(&row.manifest_digest.parse()?, MAX_DOCUMENT) {
+            details.manifest = (layout::media_type(&manifest), manifest.len() as u64);
+        }
+        Ok(details)
     }
 
     /// Gives `source` the name `target`, taking it from who had it. Blocks.
@@ -189,6 +241,17 @@ impl Images {
 fn target_of(c: &Connection, namespace: &str, row: &ImageRow) -> Result<String> {
     let refs = rows::refs_of(c, namespace, &row.id)?;
     Ok(refs.into_iter().next().map_or_else(|| row.manifest_digest.clone(), |r| r.target))
+}
+
+/// Seconds since the epoch, with a fraction, or RFC 3339.
+fn time(text: &str) -> Result<i64> {
+    let seconds = |seconds: f64| jiff::Timestamp::UNIX_EPOCH + jiff::SignedDuration::from_secs_f64(seconds);
+    let parsed = match text.parse::<f64>() {
+        Ok(number) if number.is_finite() && number.abs() < 1e10 => Some(seconds(number)),
+        _ => text.parse().ok(),
+    };
+    let nanos = parsed.and_then(|time: jiff::Timestamp| i64::try_from(time.as_nanosecond()).ok());
+    nanos.ok_or_else(|| Error::new(Kind::InvalidArgument, format!("invalid filter 'until={text}'")))
 }
 
 fn shown(filter: &ImageFilter, name: &str) -> bool {
@@ -239,7 +302,7 @@ fn summary<'a>(
     row: &ImageRow,
     configuration: &ImageConfiguration,
     refs: impl Iterator<Item = &'a RefRow>,
-    containers: u32,
+    around: &Around,
 ) -> Result<ImageSummary> {
     let (mut repo_tags, mut repo_digests) = (Vec::new(), Vec::new());
     for r in refs.filter(|r| !r.name.starts_with(DANGLING)) {
@@ -266,7 +329,11 @@ fn summary<'a>(
         architecture: configuration.architecture().to_string(),
         os: configuration.os().to_string(),
         variant: configuration.variant().clone().unwrap_or_default(),
-        containers,
+        containers: around.containers.get(&row.id).copied().unwrap_or(0),
+        content_size: around.contents.get(&row.id).copied().unwrap_or(0),
+        manifest_digest: row.manifest_digest.clone(),
+        pinned: around.pinned.contains(&row.id),
+        used_at: row.used_at,
     })
 }
 
@@ -298,5 +365,9 @@ mod tests {
         assert!(ImageFilter::parse([("reference", "a"), ("dangling", "true")]).is_ok());
         assert!(ImageFilter::parse([("dangling", "maybe")]).is_err());
         assert!(ImageFilter::parse([("color", "red")]).is_err());
+        for (text, nanos) in [("1.5", 1_500_000_000), ("1970-01-01T00:00:02Z", 2_000_000_000)] {
+            assert_eq!(ImageFilter::parse([("until", text)]).expect("a time").until, [nanos]);
+        }
+        assert!(ImageFilter::parse([("until", "yesterday")]).is_err());
     }
 }

@@ -9,6 +9,7 @@ mod list;
 mod load;
 mod locks;
 mod progress;
+mod prune;
 mod pull;
 mod push;
 mod remove;
@@ -30,6 +31,7 @@ pub use self::{
     list::{ImageDetails, ImageFilter, ImageSummary},
     load::Upload,
     progress::{Event, Follower, LayerProgress, Loaded, Phase, Pulled},
+    prune::PruneOptions,
     pull::PullRequest,
     push::{PushRequest, Pushed},
     remove::Removed,

@@ -28,6 +28,8 @@ pub struct Removed {
     pub untagged: Vec<String>,
     /// Digests of the image and of layers that went with it.
     pub deleted: Vec<String>,
+    /// Bytes of layers' files and of blobs.
+    pub reclaimed: u64,
 }
 
 impl Images {
@@ -43,11 +45,34 @@ impl Images {
         })?;
         self.events.committed();
         if !removed.deleted.is_empty() {
-            removed.deleted.extend(self.snapshots.collect()?);
-            self.content.collect()?;
+            self.sweep(&mut removed)?;
         }
         Ok(removed)
     }
+
+    /// Removes what nobody needs any more. Blocks.
+    pub(super) fn sweep(&self, removed: &mut Removed) -> Result<()> {
+        for gone in self.snapshots.collect()? {
+            removed.reclaimed = removed.reclaimed.saturating_add(gone.size);
+            removed.deleted.push(gone.key);
+        }
+        removed.reclaimed = removed.reclaimed.saturating_add(self.content.collect()?);
+        Ok(())
+    }
+}
+
+/// Takes all names of `namespace` from the image `id`, and the image when no
+/// other has one, unless anybody uses it.
+pub(super) fn remove_unused(tx: &Transaction<'_>, namespace: &str, id: &Digest) -> Result<Removed> {
+    let Some(row) = rows::get(tx, id.as_str())? else { return Ok(Removed::default()) };
+    if rows::is_used(tx, id.as_str())? {
+        return Ok(Removed::default());
+    }
+    let found = Found { row, name: None };
+    let mut removal = Removal::new(tx, namespace, id.as_str(), found, false)?;
+    removal.untag_all()?;
+    removal.delete()?;
+    Ok(removal.removed)
 }
 
 struct Removal<'a> {
@@ -95,7 +120,12 @@ impl<'a> Removal<'a> {
     }
 
     fn by_name(&mut self, name: &str) -> Result<()> {
-        let last = self.refs.len() <= 1;
+        // With the last tag of a repository go its names by digest.
+        let own = |row: &&RefRow| repository(&row.name) == repository(name) && row.name != name;
+        let (digests, tags): (Vec<_>, Vec<_>) =
+            self.refs.iter().filter(own).map(|row| row.name.clone()).partition(|other| other.contains('@'));
+        let digests = if tags.is_empty() && !name.contains('@') { digests } else { Vec::new() };
+        let last = self.refs.len() <= 1 + digests.len();
         if let Some(user) = self.users.first().filter(|_| last && !self.force) {
             let (asked, container, id) = (self.asked, short(&user.id), self.id.short());
             return Err(conflict(format!(
@@ -105,6 +135,7 @@ impl<'a> Removal<'a> {
         }
         let row = self.refs.iter().find(|row| row.name == name).cloned();
         self.untag(name)?;
+        digests.iter().try_for_each(|digest| self.untag(digest))?;
         if !last {
             return Ok(());
         }
@@ -118,8 +149,7 @@ impl<'a> Removal<'a> {
 
     fn by_id(&mut self) -> Result<()> {
         let id = self.id.short().to_owned();
-        let repositories: BTreeSet<&str> = self.refs.iter().map(|row| repository(&row.name)).collect();
-        if repositories.len() > 1 && !self.force {
+        if !self.is_single() && !self.force {
             return Err(conflict(format!(
                 "unable to delete {id} (must be forced) - image is referenced in multiple repositories"
             )));
@@ -136,10 +166,19 @@ impl<'a> Removal<'a> {
                 "unable to delete {id} (must be forced) - image is being used by stopped container {container}"
             )));
         }
-        for row in std::mem::take(&mut self.refs) {
-            self.untag(&row.name)?;
-        }
+        self.untag_all()?;
         self.delete()
+    }
+
+    /// All names are of one repository, and at most one of them is a tag.
+    fn is_single(&self) -> bool {
+        let mut names = self.refs.iter().map(|row| &*row.name).filter(|name| !name.starts_with(DANGLING));
+        let repositories: BTreeSet<&str> = names.clone().map(repository).collect();
+        repositories.len() <= 1 && names.by_ref().filter(|name| !name.contains('@')).count() <= 1
+    }
+
+    fn untag_all(&mut self) -> Result<()> {
+        std::mem::take(&mut self.refs).iter().try_for_each(|row| self.untag(&row.name))
     }
 
     fn running(&self) -> Option<&UserRow> {

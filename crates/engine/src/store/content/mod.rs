@@ -176,29 +176,31 @@ impl Content {
         self.pins.pin(digests)
     }
 
-    /// Removes blobs that no image and nobody else needs.
+    /// Removes blobs that no image and nobody else needs. How many bytes.
     ///
     /// # Errors
     /// Those of the host and the database.
-    pub fn collect(&self) -> Result<()> {
+    pub fn collect(&self) -> Result<u64> {
+        let mut freed = 0_u64;
         let unused = self.db.read(rows::unused)?;
         for digest in unused.iter().filter_map(|digest| digest.parse::<Digest>().ok()) {
             // A pin taken from here on waits for the file's absence.
             let pins = self.pins.hold();
             if !pins.contains(&digest) {
-                self.delete(&digest)?;
+                freed = freed.saturating_add(self.delete(&digest)?);
             }
         }
-        Ok(())
+        Ok(freed)
     }
 
-    fn delete(&self, digest: &Digest) -> Result<()> {
+    fn delete(&self, digest: &Digest) -> Result<u64> {
         if !self.db.write(|tx| rows::delete_unused(tx, digest.as_str()))? {
             // An image has come to need it since it was listed.
-            return Ok(());
+            return Ok(0);
         }
+        let size = self.size(digest)?.unwrap_or(0);
         match unlinkat(&self.blobs, &path(digest), UnlinkatFlags::NoRemoveDir) {
-            Ok(()) | Err(Errno::ENOENT) => Ok(()),
+            Ok(()) | Err(Errno::ENOENT) => Ok(size),
             Err(e) => Err(e).with_context(|| format!("remove blob {digest}")),
         }
     }

@@ -20,6 +20,8 @@ pub struct ImageRow {
     pub size: u64,
     /// The configuration, as it was pulled.
     pub config: String,
+    /// When it was last of use; nanoseconds since the epoch.
+    pub used_at: i64,
 }
 
 /// A name of an image in a namespace.
@@ -55,6 +57,7 @@ fn image(r: &rusqlite::Row<'_>) -> rusqlite::Result<ImageRow> {
         created_at: r.get(3)?,
         size: u64::try_from(size).unwrap_or(0),
         config: r.get(5)?,
+        used_at: r.get(6)?,
     })
 }
 
@@ -62,14 +65,15 @@ fn reference(r: &rusqlite::Row<'_>) -> rusqlite::Result<RefRow> {
     Ok(RefRow { name: r.get(0)?, image_id: r.get(1)?, target: r.get(2)? })
 }
 
-/// Adds an image, or leaves the one with this id as it is.
+/// Adds an image; the one with this id is of use again.
 ///
 /// # Errors
 /// Those of the database.
 pub fn upsert(tx: &Transaction<'_>, new: &ImageRow) -> Result<()> {
     tx.execute(
-        "INSERT OR IGNORE INTO images (id, manifest_digest, chain_id, created_at, size, config)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        "INSERT INTO images (id, manifest_digest, chain_id, created_at, size, config, used_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+         ON CONFLICT (id) DO UPDATE SET used_at = excluded.used_at",
         params![
             new.id,
             new.manifest_digest,
@@ -77,9 +81,22 @@ pub fn upsert(tx: &Transaction<'_>, new: &ImageRow) -> Result<()> {
             new.created_at,
             i64::try_from(new.size).unwrap_or(i64::MAX),
             new.config,
+            new.used_at,
         ],
     )
     .with_context(|| format!("record image {}", new.id))?;
+    Ok(())
+}
+
+/// Notes that the image is of use now. An unknown one is fine.
+///
+/// # Errors
+/// Those of the database.
+pub fn touch(tx: &Transaction<'_>, id: &str) -> Result<()> {
+    let now = i64::try_from(berth::bundle::now_nanos()).unwrap_or(i64::MAX);
+    tx.prepare_cached("UPDATE images SET used_at = ?2 WHERE id = ?1")
+        .and_then(|mut update| update.execute(params![id, now]))
+        .with_context(|| format!("note the use of image {id}"))?;
     Ok(())
 }
 
@@ -89,7 +106,7 @@ pub fn upsert(tx: &Transaction<'_>, new: &ImageRow) -> Result<()> {
 /// Those of the database.
 pub fn get(c: &Connection, id: &str) -> Result<Option<ImageRow>> {
     c.prepare_cached(
-        "SELECT id, manifest_digest, chain_id, created_at, size, config FROM images WHERE id = ?1",
+        "SELECT id, manifest_digest, chain_id, created_at, size, config, used_at FROM images WHERE id = ?1",
     )
     .and_then(|mut select| select.query_row([id], image).optional())
     .with_context(|| format!("look up image {id}"))
@@ -101,7 +118,7 @@ pub fn get(c: &Connection, id: &str) -> Result<Option<ImageRow>> {
 /// Those of the database.
 pub fn all(c: &Connection, namespace: &str) -> Result<Vec<ImageRow>> {
     c.prepare_cached(
-        "SELECT id, manifest_digest, chain_id, created_at, size, config FROM images
+        "SELECT id, manifest_digest, chain_id, created_at, size, config, used_at FROM images
          WHERE id IN (SELECT image_id FROM image_refs WHERE namespace = ?1)
          ORDER BY created_at DESC, id",
     )
@@ -225,6 +242,19 @@ pub fn users(c: &Connection, image_id: &str) -> Result<Vec<UserRow>> {
     .with_context(|| format!("list the containers of image {image_id}"))
 }
 
+/// Whether a container of any namespace was made from the image.
+///
+/// # Errors
+/// Those of the database.
+pub fn is_used(c: &Connection, image_id: &str) -> Result<bool> {
+    c.prepare_cached(
+        "SELECT EXISTS (SELECT 1 FROM containers WHERE image_id = ?1)
+             OR EXISTS (SELECT 1 FROM image_mounts WHERE image_id = ?1)",
+    )
+    .and_then(|mut select| select.query_row([image_id], |r| r.get(0)))
+    .with_context(|| format!("look for users of image {image_id}"))
+}
+
 /// How many containers of the namespace were made from each image.
 ///
 /// # Errors
@@ -233,4 +263,65 @@ pub fn count_users(c: &Connection, namespace: &str) -> Result<std::collections::
     c.prepare_cached("SELECT image_id, count(*) FROM containers WHERE namespace = ?1 GROUP BY image_id")
         .and_then(|mut select| select.query_map([namespace], |r| Ok((r.get(0)?, r.get(1)?)))?.collect())
         .context("count the containers of images")
+}
+
+/// Bytes of each image's blobs.
+///
+/// # Errors
+/// Those of the database.
+pub fn content_sizes(c: &Connection) -> Result<std::collections::HashMap<String, u64>> {
+    c.prepare_cached(
+        "SELECT n.image_id, sum(b.size) FROM image_blobs n JOIN blobs b ON b.digest = n.digest
+         GROUP BY n.image_id",
+    )
+    .and_then(|mut select| {
+        select.query_map((), |r| Ok((r.get(0)?, r.get::<_, i64>(1)?.unsigned_abs())))?.collect()
+    })
+    .context("add up the blobs of images")
+}
+
+/// When the image got its newest name in the namespace; 0 without one.
+///
+/// # Errors
+/// Those of the database.
+pub fn tagged_at(c: &Connection, namespace: &str, image_id: &str) -> Result<i64> {
+    c.prepare_cached(
+        "SELECT coalesce(max(updated_at), 0) FROM image_refs WHERE namespace = ?1 AND image_id = ?2",
+    )
+    .and_then(|mut select| select.query_row([namespace, image_id], |r| r.get(0)))
+    .with_context(|| format!("look up when image {image_id} was named"))
+}
+
+/// The images that the namespace wants kept.
+///
+/// # Errors
+/// Those of the database.
+pub fn pinned(c: &Connection, namespace: &str) -> Result<std::collections::HashSet<String>> {
+    c.prepare_cached("SELECT image_id FROM image_pins WHERE namespace = ?1")
+        .and_then(|mut select| select.query_map([namespace], |r| r.get(0))?.collect())
+        .context("list the pinned images")
+}
+
+/// Whether any namespace wants the image kept.
+///
+/// # Errors
+/// Those of the database.
+pub fn is_pinned(c: &Connection, image_id: &str) -> Result<bool> {
+    c.prepare_cached("SELECT EXISTS (SELECT 1 FROM image_pins WHERE image_id = ?1)")
+        .and_then(|mut select| select.query_row([image_id], |r| r.get(0)))
+        .with_context(|| format!("look up whether image {image_id} is pinned"))
+}
+
+/// Has the namespace want the image kept, or not.
+///
+/// # Errors
+/// Those of the database.
+pub fn pin(tx: &Transaction<'_>, namespace: &str, image_id: &str, keep: bool) -> Result<()> {
+    let sql = if keep {
+        "INSERT OR IGNORE INTO image_pins (namespace, image_id) VALUES (?1, ?2)"
+    } else {
+        "DELETE FROM image_pins WHERE namespace = ?1 AND image_id = ?2"
+    };
+    tx.execute(sql, [namespace, image_id]).with_context(|| format!("pin image {image_id}"))?;
+    Ok(())
 }

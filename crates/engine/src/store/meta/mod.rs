@@ -13,6 +13,7 @@ pub mod containers;
 pub mod engine;
 pub mod events;
 pub mod everything;
+pub mod graph;
 pub mod health;
 pub mod images;
 pub mod snapshots;
@@ -29,11 +30,12 @@ use super::Reserve;
 use crate::error::{Context as _, Error, Kind, Result};
 
 /// Schema steps; the database's `user_version` counts those that ran.
-const MIGRATIONS: [&str; 4] = [
+const MIGRATIONS: [&str; 5] = [
     include_str!("schema/001.sql"),
     include_str!("schema/002.sql"),
     include_str!("schema/003.sql"),
     include_str!("schema/004.sql"),
+    include_str!("schema/007.sql"),
 ];
 
 /// Idle read connections that are kept.

@@ -125,6 +125,22 @@ pub fn unused(c: &Connection) -> Result<Vec<Row>> {
     .context("find unused layers")
 }
 
+/// Forgets a layer, unless something has come to stand on it. Whether it did.
+///
+/// # Errors
+/// Those of the database.
+pub fn delete_unused(tx: &Transaction<'_>, dir: i64) -> Result<bool> {
+    let deleted = tx
+        .prepare_cached(
+            "DELETE FROM snapshots WHERE dir = ?1 AND kind = 'committed'
+             AND NOT EXISTS (SELECT 1 FROM snapshots child WHERE child.parent = snapshots.key)
+             AND NOT EXISTS (SELECT 1 FROM images WHERE chain_id = snapshots.key)",
+        )
+        .and_then(|mut delete| delete.execute([dir]))
+        .with_context(|| format!("forget layer {dir}"))?;
+    Ok(deleted > 0)
+}
+
 /// Forgets a snapshot.
 ///
 /// # Errors

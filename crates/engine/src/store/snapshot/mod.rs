@@ -48,6 +48,8 @@ use crate::{
 
 /// Where the layer with the mount points of every container lies.
 pub const INIT: &str = "init";
+/// Layers that are removed in one transaction.
+const COLLECTED_AT_ONCE: usize = 64;
 /// Prefix of directories on their way out.
 pub const REMOVING: &str = "removing-";
 
@@ -61,6 +63,15 @@ pub struct Rootfs {
     pub upper: PathBuf,
     /// Overlayfs's scratch directory.
     pub work: PathBuf,
+}
+
+/// A layer that was removed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gone {
+    /// Its chain id.
+    pub key: String,
+    /// Bytes of its files.
+    pub size: u64,
 }
 
 /// All snapshots below one directory.
@@ -209,6 +220,15 @@ impl Snapshots {
         Ok(row.filter(|row| row.kind == rows::COMMITTED).map(|row| row.size))
     }
 
+    /// Where the layers of the chain that ends with `key` are, the top first.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn layers(&self, key: &Digest) -> Result<Vec<(u64, PathBuf)>> {
+        let chain = self.db.read(|c| rows::chain(c, key.as_str()))?;
+        Ok(chain.iter().map(|row| (row.size, self.fs(row.dir))).collect())
+    }
+
     /// The directory of the layer `key`.
     ///
     /// # Errors
@@ -249,25 +269,35 @@ impl Snapshots {
     }
 
     /// Removes layers that no image, no container and no pull needs; says
-    /// which.
+    /// which. They are looked for beside any writer, and looked at again, a
+    /// few at a time, when they are removed.
     ///
     /// # Errors
     /// Those of the host and the database.
-    pub fn collect(&self) -> Result<Vec<String>> {
+    pub fn collect(&self) -> Result<Vec<Gone>> {
         let mut removed = Vec::new();
         loop {
-            let gone = self.db.write(|tx| {
-                let pins = self.pins.hold();
-                let mut unused = rows::unused(tx)?;
-                unused.retain(|row| !row.key.parse().is_ok_and(|key: Digest| pins.contains(&key)));
-                unused.iter().try_for_each(|row| rows::delete(tx, row.dir))?;
-                Ok(unused)
-            })?;
-            if gone.is_empty() {
+            let unused = self.db.read(rows::unused)?;
+            let before = removed.len();
+            for some in unused.chunks(COLLECTED_AT_ONCE) {
+                let gone = self.db.write(|tx| {
+                    let pins = self.pins.hold();
+                    let mut gone = Vec::new();
+                    for row in some {
+                        let pinned = row.key.parse().is_ok_and(|key: Digest| pins.contains(&key));
+                        if !pinned && rows::delete_unused(tx, row.dir)? {
+                            gone.push(row);
+                        }
+                    }
+                    Ok(gone)
+                })?;
+                gone.iter().try_for_each(|row| self.remove_dir(row.dir))?;
+                removed.extend(gone.into_iter().map(|row| Gone { key: row.key.clone(), size: row.size }));
+            }
+            // What stood on these is looked at next.
+            if removed.len() == before {
                 return Ok(removed);
             }
-            gone.iter().try_for_each(|row| self.remove_dir(row.dir))?;
-            removed.extend(gone.into_iter().map(|row| row.key));
         }
     }
 

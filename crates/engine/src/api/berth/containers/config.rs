@@ -216,7 +216,7 @@ pub(in crate::api::berth) fn size(size: &v1::TtySize) -> (u16, u16) {
 }
 
 /// Nanoseconds since the Unix epoch; 0 for none, and for times before it.
-pub(super) fn nanos(time: Option<prost_types::Timestamp>) -> u64 {
+pub(in crate::api) fn nanos(time: Option<prost_types::Timestamp>) -> u64 {
     let Some(time) = time else { return 0 };
     let (Ok(seconds), Ok(nanos)) = (u64::try_from(time.seconds), u64::try_from(time.nanos)) else { return 0 };
     seconds.saturating_mul(1_000_000_000).saturating_add(nanos)

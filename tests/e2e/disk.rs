@@ -1,0 +1,236 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What images take of the disk, how they come off it again, and what is said
+//! of them meanwhile.
+
+use std::{fs, os::unix::fs::MetadataExt as _, path::Path};
+
+use serde_json::{Value, json};
+
+use crate::support::{
+    Engine, Image,
+    command::sh,
+    engine::{self, with_busybox},
+    image::{Builder, Layer, busybox_layer},
+};
+
+/// An image of its own for each `text`, on a layer that they have in common.
+fn image(text: &str, labels: &Value) -> Image {
+    let mut layer = Layer::new();
+    layer.file("text", 0o644, text.as_bytes());
+    Builder::new()
+        .layer(busybox_layer())
+        .layer(layer)
+        .config(json!({"Cmd": ["sh"], "Labels": labels}))
+        .build()
+}
+
+fn names(engine: &Engine) -> Vec<String> {
+    let said = engine.berth(&["images", "--format", "{{.Repository}}:{{.Tag}}"]).ok().stdout;
+    let mut names: Vec<String> = said.lines().map(str::to_owned).collect();
+    names.sort();
+    names
+}
+
+/// Bytes that du(1) counts below `path`.
+fn du(path: &Path) -> u64 {
+    let said = sh("du", &["-sx", "-B1", path.to_str().expect("UTF-8")]);
+    said.split_whitespace().next().and_then(|n| n.parse().ok()).expect("a number")
+}
+
+#[test]
+fn an_image_that_loses_its_name_dangles_and_is_pruned() {
+    let Some((engine, registry)) = engine::with_registry() else { return };
+    registry.push(&image("old", &json!({})), "team/app", "1");
+    engine.berth(&["pull", "team/app:1"]).ok();
+    let old = image("old", &json!({})).config_digest().to_owned();
+    registry.push(&image("new", &json!({})), "team/app", "1");
+    engine.berth(&["pull", "team/app:1"]).ok();
+
+    let dangling = ["images", "-q", "--no-trunc", "--filter", "dangling=true"];
+    assert_eq!(engine.berth(&dangling).ok().line(), old);
+    let table = engine.berth(&["images"]).ok().stdout;
+    assert!(table.lines().any(|line| line.starts_with("<none>  ") && line.contains("  <none>  ")), "{table}");
+    assert!(engine.berth(&["images", "--tree"]).ok().stdout.contains("<untagged>"));
+
+    let dry = engine.berth(&["image", "prune", "--dry-run"]).ok().stdout;
+    let pruned = engine.berth(&["image", "prune", "-f"]).ok().stdout;
+    assert!(pruned.starts_with(&format!("Deleted Images:\ndeleted: {old}\ndeleted: sha256:")), "{pruned}");
+    // The layer in common stays, and the dry run had said so.
+    assert_eq!(pruned.matches("deleted: ").count(), 2, "{pruned}");
+    let space = |text: &str| text.rsplit_once(": ").expect("a sum").1.to_owned();
+    assert_eq!((space(&dry), dry.matches("deleted: ").count()), (space(&pruned), 2), "{dry}");
+    assert_eq!(engine.berth(&dangling).ok().stdout, "");
+    assert_eq!(engine.berth(&["run", "--rm", "team/app:1", "cat", "/text"]).ok().stdout, "new");
+    assert_eq!(engine.berth(&["image", "prune", "-f"]).ok().stdout, "Total reclaimed space: 0B\n");
+}
+
+#[test]
+fn prune_takes_what_nothing_uses_and_pins_keep() {
+    let Some(engine) = with_busybox() else { return };
+    for (name, label) in [("plain", "no"), ("labelled", "yes"), ("pinned", "no"), ("used", "no")] {
+        engine.load(&image(name, &json!({ "keep": label })), name);
+    }
+    engine.berth(&["create", "--name", "user", "used"]).ok();
+    engine.berth(&["image", "pin", "pinned"]).ok();
+    let shown = engine.berth(&["inspect", "-f", "{{.Pinned}}", "pinned"]).ok();
+    assert_eq!(shown.line(), "true");
+    let prune = |args: &[&str]| engine.berth(&[&["image", "prune", "-af"], args].concat()).ok().stdout;
+
+    // All were made in 2024.
+    assert_eq!(prune(&["--filter", "until=2023-01-01T00:00:00Z"]), "Total reclaimed space: 0B\n");
+    let said = prune(&["--filter", "label!=keep=yes", "--filter", "until=1h", "--filter", "label=keep"]);
+    assert!(said.contains("untagged: plain:latest\n"), "{said}");
+    assert_eq!(names(&engine), ["busybox:latest", "labelled:latest", "pinned:latest", "used:latest"]);
+    prune(&[]);
+    assert_eq!(names(&engine), ["pinned:latest", "used:latest"]);
+    engine.berth(&["image", "unpin", "pinned"]).ok();
+    // With its container an image becomes unused.
+    engine.berth_with_input(&["system", "prune", "-a"], b"no\n").ok();
+    assert_eq!(names(&engine), ["pinned:latest", "used:latest"]);
+    let said = engine.berth(&["system", "prune", "-af"]).ok().stdout;
+    assert!(said.starts_with("Deleted Containers:\n") && said.contains("\nDeleted Images:\n"), "{said}");
+    assert_eq!(names(&engine), [""; 0]);
+    let root = engine.dir().join("root");
+    let layers = fs::read_dir(root.join("snapshots")).expect("snapshots").count();
+    let blobs = fs::read_dir(root.join("content/blobs/sha256")).expect("blobs").count();
+    assert_eq!((layers, blobs), (1, 0), "nothing but the init layer");
+}
+
+#[test]
+fn what_df_says_adds_up_to_what_du_says() {
+    let Some((engine, registry)) = engine::with_registry() else { return };
+    engine.load(&Image::busybox(), "busybox");
+    engine.load(&image(&"unused".repeat(1_000_000), &json!({})), "unused");
+    let script = "dd if=/dev/zero of=/file bs=1M count=3 2>/dev/null; yes | head -c 2000000";
+    engine.berth(&["run", "--name", "done", "busybox", "sh", "-c", script]).ok();
+    engine.berth(&["run", "-d", "--name", "running", "busybox", "sleep", "1000"]).ok();
+    registry.push(&Image::busybox(), "library/pulled", "latest");
+    // A download that broke off.
+    let ingest = engine.dir().join("root/content/ingest").join(format!("sha256-{}", "a".repeat(64)));
+    fs::write(&ingest, vec![1; 500_000]).expect("write");
+
+    let json = engine.berth(&["system", "df", "--format", "json"]).ok().stdout;
+    let rows: Vec<Value> = json.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let types: Vec<_> = rows.iter().map(|row| row["Type"].as_str().expect("a type")).collect();
+    assert_eq!(types, ["Images", "Containers", "Container Logs", "Partial Downloads", "Metadata", "Total"]);
+    let counts: Vec<_> =
+        rows[..2].iter().map(|row| (row["TotalCount"].as_str(), row["Active"].as_str())).collect();
+    assert_eq!(counts, [(Some("2"), Some("1")), (Some("2"), Some("1"))]);
+
+    let usage = usage(&engine);
+    let parts = [usage.images, usage.containers, usage.logs, usage.partial, usage.metadata];
+    let parts: Vec<_> = parts.into_iter().map(|share| share.expect("a share")).collect();
+    assert_eq!(parts.iter().map(|share| share.size).sum::<u64>(), usage.size);
+    assert_eq!(usage.size, du(&engine.dir().join("root")));
+    let blocks = |path: &Path| fs::metadata(path).expect("stat").blocks() * 512;
+    assert_eq!((parts[3].total, parts[3].size), (1, blocks(&ingest)));
+    assert!((3_000_000..4_000_000).contains(&parts[1].reclaimable), "{parts:?}");
+    assert!(parts[2].size >= 2_000_000 && parts[2].reclaimable == parts[2].size, "{parts:?}");
+
+    // What is said to be reclaimable is what a prune frees.
+    engine.berth(&["image", "prune", "-af"]).ok();
+    let left = self::usage(&engine).images.expect("a share");
+    assert!(parts[0].reclaimable > 6_000_000, "{parts:?}");
+    assert_eq!((left.size, left.reclaimable), (parts[0].size - parts[0].reclaimable, 0));
+
+    let details = engine.berth(&["system", "df", "-v"]).ok().stdout;
+    for part in ["Images space usage:", "SHARED SIZE", "Containers space usage:", "LOG SIZE", "Total: "] {
+        assert!(details.contains(part), "{part}: {details}");
+    }
+    fs::remove_file(ingest).expect("remove");
+}
+
+fn usage(engine: &Engine) -> berth::api::v1::DiskUsageResponse {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
+    runtime.block_on(async {
+        let client = berth::Client::connect(&engine.address()).await.expect("connect");
+        let request = berth::api::v1::DiskUsageRequest { verbose: true, ..Default::default() };
+        client.system().disk_usage(request).await.expect("df").into_inner()
+    })
+}
+
+#[test]
+fn history_has_docker_s_columns() {
+    let Some(engine) = with_busybox() else { return };
+    engine.berth(&["run", "--name", "box", "busybox", "sh", "-c", "echo 12345 >/file"]).ok();
+    engine.berth(&["commit", "-m", "by hand", "-c", "ENV A=b", "box", "made"]).ok();
+    let table = engine.berth(&["history", "made"]).ok().stdout;
+    let lines: Vec<&str> = table.lines().collect();
+    assert!(lines[0].starts_with("IMAGE          CREATED"), "{table}");
+    let columns: Vec<&str> = lines[0].split("  ").map(str::trim).filter(|c| !c.is_empty()).collect();
+    assert_eq!(columns, ["IMAGE", "CREATED", "CREATED BY", "SIZE", "COMMENT"]);
+    let id = engine.berth(&["images", "-q", "made"]).ok();
+    assert!(lines[1].starts_with(id.line()) && lines[1].contains("by hand"), "{table}");
+    assert!(lines[1].contains("  6B  "), "{table}");
+    let raw =
+        engine.berth(&["history", "--human=false", "--no-trunc", "--format", "{{.ID}} {{.Size}}", "made"]);
+    let whole = engine.berth(&["images", "-q", "--no-trunc", "made"]).ok().line().to_owned();
+    assert_eq!(raw.ok().stdout.lines().next(), Some(&*format!("{whole} 6")));
+    assert_eq!(engine.berth(&["history", "-q", "made"]).ok().stdout.lines().next(), Some(id.line()));
+    engine.berth(&["history", "nothing"]).exits(1).complains(&["No such image: nothing:latest"]);
+}
+
+#[test]
+fn rmi_goes_by_docker_s_rules() {
+    let Some((engine, registry)) = engine::with_registry() else { return };
+    let digest = registry.push(&image("x", &json!({})), "team/app", "1");
+    engine.berth(&["pull", "team/app:1"]).ok();
+    engine.berth(&["pull", &format!("team/app@{digest}")]).ok();
+    // With the last tag goes the name by digest, and with both the image.
+    let said = engine.berth(&["rmi", "team/app:1"]).ok().stdout;
+    assert!(
+        said.starts_with(&format!("Untagged: team/app:1\nUntagged: team/app@{digest}\nDeleted: ")),
+        "{said}"
+    );
+    assert_eq!(names(&engine), [""; 0]);
+
+    engine.load(&Image::busybox(), "busybox");
+    engine.berth(&["tag", "busybox", "busybox:two"]).ok();
+    let id = engine.berth(&["images", "-q", "busybox:two"]).ok().line().to_owned();
+    let refused = engine.berth(&["rmi", &id]).exits(1);
+    let words = format!(
+        "conflict: unable to delete {id} (must be forced) - image is referenced in multiple repositories"
+    );
+    assert!(refused.stderr.contains(&words), "{refused:?}");
+    engine.berth(&["rmi", "busybox:two"]).ok();
+    engine.berth(&["run", "-d", "--name", "box", "busybox", "sleep", "1000"]).ok();
+    let refused = engine.berth(&["rmi", "-f", &id]).exits(1);
+    assert!(refused.stderr.contains("(cannot be forced) - image is being used by running container"));
+    engine.berth(&["kill", "box"]).ok();
+    engine.wait("box");
+    let refused = engine.berth(&["rmi", &id]).exits(1);
+    assert!(refused.stderr.contains("(must be forced) - image is being used by stopped container"));
+    engine.berth(&["rm", "box"]).ok();
+    let said = engine.berth(&["rmi", &id]).ok().stdout;
+    assert!(said.starts_with("Untagged: busybox:latest\nDeleted: "), "{said}");
+}
+
+#[test]
+fn filters_choose_images() {
+    let Some(engine) = with_busybox() else { return };
+    engine.load(&image("one", &json!({"team": "web"})), "team-one");
+    engine.load(&image("two", &json!({"team": "db"})), "team-two");
+    let found = |filter: &str| {
+        let said = engine.berth(&["images", "--filter", filter, "--format", "{{.Repository}}"]).ok().stdout;
+        let mut found: Vec<String> = said.lines().map(str::to_owned).collect();
+        found.sort();
+        found.join(" ")
+    };
+    let all = "busybox team-one team-two";
+    for (filter, expected) in [
+        ("label=team", "team-one team-two"),
+        ("label=team=web", "team-one"),
+        ("reference=team-*", "team-one team-two"),
+        ("reference=*:latest", all),
+        ("dangling=false", all),
+        ("dangling=true", ""),
+        ("before=team-one", ""),
+        ("since=busybox", ""),
+        ("until=1h", all),
+        ("until=2023-01-01T00:00:00Z", ""),
+    ] {
+        assert_eq!(found(filter), expected, "{filter}");
+    }
+    engine.berth(&["images", "--filter", "color=red"]).exits(1).complains(&["invalid filter 'color'"]);
+    engine.berth(&["images", "--filter", "before=none"]).exits(1).complains(&["No such image: none:latest"]);
+}
