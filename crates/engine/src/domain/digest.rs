@@ -3,11 +3,18 @@
 //!
 //! A digest becomes part of a path only after it was parsed here.
 
-use std::{fmt, str::FromStr};
+use std::{
+    fmt,
+    io::{self, Read},
+    str::FromStr,
+};
 
 use sha2::{Digest as _, Sha256, Sha512};
 
 use crate::error::{Error, Kind};
+
+/// Bytes that are hashed at once.
+const CHUNK: usize = 128 << 10;
 
 /// The hash functions that the OCI image specification registers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -144,6 +151,21 @@ impl Hasher {
         match self {
             Self::Sha256(hasher) => hasher.update(bytes),
             Self::Sha512(hasher) => hasher.update(bytes),
+        }
+    }
+
+    /// The digest of all that `source` gives.
+    ///
+    /// # Errors
+    /// Those of `source`.
+    pub fn of_reader(algorithm: Algorithm, source: &mut impl Read) -> io::Result<Digest> {
+        let mut hasher = Self::new(algorithm);
+        let mut chunk = vec![0; CHUNK];
+        loop {
+            match source.read(&mut chunk)? {
+                0 => return Ok(hasher.finish()),
+                read => hasher.update(&chunk[..read]),
+            }
         }
     }
 

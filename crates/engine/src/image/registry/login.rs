@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Whether a registry knows somebody.
 
-use reqwest::{Method, StatusCode};
+use reqwest::{Method, StatusCode, Url};
 
 use super::{
     Registry,
@@ -15,34 +15,49 @@ use crate::{
 };
 
 impl Registry {
-    /// Shows `registry` somebody's credentials. Returns what to keep instead of
-    /// the password, where the registry gives such a thing.
+    /// Where to show `registry` somebody's credentials. Blocks: files are read.
     ///
     /// # Errors
-    /// `InvalidArgument` for what is no registry, `Unauthenticated` when it
-    /// doesn't know them, `Unavailable`, and those of the configuration.
-    pub async fn login(&self, registry: &str, credentials: &Credentials) -> Result<Option<String>> {
+    /// `InvalidArgument` for what is no registry, and those of the
+    /// configuration.
+    pub fn login(&self, registry: &str, credentials: &Credentials) -> Result<Login> {
         let named = format!("{registry}/a/a").parse::<Reference>();
         if !named.is_ok_and(|reference| reference.registry() == registry) {
             let words =
                 format!("{registry:?} is no registry: give its host name, as in registry.example.com:5000");
             return Err(Error::new(Kind::InvalidArgument, words));
         }
-        let own = hosts::endpoints(&self.config, registry)?.into_iter().find(|endpoint| !endpoint.mirror);
+        let own = hosts::endpoints(&self.config, registry, "")?.into_iter().find(|endpoint| !endpoint.mirror);
         let Some(endpoint) = own else {
             let words =
                 format!("the configuration has only mirrors for {registry}: there is nowhere to log in to");
             return Err(Error::new(Kind::FailedPrecondition, words));
         };
-        let client = self.client(&endpoint, false)?;
-        let base = endpoint
-            .url
-            .join("v2/")
-            .map_err(|e| Error::new(Kind::InvalidArgument, "registry URL").with_source(e))?;
-        let session = Session::new(endpoint, client, "", Access::Login, Some(credentials.clone()));
-        match session.call(&Call::new(Method::GET, At::Url(base))).await {
-            Ok(_) => Ok(session.refresh_token()),
-            Err(failure) => Err(explain(failure, registry)),
+        let clients = self.clients.pair(&endpoint.trust, false)?;
+        let base = endpoint.url.clone();
+        let session = Session::new(endpoint, clients, "", Access::Login, Some(credentials.clone()));
+        Ok(Login { registry: registry.to_owned(), base, session })
+    }
+}
+
+/// Credentials that are about to be shown to a registry.
+#[derive(Debug)]
+pub struct Login {
+    registry: String,
+    base: Url,
+    session: Session,
+}
+
+impl Login {
+    /// Shows them. Returns what to keep instead of the password, where the
+    /// registry gives such a thing.
+    ///
+    /// # Errors
+    /// `Unauthenticated` when the registry doesn't know them, `Unavailable`.
+    pub async fn ask(&self) -> Result<Option<String>> {
+        match self.session.call(&Call::new(Method::GET, At::Url(self.base.clone()))).await {
+            Ok(_) => Ok(self.session.refresh_token()),
+            Err(failure) => Err(explain(failure, &self.registry)),
         }
     }
 }

@@ -2,7 +2,10 @@
 //! The client side of the OCI distribution protocol: manifests and blobs.
 
 pub mod auth;
+mod blob;
+mod client;
 pub mod hosts;
+mod hosts_file;
 mod login;
 mod push;
 mod token;
@@ -10,59 +13,60 @@ mod transport;
 
 use std::{
     collections::HashMap,
-    path::PathBuf,
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
-use reqwest::{
-    Client, Response, StatusCode,
-    header::{ACCEPT, CONTENT_RANGE, CONTENT_TYPE, RANGE},
-};
-use tokio::sync::mpsc;
+use reqwest::header::{ACCEPT, CONTENT_TYPE};
 
-pub use self::push::{Arrived, Destination, Layer};
 use self::{
     auth::Credentials,
-    hosts::{Endpoint, RegistryConfig},
-    transport::{Access, Call, Failure, MAX_TRIES, Session, unreachable},
+    client::{Clients, Proxies},
+    hosts::{RegistryConfig, Serves},
+    transport::{Access, Call, Failure, Session},
+};
+pub use self::{
+    blob::Suppliers,
+    push::{Arrived, Destination, Layer},
 };
 use super::{
-    manifest::{DOCKER_LIST, DOCKER_MANIFEST, Descriptor, MAX_DOCUMENT, OCI_INDEX, OCI_MANIFEST},
+    manifest::{DOCKER_LIST, DOCKER_MANIFEST, MAX_DOCUMENT, OCI_INDEX, OCI_MANIFEST},
     reference::Reference,
 };
 use crate::{
     domain::digest::Digest,
-    error::{Context as _, Error, Kind, Result},
+    error::{Error, Kind, Result},
 };
 
-/// How long a connection may take to come about.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a transfer may stand still. There is no limit on the whole: a
-/// large layer on a slow line is fine.
-const STALL_TIMEOUT: Duration = Duration::from_secs(30);
-/// What counts as moving, in [`STALL_TIMEOUT`].
-const STALL_BYTES: u64 = 1024;
+/// How long a place that couldn't be reached is asked last.
+const SHUNNED: Duration = Duration::from_secs(60);
 
 /// A client of all registries, as the configuration has them.
 #[derive(Debug)]
 pub struct Registry {
     config: RegistryConfig,
-    /// Clients keep connections; few settings need one of their own.
-    clients: Mutex<HashMap<ClientKey, Client>>,
+    clients: Clients,
+    health: Arc<Health>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct ClientKey {
-    insecure: bool,
-    ca_file: Option<PathBuf>,
-    local: bool,
-    /// Its answers may be long in coming.
-    uploads: bool,
+/// Places that couldn't be reached, by URL, and when.
+#[derive(Debug, Default)]
+struct Health(Mutex<HashMap<String, Instant>>);
+
+impl Health {
+    fn failed(&self, session: &Session) {
+        let mut failed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        failed.retain(|_, when| when.elapsed() < SHUNNED);
+        failed.insert(session.endpoint.url.to_string(), Instant::now());
+    }
+
+    fn is_good(&self, session: &Session) -> bool {
+        let failed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        failed.get(session.endpoint.url.as_str()).is_none_or(|when| when.elapsed() >= SHUNNED)
+    }
 }
 
 /// A manifest or an index, verified.
@@ -86,73 +90,46 @@ pub enum Transfer {
 }
 
 impl Registry {
-    /// A client that goes by `config`.
+    /// A client that goes by `config`, and by the environment's proxies.
     #[must_use]
     pub fn new(config: RegistryConfig) -> Self {
+        Self::through(config, Proxies::from_environment())
+    }
+
+    fn through(config: RegistryConfig, proxies: Proxies) -> Self {
         // Another part of the process may have chosen the same already.
         let _installed = rustls::crypto::ring::default_provider().install_default();
-        Self { config, clients: Mutex::default() }
+        let stall = Duration::from_secs(config.stall_timeout.into());
+        Self { config, clients: Clients::new(stall, proxies), health: Arc::default() }
     }
 
     /// The repository that `reference` names, for somebody with `credentials`.
+    /// Blocks: files are read.
     ///
     /// # Errors
     /// When the configuration can't be used.
     pub fn repository(&self, reference: &Reference, credentials: Option<&Credentials>) -> Result<Repository> {
-        let endpoints = hosts::endpoints(&self.config, reference.registry())?;
+        let name = reference.repository();
+        let endpoints = hosts::endpoints(&self.config, reference.registry(), name)?;
         let sessions = endpoints.into_iter().map(|endpoint| {
-            let client = self.client(&endpoint, false)?;
+            let clients = self.clients.pair(&endpoint.trust, false)?;
             // What a user says is meant for the registry, not for a mirror of it.
             let own =
                 if endpoint.mirror { None } else { credentials.cloned().or(endpoint.credentials.clone()) };
-            Ok(Session::new(endpoint, client, reference.repository(), Access::Pull, own))
+            Ok(Session::new(endpoint, clients, name, Access::Pull, own))
         });
         Ok(Repository {
             name: reference.familiar_name(),
             sessions: sessions.collect::<Result<_>>()?,
-            preferred: AtomicUsize::new(0),
+            preferred: AtomicUsize::new(usize::MAX),
+            health: Arc::clone(&self.health),
+            stall: self.stall(),
         })
     }
 
-    fn client(&self, endpoint: &Endpoint, uploads: bool) -> Result<Client> {
-        let key = ClientKey {
-            insecure: endpoint.insecure,
-            ca_file: endpoint.ca_file.clone(),
-            local: hosts::is_loopback(&endpoint.url),
-            uploads,
-        };
-        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(client) = clients.get(&key) {
-            return Ok(client.clone());
-        }
-        let client = build(&key)?;
-        clients.insert(key, client.clone());
-        Ok(client)
+    fn stall(&self) -> Duration {
+        Duration::from_secs(self.config.stall_timeout.into())
     }
-}
-
-fn build(key: &ClientKey) -> Result<Client> {
-    let mut builder = Client::builder()
-        .user_agent(concat!("berth/", env!("CARGO_PKG_VERSION")))
-        .connect_timeout(CONNECT_TIMEOUT)
-        .redirect(reqwest::redirect::Policy::none())
-        .referer(false)
-        .tls_danger_accept_invalid_certs(key.insecure);
-    if !key.uploads {
-        builder = builder.read_timeout(STALL_TIMEOUT);
-    }
-    if key.local {
-        builder = builder.no_proxy();
-    }
-    if let Some(file) = &key.ca_file {
-        let pem = std::fs::read(file).with_context(|| format!("read {}", file.display()))?;
-        let certificates = reqwest::Certificate::from_pem_bundle(&pem).map_err(|e| {
-            Error::new(Kind::InvalidArgument, format!("read the certificates in {}", file.display()))
-                .with_source(e)
-        })?;
-        builder = builder.tls_certs_merge(certificates);
-    }
-    builder.build().map_err(|e| Error::new(Kind::Internal, "set up the registry client").with_source(e))
 }
 
 /// One repository, at all the places that answer for it.
@@ -163,6 +140,8 @@ pub struct Repository {
     sessions: Vec<Session>,
     /// The place that answered last: the next question goes there first.
     preferred: AtomicUsize,
+    health: Arc<Health>,
+    stall: Duration,
 }
 
 impl Repository {
@@ -176,14 +155,19 @@ impl Repository {
         let accept = [OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST].join(", ");
         let get = Call::get(&path).header(ACCEPT, accept);
         let mut failures = Vec::new();
-        for at in self.order() {
-            match self.manifest_from(&self.sessions[at], &get, target).await {
+        let may: fn(&Serves) -> bool =
+            if target.contains(':') { |serves| serves.pull } else { |serves| serves.resolve };
+        let mut places = self.order(may).peekable();
+        while let Some(at) = places.next() {
+            match self.manifest_from(&self.sessions[at], &get, target, places.peek().is_some()).await {
                 Ok(fetched) => {
-                    self.preferred.store(at, Ordering::Relaxed);
+                    self.prefer(at);
                     return Ok(fetched);
                 }
-                Err(Failure::Fatal(e)) => return Err(e),
-                Err(failure) => failures.push((at, failure)),
+                Err(failure) => {
+                    self.failed(at, &failure);
+                    failures.push((at, failure));
+                }
             }
         }
         Err(self.explain(failures, &format!("manifest for {}", join_target(&self.name, target))))
@@ -194,6 +178,7 @@ impl Repository {
         session: &Session,
         get: &Call<'_>,
         target: &str,
+        spare: bool,
     ) -> Result<Fetched, Failure> {
         let mut tried = 1;
         loop {
@@ -201,7 +186,7 @@ impl Repository {
                 Ok(fetched) => return Ok(fetched),
                 Err(failure) => failure,
             };
-            let Some(pause) = failure.pause(tried) else { return Err(failure) };
+            let Some(pause) = failure.pause(tried, spare, session.met()) else { return Err(failure) };
             tokio::time::sleep(pause).await;
             tried += 1;
         }
@@ -232,69 +217,24 @@ impl Repository {
         Ok(Fetched { bytes, media_type, digest })
     }
 
-    /// Sends the blob's bytes from `from` on to `sink`, in order, and begins
-    /// anew where a transfer broke. What arrives is not verified here.
-    ///
-    /// # Errors
-    /// As [`Repository::manifest`]; `Cancelled` when nobody receives any more.
-    pub async fn blob(
-        &self,
-        blob: &Descriptor,
-        from: u64,
-        sink: &mpsc::Sender<Bytes>,
-        told: &(dyn Fn(Transfer) + Send + Sync),
-    ) -> Result<()> {
-        let path = format!("blobs/{}", blob.digest);
-        let mut at = from;
-        let mut failures = Vec::new();
-        for session in self.order() {
-            match self.blob_from(&self.sessions[session], &path, blob, &mut at, sink, told).await {
-                Ok(()) => return Ok(()),
-                Err(Failure::Fatal(e)) => return Err(e),
-                Err(failure) => failures.push((session, failure)),
-            }
-        }
-        Err(self.explain(failures, &format!("layer {} of {}", blob.digest.short(), self.name)))
-    }
-
-    async fn blob_from(
-        &self,
-        session: &Session,
-        path: &str,
-        blob: &Descriptor,
-        at: &mut u64,
-        sink: &mpsc::Sender<Bytes>,
-        told: &(dyn Fn(Transfer) + Send + Sync),
-    ) -> Result<(), Failure> {
-        let mut tried = 1;
-        while *at < blob.size {
-            let before = *at;
-            let mut get = Call::get(path);
-            if *at > 0 {
-                get = get.header(RANGE, format_args!("bytes={at}-"));
-            }
-            let result = match session.call(&get).await {
-                Ok(response) => receive(response, session, blob, at, sink, told).await,
-                Err(failure) => Err(failure),
-            };
-            let Err(failure) = result else { continue };
-            if *at > before {
-                // It moved: the line is bad, not dead.
-                tried = 1;
-            }
-            let Some(pause) = failure.pause(tried) else { return Err(failure) };
-            told(Transfer::Retrying);
-            tokio::time::sleep(pause).await;
-            tried = (tried + 1).min(MAX_TRIES);
-        }
-        Ok(())
-    }
-
-    /// Where to ask, the place that answered before first.
-    fn order(&self) -> impl Iterator<Item = usize> + use<> {
+    /// Where to ask: the place that answered before first, those that couldn't
+    /// be reached last.
+    fn order(&self, may: fn(&Serves) -> bool) -> std::vec::IntoIter<usize> {
         let preferred = self.preferred.load(Ordering::Relaxed);
-        let others = (0..self.sessions.len()).filter(move |at| *at != preferred);
-        std::iter::once(preferred).chain(others)
+        let mut places: Vec<usize> =
+            (0..self.sessions.len()).filter(|at| may(&self.sessions[*at].endpoint.serves)).collect();
+        places.sort_by_key(|at| (!self.health.is_good(&self.sessions[*at]), *at != preferred));
+        places.into_iter()
+    }
+
+    fn prefer(&self, place: usize) {
+        self.preferred.store(place, Ordering::Relaxed);
+    }
+
+    fn failed(&self, place: usize, failure: &Failure) {
+        if let (Failure::Unreachable { .. }, Some(session)) = (failure, self.sessions.get(place)) {
+            self.health.failed(session);
+        }
     }
 
     /// One error out of what every place said.
@@ -322,78 +262,4 @@ impl Repository {
 fn join_target(name: &str, target: &str) -> String {
     let separator = if target.contains(':') { '@' } else { ':' };
     format!("{name}{separator}{target}")
-}
-
-/// Passes a response's body on, from `at` to the blob's end.
-async fn receive(
-    mut response: Response,
-    session: &Session,
-    blob: &Descriptor,
-    at: &mut u64,
-    sink: &mpsc::Sender<Bytes>,
-    told: &(dyn Fn(Transfer) + Send + Sync),
-) -> Result<(), Failure> {
-    // A registry that ignores the range starts anew: skip what is here, the
-    // digest will tell whether it is the same.
-    let mut skip = if response.status() == StatusCode::PARTIAL_CONTENT {
-        check_range(&response, *at)?;
-        0
-    } else {
-        *at
-    };
-    let mut window = (Instant::now(), 0_u64);
-    while let Some(mut chunk) = response.chunk().await.map_err(|e| unreachable(&session.host(), &e))? {
-        let skipped = usize::try_from(skip).unwrap_or(usize::MAX).min(chunk.len());
-        skip -= skipped as u64;
-        window.1 += chunk.len() as u64;
-        let chunk = chunk.split_off(skipped);
-        check_pace(&mut window, session)?;
-        if chunk.is_empty() {
-            continue;
-        }
-        if *at + chunk.len() as u64 > blob.size {
-            let words = format!("content of {} is damaged: more than {} bytes", blob.digest, blob.size);
-            return Err(Failure::Fatal(Error::new(Kind::DataLoss, words)));
-        }
-        *at += chunk.len() as u64;
-        let waiting = Instant::now();
-        if sink.send(chunk).await.is_err() {
-            return Err(Failure::Fatal(Error::new(Kind::Cancelled, "nobody waits for the layer any more")));
-        }
-        told(Transfer::At(*at));
-        if waiting.elapsed() > Duration::from_secs(1) {
-            // We were the slow ones, not the registry.
-            window = (Instant::now(), 0);
-        }
-    }
-    if *at < blob.size {
-        let words = format!("failed to reach registry {}: it ended a transfer early", session.host());
-        return Err(Failure::Unreachable { error: Error::new(Kind::Unavailable, words), refused: false });
-    }
-    Ok(())
-}
-
-fn check_range(response: &Response, at: u64) -> Result<(), Failure> {
-    let range = response.headers().get(CONTENT_RANGE).and_then(|value| value.to_str().ok());
-    let start = range.and_then(|range| range.strip_prefix("bytes ")?.split('-').next()?.parse::<u64>().ok());
-    if start == Some(at) {
-        return Ok(());
-    }
-    Err(Failure::Fatal(Error::new(
-        Kind::DataLoss,
-        "registry sent another part of the layer than was asked for",
-    )))
-}
-
-/// A transfer that trickles is as good as dead.
-fn check_pace(window: &mut (Instant, u64), session: &Session) -> Result<(), Failure> {
-    if window.0.elapsed() < STALL_TIMEOUT {
-        return Ok(());
-    }
-    if window.1 < STALL_BYTES {
-        let words = format!("failed to reach registry {}: the transfer hardly moves", session.host());
-        return Err(Failure::Unreachable { error: Error::new(Kind::Unavailable, words), refused: false });
-    }
-    *window = (Instant::now(), 0);
-    Ok(())
 }

@@ -25,7 +25,7 @@ use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::{
-    Registry, STALL_TIMEOUT, Transfer,
+    Registry, Transfer,
     auth::Credentials,
     hosts,
     transport::{Access, At, Call, Failure, MAX_TRIES, Session, redirect},
@@ -75,6 +75,7 @@ pub enum Arrived {
 pub struct Destination {
     name: String,
     session: Session,
+    stall: Duration,
 }
 
 impl Registry {
@@ -90,17 +91,19 @@ impl Registry {
         from: Vec<String>,
     ) -> Result<Destination> {
         let registry = reference.registry();
-        let own = hosts::endpoints(&self.config, registry)?.into_iter().find(|endpoint| !endpoint.mirror);
+        let endpoints = hosts::endpoints(&self.config, registry, reference.repository())?;
+        let own = endpoints.into_iter().find(|endpoint| endpoint.serves.push);
         let Some(endpoint) = own else {
             let words =
                 format!("the configuration has only mirrors for {registry}: there is nowhere to push to");
             return Err(Error::new(Kind::FailedPrecondition, words));
         };
-        let client = self.client(&endpoint, true)?;
-        let credentials = credentials.cloned().or(endpoint.credentials.clone());
+        let clients = self.clients.pair(&endpoint.trust, true)?;
+        let credentials =
+            if endpoint.mirror { None } else { credentials.cloned().or(endpoint.credentials.clone()) };
         let access = Access::Push { from };
-        let session = Session::new(endpoint, client, reference.repository(), access, credentials);
-        Ok(Destination { name: reference.familiar_name(), session })
+        let session = Session::new(endpoint, clients, reference.repository(), access, credentials);
+        Ok(Destination { name: reference.familiar_name(), session, stall: self.stall() })
     }
 }
 
@@ -116,7 +119,7 @@ impl Destination {
                 Ok(arrived) => return Ok(arrived),
                 Err(failure) => failure,
             };
-            let Some(pause) = failure.pause(tried) else {
+            let Some(pause) = failure.pause(tried, false, self.session.met()) else {
                 return Err(self.error(failure, &format!("layer {}", layer.digest.short())));
             };
             told(Transfer::Retrying);
@@ -141,7 +144,7 @@ impl Destination {
                 Ok(response) => break response,
                 Err(failure) => failure,
             };
-            let Some(pause) = failure.pause(tried) else {
+            let Some(pause) = failure.pause(tried, false, self.session.met()) else {
                 return Err(self.error(failure, &format!("manifest for {}:{target}", self.name)));
             };
             tokio::time::sleep(pause).await;
@@ -226,7 +229,9 @@ impl Destination {
                 Err(failure) => failure,
             };
             let lost = matches!(&failure, Failure::Status { status, .. } if *status == StatusCode::RANGE_NOT_SATISFIABLE);
-            let Some(pause) = failure.pause(tried).or((lost && tried < MAX_TRIES).then_some(Duration::ZERO))
+            let Some(pause) = failure
+                .pause(tried, false, self.session.met())
+                .or((lost && tried < MAX_TRIES).then_some(Duration::ZERO))
             else {
                 return Err(failure);
             };
@@ -306,7 +311,7 @@ impl Destination {
         tokio::pin!(request);
         loop {
             let before = sent.load(Ordering::Relaxed);
-            if let Ok(response) = timeout(STALL_TIMEOUT, &mut request).await {
+            if let Ok(response) = timeout(self.stall, &mut request).await {
                 return response;
             }
             if sent.load(Ordering::Relaxed) == before {

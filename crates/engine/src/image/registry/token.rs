@@ -3,14 +3,14 @@
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use reqwest::{
-    Client, Url,
+    Client, StatusCode, Url,
     header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue},
 };
 use serde::Deserialize;
 
 use super::{
     auth::{Credentials, host_of},
-    transport::{Failure, read_limited, unreachable},
+    transport::{Failure, read_limited, retry_after, unreachable},
 };
 use crate::error::{Error, Kind};
 
@@ -83,13 +83,14 @@ pub(super) async fn fetch(
     };
     let response = request.send().await.map_err(|e| unreachable(&host, &e))?;
     let status = response.status();
-    if status.is_client_error() || status.is_redirection() {
+    let patience = status == StatusCode::TOO_MANY_REQUESTS || status == StatusCode::REQUEST_TIMEOUT;
+    if (status.is_client_error() && !patience) || status.is_redirection() {
         let words = format!("token server {host} gives no token: {status}");
         return Err(Failure::Fatal(Error::new(Kind::Unauthenticated, words)));
     }
     if !status.is_success() {
         let (code, message) = (String::new(), format!("token server {host}: {status}"));
-        return Err(Failure::Status { status, code, message, after: None });
+        return Err(Failure::Status { status, code, message, after: retry_after(&response) });
     }
     let body = read_limited(response, MAX_BODY).await?;
     parse(&body).ok_or_else(|| {

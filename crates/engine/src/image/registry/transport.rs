@@ -8,17 +8,21 @@
 use std::{
     error::Error as _,
     io,
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
 use reqwest::{
-    Body, Client, Method, Response, StatusCode, Url,
+    Body, Method, Response, StatusCode, Url,
     header::{AUTHORIZATION, HeaderName, HeaderValue, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE},
 };
 
 use super::{
     auth::{self, Challenge, Credentials, host_of},
+    client::Pair,
     hosts::Endpoint,
     token::{self, Wanted},
 };
@@ -108,18 +112,22 @@ pub(super) enum Failure {
 
 impl Failure {
     /// How long to wait before the same place is asked again; `None` when that
-    /// is no use.
-    pub(super) fn pause(&self, tried: u32) -> Option<Duration> {
-        let asked = match self {
-            Self::Unreachable { refused: false, .. } => None,
+    /// is no use. `spare` is whether another can be asked instead, `met`
+    /// whether this one has ever answered.
+    pub(super) fn pause(&self, tried: u32, spare: bool, met: bool) -> Option<Duration> {
+        let (asked, tries) = match self {
+            // Who never answered is rather named wrongly than away for a moment.
+            Self::Unreachable { refused, .. } if !refused || met => (None, 1),
+            Self::Status { status: StatusCode::TOO_MANY_REQUESTS, after, .. } => (*after, 1),
             Self::Status { status, after, .. }
-                if status.is_server_error() || *status == StatusCode::TOO_MANY_REQUESTS =>
+                if status.is_server_error() || *status == StatusCode::REQUEST_TIMEOUT =>
             {
-                *after
+                (*after, 2)
             }
             _ => return None,
         };
-        (tried < MAX_TRIES).then(|| asked.unwrap_or_else(|| backoff(tried)).min(MAX_PAUSE))
+        let tries = if spare { tries } else { MAX_TRIES };
+        (tried < tries).then(|| asked.unwrap_or_else(|| backoff(tried)).min(MAX_PAUSE))
     }
 }
 
@@ -132,13 +140,15 @@ impl Failure {
             Self::Status { status, code, message, .. } => (status, code, message),
         };
         let unknown = format!("{denied}, repository does not exist or may require authorization");
-        let refused = || format!("{unknown}: registry {host} denied access");
+        let because = if message.is_empty() { String::new() } else { format!(": {message}") };
+        let refused = || format!("{unknown}: registry {host} denied access{because}");
         match status {
             StatusCode::UNAUTHORIZED => Error::new(Kind::Unauthenticated, refused()),
             StatusCode::FORBIDDEN => Error::new(Kind::PermissionDenied, refused()),
             StatusCode::NOT_FOUND if code == "NAME_UNKNOWN" => Error::new(Kind::NotFound, unknown),
             StatusCode::NOT_FOUND => {
-                let words = if message.is_empty() { "manifest unknown" } else { message.as_str() };
+                let nothing = if what.starts_with("manifest") { "manifest unknown" } else { "blob unknown" };
+                let words = if message.is_empty() { nothing } else { message.as_str() };
                 Error::new(Kind::NotFound, format!("{what} not found: {words}"))
             }
             StatusCode::TOO_MANY_REQUESTS => Error::new(
@@ -168,10 +178,12 @@ fn backoff(tried: u32) -> Duration {
 #[derive(Debug)]
 pub(super) struct Session {
     pub endpoint: Endpoint,
-    client: Client,
+    clients: Pair,
     repository: String,
     access: Access,
     credentials: Option<Credentials>,
+    /// It has answered.
+    met: AtomicBool,
     authorization: Mutex<Option<HeaderValue>>,
     /// What a token server gave to be kept instead of a password.
     refresh: Mutex<Option<String>>,
@@ -180,7 +192,7 @@ pub(super) struct Session {
 impl Session {
     pub(super) fn new(
         endpoint: Endpoint,
-        client: Client,
+        clients: Pair,
         repository: &str,
         access: Access,
         credentials: Option<Credentials>,
@@ -188,10 +200,11 @@ impl Session {
         let repository = repository.to_owned();
         Self {
             endpoint,
-            client,
+            clients,
             repository,
             access,
             credentials,
+            met: AtomicBool::new(false),
             authorization: Mutex::default(),
             refresh: Mutex::default(),
         }
@@ -202,10 +215,16 @@ impl Session {
         host_of(&self.endpoint.url)
     }
 
+    /// Whether it has ever answered.
+    pub(super) fn met(&self) -> bool {
+        self.met.load(Ordering::Relaxed)
+    }
+
     /// One request, followed through redirects and challenges.
     pub(super) async fn call(&self, call: &Call<'_>) -> Result<Response, Failure> {
         let mut challenges = 0;
         loop {
+            let shown = self.authorization();
             let response = self.follow(call).await?;
             if response.status() != StatusCode::UNAUTHORIZED || challenges >= MAX_CHALLENGES {
                 return check(response).await;
@@ -215,7 +234,10 @@ impl Session {
                 return check(response).await;
             }
             challenges += 1;
-            self.authorize(response).await?;
+            // Another request may have seen to it meanwhile.
+            if self.authorization() == shown {
+                self.authorize(response).await?;
+            }
         }
     }
 
@@ -238,24 +260,35 @@ impl Session {
     }
 
     async fn send(&self, url: &Url, call: &Call<'_>) -> Result<Response, Failure> {
-        let mut request = self.client.request(call.method.clone(), url.clone());
+        let home = same_origin(url, &self.endpoint.url);
+        let client = if home { &self.clients.own } else { &self.clients.others };
+        let mut request = client.request(call.method.clone(), url.clone());
         for (name, value) in &call.headers {
             request = request.header(name, value);
         }
         if let Some(body) = call.body {
             request = request.body(body());
         }
-        if same_origin(url, &self.endpoint.url)
-            && let Some(authorization) = self.authorization()
-        {
-            request = request.header(AUTHORIZATION, authorization);
+        // What is a secret between us and the registry stays there.
+        if home {
+            request = request.headers(self.endpoint.headers.clone());
+            if let Some(authorization) = self.authorization() {
+                request = request.header(AUTHORIZATION, authorization);
+            }
         }
-        request.send().await.map_err(|e| unreachable(&host_of(url), &e))
+        let response = request.send().await.map_err(|e| unreachable(&host_of(url), &e))?;
+        self.met.fetch_or(home, Ordering::Relaxed);
+        Ok(response)
     }
 
     fn url(&self, path: &str) -> Result<Url, Failure> {
-        let base = self.endpoint.url.as_str().trim_end_matches('/');
-        let text = format!("{base}/v2/{}/{path}", self.repository);
+        let name = &self.repository;
+        let mut text = format!("{}{name}/{path}", self.endpoint.url);
+        if let Some(upstream) = &self.endpoint.upstream {
+            // What containerd tells its mirrors: for whom they stand.
+            text.push_str(if text.contains('?') { "&ns=" } else { "?ns=" });
+            text.push_str(upstream);
+        }
         Url::parse(&text).map_err(|e| {
             Failure::Fatal(Error::new(Kind::InvalidArgument, format!("invalid registry URL {text:?}: {e}")))
         })
@@ -297,7 +330,9 @@ impl Session {
                 let credentials = self.credentials.as_ref().filter(|_| share);
                 let scopes = self.access.scopes(&self.repository);
                 let wanted = Wanted { service: service.as_deref(), scopes, offline: login };
-                let token = token::fetch(&self.client, url, &wanted, credentials).await?;
+                let home = same_origin(&url, &self.endpoint.url);
+                let client = if home { &self.clients.own } else { &self.clients.others };
+                let token = token::fetch(client, url, &wanted, credentials).await?;
                 *self.refresh.lock().unwrap_or_else(PoisonError::into_inner) = token.refresh;
                 token.authorization
             }
@@ -337,14 +372,19 @@ async fn check(response: Response) -> Result<Response, Failure> {
     if status.is_success() {
         return Ok(response);
     }
-    let after = response.headers().get(RETRY_AFTER).and_then(|v| v.to_str().ok()).and_then(retry_after);
+    let after = retry_after(&response);
     let body = read_limited(response, MAX_ERROR_BODY).await.unwrap_or_default();
     let (code, message) = registry_error(&body);
     Err(Failure::Status { status, code, message, after })
 }
 
+/// How long a registry wants to be left alone.
+pub(super) fn retry_after(response: &Response) -> Option<Duration> {
+    response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()).and_then(parse_pause)
+}
+
 /// Seconds, or a date.
-fn retry_after(text: &str) -> Option<Duration> {
+fn parse_pause(text: &str) -> Option<Duration> {
     if let Ok(seconds) = text.trim().parse::<u64>() {
         return Some(Duration::from_secs(seconds));
     }
@@ -380,7 +420,8 @@ pub(super) async fn read_limited(mut response: Response, limit: usize) -> Result
 /// without the library's.
 pub(super) fn unreachable(host: &str, e: &reqwest::Error) -> Failure {
     let mut cause = e.source();
-    let mut last = e.to_string();
+    // The error's own text has the URL, which may have a signature in it.
+    let mut last = "the connection broke".to_owned();
     let mut refused = false;
     while let Some(inner) = cause {
         if let Some(io) = inner.downcast_ref::<io::Error>() {
@@ -408,18 +449,22 @@ mod tests {
 
     #[test]
     fn pauses_are_bounded() {
-        assert_eq!(retry_after("7"), Some(Duration::from_secs(7)));
-        assert_eq!(retry_after("Thu, 01 Jan 1970 00:00:00 GMT"), Some(Duration::ZERO));
-        assert_eq!(retry_after("soon"), None);
+        assert_eq!(parse_pause("7"), Some(Duration::from_secs(7)));
+        assert_eq!(parse_pause("Thu, 01 Jan 1970 00:00:00 GMT"), Some(Duration::ZERO));
+        assert_eq!(parse_pause("soon"), None);
         let busy = |after| Failure::Status {
             status: StatusCode::TOO_MANY_REQUESTS,
             code: String::new(),
             message: String::new(),
             after,
         };
-        assert_eq!(busy(Some(Duration::from_secs(1_000_000_000))).pause(1), Some(MAX_PAUSE));
-        assert!(busy(None).pause(1).is_some_and(|pause| pause >= FIRST_PAUSE && pause <= FIRST_PAUSE * 8));
-        assert_eq!(busy(None).pause(MAX_TRIES), None);
+        assert_eq!(busy(Some(Duration::from_secs(1_000_000_000))).pause(1, false, true), Some(MAX_PAUSE));
+        assert!(
+            busy(None)
+                .pause(1, false, true)
+                .is_some_and(|pause| pause >= FIRST_PAUSE && pause <= FIRST_PAUSE * 8)
+        );
+        assert_eq!(busy(None).pause(MAX_TRIES, false, true), None);
     }
 
     #[test]

@@ -5,7 +5,7 @@
 use std::{
     collections::HashMap,
     fs::{self, File},
-    io::{self, Read as _},
+    io,
     path::{Path, PathBuf},
 };
 
@@ -15,9 +15,6 @@ use crate::{
     error::{Context as _, Error, Result},
     store::meta::everything::Blob,
 };
-
-/// Bytes that are read at once.
-const CHUNK: usize = 128 * 1024;
 
 pub(super) fn check(world: &World<'_>, depth: Depth, report: &mut Report) -> Result<()> {
     report.checked.images = world.images.len();
@@ -76,14 +73,7 @@ fn of_row(base: &Path, blob: &Blob, depth: Depth, report: &mut Report) -> Result
 }
 
 fn hash(path: &Path, digest: &Digest) -> Result<Digest> {
-    let context = || format!("read {}", path.display());
-    let mut file = File::open(path).with_context(context)?;
-    let mut hasher = Hasher::new(digest.algorithm());
-    let mut chunk = vec![0; CHUNK];
-    loop {
-        match file.read(&mut chunk).with_context(context)? {
-            0 => return Ok(hasher.finish()),
-            read => hasher.update(&chunk[..read]),
-        }
-    }
+    File::open(path)
+        .and_then(|mut file| Hasher::of_reader(digest.algorithm(), &mut file))
+        .with_context(|| format!("read {}", path.display()))
 }

@@ -25,7 +25,7 @@ use crate::{
     error::{Context as _, Error, Kind, Result},
     image::{
         manifest::{Descriptor, Manifest},
-        registry::{Repository, Transfer},
+        registry::{Repository, Suppliers, Transfer},
         unpack::{
             self, Compression, Lower, Unpacked,
             implied::{Settled, settle},
@@ -196,21 +196,12 @@ impl Work {
     async fn run(self) -> Result<(Preparing, Unpacked)> {
         let permit = Arc::clone(&self.images.slots).acquire_owned().await;
         let permit = permit.map_err(|_| Error::new(Kind::Cancelled, "the engine is stopping"))?;
-        // The same blob may be in an image twice, or in two images at once.
-        let guard = self.images.blob_locks.lock(&self.descriptor.digest).await;
-        let (content, digest) = (Arc::clone(&self.images.content), self.descriptor.digest.clone());
-        let present = blocking(move || content.size(&digest)).await?;
-        let unpacked = match (present, &self.source) {
-            (Some(_), _) => self.stored().await?,
-            (None, LayerSource::Archive(section)) => {
-                let section = section.clone();
-                self.start(Input::Archive(section), guard).await?.await.context("unpack a layer")??
+        let mut suppliers = Suppliers::default();
+        let unpacked = loop {
+            if let Some(unpacked) = self.attempt(&mut suppliers).await? {
+                break unpacked;
             }
-            (None, LayerSource::Registry(repository)) => self.fetch(repository, guard).await?,
-            (None, LayerSource::Stored) => {
-                let what = format!("layer {} is gone: pull the image again", self.descriptor.digest);
-                return Err(Error::new(Kind::DataLoss, what));
-            }
+            self.slot.set(Phase::Retrying, 0);
         };
         drop(permit);
         if unpacked.1.diff_id == self.diff_id {
@@ -221,6 +212,39 @@ impl Work {
         let words =
             format!("layer {digest} isn't what the image says: its content is {}", unpacked.1.diff_id);
         Err(Error::new(Kind::DataLoss, words))
+    }
+
+    /// Unpacks from wherever the layer is; none when what was there turned out
+    /// to be damaged and there is another way.
+    async fn attempt(&self, suppliers: &mut Suppliers) -> Result<Option<(Preparing, Unpacked)>> {
+        // The same blob may be in an image twice, or in two images at once.
+        let guard = self.images.blob_locks.lock(&self.descriptor.digest).await;
+        let (content, digest) = (Arc::clone(&self.images.content), self.descriptor.digest.clone());
+        let present = blocking(move || content.size(&digest)).await?;
+        match (present, &self.source) {
+            (Some(_), _) => match self.stored().await {
+                Err(e) if self.drop_damaged().await? => {
+                    tracing::warn!(blob = %self.descriptor.digest, error = %e.chain(), "a stored layer is damaged");
+                    Ok(None)
+                }
+                result => result.map(Some),
+            },
+            (None, LayerSource::Archive(section)) => {
+                let section = section.clone();
+                self.start(Input::Archive(section), guard).await?.await.context("unpack a layer")?.map(Some)
+            }
+            (None, LayerSource::Registry(repository)) => self.fetch(repository, suppliers, guard).await,
+            (None, LayerSource::Stored) => {
+                let what = format!("layer {} is gone: pull the image again", self.descriptor.digest);
+                Err(Error::new(Kind::DataLoss, what))
+            }
+        }
+    }
+
+    /// Removes the stored blob if it isn't what its name says; whether it was.
+    async fn drop_damaged(&self) -> Result<bool> {
+        let (content, digest) = (Arc::clone(&self.images.content), self.descriptor.digest.clone());
+        blocking(move || content.drop_damaged(&digest)).await
     }
 
     /// The blob is here already, from another image or an earlier attempt.
@@ -239,7 +263,13 @@ impl Work {
         .await
     }
 
-    async fn fetch(&self, repository: &Repository, guard: Guard) -> Result<(Preparing, Unpacked)> {
+    /// None when what came was damaged, and it is worth to try again.
+    async fn fetch(
+        &self,
+        repository: &Repository,
+        suppliers: &mut Suppliers,
+        guard: Guard,
+    ) -> Result<Option<(Preparing, Unpacked)>> {
         let (content, digest) = (Arc::clone(&self.images.content), self.descriptor.digest.clone());
         let kept = blocking(move || Ok(content.ingest(&digest)?.offset())).await?;
         let kept = if kept <= self.descriptor.size { kept } else { 0 };
@@ -252,13 +282,19 @@ impl Work {
             Transfer::At(_) => slot.set(Phase::Extracting, 0),
             Transfer::Retrying => slot.set(Phase::Retrying, 0),
         };
-        let fetched = repository.blob(&self.descriptor, kept, &sender, &told).await;
+        let fetched = repository.blob(&self.descriptor, kept, suppliers, &sender, &told).await;
         drop(sender);
         let unpacked = unpacking.await.context("unpack a layer")?;
-        match fetched {
+        match (fetched, unpacked) {
             // Nobody received: the unpacker says why.
-            Err(e) if e.kind() != Kind::Cancelled => Err(e),
-            _ => unpacked,
+            (Err(e), _) if e.kind() != Kind::Cancelled => Err(e),
+            // What an earlier attempt left may be what is wrong, and so may be
+            // what one of several places delivered.
+            (_, Err(e)) if e.kind() == Kind::DataLoss && suppliers.distrust(repository) => {
+                tracing::warn!(blob = %self.descriptor.digest, error = %e.chain(), "a layer came damaged");
+                Ok(None)
+            }
+            (_, unpacked) => unpacked.map(Some),
         }
     }
 
@@ -298,7 +334,10 @@ fn unpack_feed(
     match unpack::unpack(Box::new(&mut feed), compression, size, preparing.open()?, None, told) {
         Ok(unpacked) => feed.finish().map(|()| unpacked),
         Err(e) => {
-            feed.give_up()?;
+            // A full disk says nothing against what was received.
+            if matches!(e.kind(), Kind::DataLoss | Kind::InvalidArgument) {
+                feed.give_up()?;
+            }
             Err(e)
         }
     }

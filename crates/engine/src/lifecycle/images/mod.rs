@@ -26,6 +26,7 @@ use std::{
 
 use tokio::sync::Semaphore;
 
+use self::{assemble::blocking, locks::Locks, progress::Job};
 pub use self::{
     import::ImportRequest,
     list::{ImageDetails, ImageFilter, ImageSummary},
@@ -38,7 +39,6 @@ pub use self::{
     resolve::ResolvedImage,
     save::Saving,
 };
-use self::{locks::Locks, progress::Job};
 use super::events::Events;
 /// What a [`PullRequest`] is made of.
 pub use crate::image::{platform::Platform, registry::auth::Credentials};
@@ -57,7 +57,7 @@ pub struct Images {
     content: Arc<Content>,
     snapshots: Arc<Snapshots>,
     events: Arc<Events>,
-    registry: Registry,
+    registry: Arc<Registry>,
     /// Pulls that run.
     pulls: Mutex<HashMap<PullRequest, Weak<Job>>>,
     layer_locks: Locks,
@@ -89,7 +89,7 @@ impl Images {
             content,
             snapshots,
             events,
-            registry: Registry::new(config),
+            registry: Arc::new(Registry::new(config)),
             pulls: Mutex::default(),
             layer_locks: Locks::default(),
             blob_locks: Locks::default(),
@@ -103,6 +103,8 @@ impl Images {
     /// # Errors
     /// `Unauthenticated`, `InvalidArgument`, `Unavailable`.
     pub async fn login(&self, registry: &str, credentials: &Credentials) -> Result<Option<String>> {
-        self.registry.login(registry, credentials).await
+        let (known, registry, credentials) =
+            (Arc::clone(&self.registry), registry.to_owned(), credentials.clone());
+        blocking(move || known.login(&registry, &credentials)).await?.ask().await
     }
 }

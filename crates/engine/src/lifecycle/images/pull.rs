@@ -21,7 +21,7 @@ use crate::{
         manifest::{self, Descriptor, Document, MAX_DOCUMENT, Manifest},
         platform::Platform,
         reference::Reference,
-        registry::{Fetched, Repository, auth::Credentials},
+        registry::{Fetched, Repository, Suppliers, auth::Credentials},
     },
     store::meta::{events, images as rows},
 };
@@ -69,7 +69,9 @@ impl Images {
 
 async fn run(images: &Arc<Images>, request: &PullRequest, board: &Board) -> Result<Pulled> {
     let reference = &request.reference;
-    let repository = Arc::new(images.registry.repository(reference, request.credentials.as_ref())?);
+    let (registry, wanted) = (Arc::clone(&images.registry), request.clone());
+    let found = blocking(move || registry.repository(&wanted.reference, wanted.credentials.as_ref()));
+    let repository = Arc::new(found.await?);
     let top = repository.manifest(reference.target()).await?;
     let done = |image_id, up_to_date| Pulled {
         digest: top.digest.clone(),
@@ -157,9 +159,25 @@ async fn fetch_config(repository: &Repository, manifest: &Manifest) -> Result<Ve
     if config.size > MAX_DOCUMENT {
         return Err(Error::new(Kind::InvalidArgument, "invalid manifest: its configuration is too large"));
     }
+    let mut suppliers = Suppliers::default();
+    loop {
+        let bytes = collect(repository, config, &suppliers).await?;
+        if config.digest.matches(&bytes) {
+            return Ok(bytes);
+        }
+        if !suppliers.distrust(repository) {
+            let found = Digest::of(&bytes);
+            let words = format!("content of {} is damaged: its digest is {found}", config.digest);
+            return Err(Error::new(Kind::DataLoss, words));
+        }
+    }
+}
+
+/// A small blob, whole.
+async fn collect(repository: &Repository, blob: &Descriptor, suppliers: &Suppliers) -> Result<Vec<u8>> {
     let (sender, mut receiver) = tokio::sync::mpsc::channel(16);
     let fetch = async {
-        let fetched = repository.blob(config, 0, &sender, &|_| {}).await;
+        let fetched = repository.blob(blob, 0, suppliers, &sender, &|_| {}).await;
         drop(sender);
         fetched
     };
@@ -171,13 +189,7 @@ async fn fetch_config(repository: &Repository, manifest: &Manifest) -> Result<Ve
         bytes
     };
     let (fetched, bytes) = tokio::join!(fetch, collect);
-    fetched?;
-    if config.digest.matches(&bytes) {
-        Ok(bytes)
-    } else {
-        let words = format!("content of {} is damaged: its digest is {}", config.digest, Digest::of(&bytes));
-        Err(Error::new(Kind::DataLoss, words))
-    }
+    fetched.map(|()| bytes)
 }
 
 /// Gives an image a name. One that loses its last name to it stays, dangling.

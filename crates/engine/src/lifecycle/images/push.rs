@@ -97,8 +97,10 @@ async fn run(images: &Arc<Images>, request: &PushRequest, board: &Board) -> Resu
     let mut from: Vec<String> = blobs.iter().flat_map(|blob| blob.elsewhere.iter().cloned()).collect();
     from.sort();
     from.dedup();
-    let destination =
-        Arc::new(images.registry.destination(&request.reference, request.credentials.as_ref(), from)?);
+    let registry = Arc::clone(&images.registry);
+    let (reference, credentials) = (request.reference.clone(), request.credentials.clone());
+    let found = blocking(move || registry.destination(&reference, credentials.as_ref(), from));
+    let destination = Arc::new(found.await?);
     send_blobs(images, &destination, &tagged, blobs, board).await?;
     for tag in &tagged {
         let name = tag.reference.tag().unwrap_or_default();

@@ -32,7 +32,7 @@ use super::{
     pins,
 };
 use crate::{
-    domain::digest::{Algorithm, Digest},
+    domain::digest::{Algorithm, Digest, Hasher},
     error::{Context as _, Error, Kind, Result},
     kernel::{fs, paths},
 };
@@ -111,6 +111,26 @@ impl Content {
         } else {
             Err(Error::new(Kind::DataLoss, format!("blob {digest} is damaged or too large")))
         }
+    }
+
+    /// Removes a blob that isn't what its name says; whether it was so. Its row
+    /// stays: an image needs it, and the next pull brings it back.
+    ///
+    /// # Errors
+    /// Those of the host.
+    pub fn drop_damaged(&self, digest: &Digest) -> Result<bool> {
+        let mut file = match self.open_blob(digest) {
+            Err(e) if e.kind() == Kind::NotFound => return Ok(false),
+            opened => opened?,
+        };
+        if Hasher::of_reader(digest.algorithm(), &mut file).with_context(|| format!("read blob {digest}"))?
+            == *digest
+        {
+            return Ok(false);
+        }
+        unlinkat(&self.blobs, &path(digest), UnlinkatFlags::NoRemoveDir)
+            .with_context(|| format!("remove damaged blob {digest}"))?;
+        Ok(true)
     }
 
     /// Stores a small blob.
