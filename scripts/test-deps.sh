@@ -21,6 +21,8 @@ needs=(
     dockerd:docker.io
     containerd:containerd
     podman:podman
+    skopeo:skopeo
+    umoci:umoci
     runc:runc
 )
 missing=()

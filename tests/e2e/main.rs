@@ -9,6 +9,7 @@
 mod support;
 
 mod api;
+mod archives;
 mod attach;
 mod bad_input;
 mod commit;

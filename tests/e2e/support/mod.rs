@@ -9,6 +9,7 @@ pub(crate) mod fake_registry;
 pub(crate) mod http;
 pub(crate) mod image;
 pub(crate) mod leaks;
+pub(crate) mod peers;
 pub(crate) mod pty;
 pub(crate) mod registry;
 pub(crate) mod wait;

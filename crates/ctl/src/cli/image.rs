@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 
 use berth::api::v1::Filter;
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 
 use super::{files::Import, system::Type};
 use crate::parse::filter;
@@ -63,7 +63,8 @@ Examples:
     Rmi(Rmi),
     /// Load images from an archive or STDIN
     #[command(after_help = "Examples:
-  berth load -i images.tar
+  berth load -i images.tar.gz
+  berth load -i ./layout
   docker save debian | berth load")]
     Load(Load),
     /// Save one or more images to an archive, or to STDOUT
@@ -71,7 +72,8 @@ Examples:
 
 Examples:
   berth save -o debian.tar debian:latest
-  berth save debian | gzip > debian.tar.gz")]
+  berth save --compress zstd -o debian.tar.zst debian
+  berth save --format oci-dir -o ./layout debian:latest")]
     Save(Save),
     /// Make an image of a tar archive of files
     #[command(after_help = "Examples:
@@ -309,7 +311,8 @@ pub struct Rmi {
 /// `berth load`.
 #[derive(Debug, Args)]
 pub struct Load {
-    /// Read from a file instead of STDIN
+    /// Read from a file, or a directory with an OCI image layout, instead of
+    /// STDIN
     #[arg(short, long, value_name = "FILE")]
     pub input: Option<PathBuf>,
     /// Load for another platform, as OS/ARCH[/VARIANT]
@@ -326,7 +329,33 @@ pub struct Save {
     /// Names or ids; a name without a tag means all its tags
     #[arg(value_name = "IMAGE", required = true)]
     pub images: Vec<String>,
-    /// Write to a file instead of STDOUT
+    /// Write to a file instead of STDOUT; a new directory for oci-dir
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
+    /// What to write; without it an OCI archive that docker load takes, too
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<SaveFormat>,
+    /// Compress the archive
+    #[arg(long, value_name = "HOW")]
+    pub compress: Option<Compress>,
+}
+
+/// What `berth save` writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SaveFormat {
+    /// As docker save has always written it
+    DockerArchive,
+    /// An archived OCI image layout
+    OciArchive,
+    /// The layout's files
+    OciDir,
+}
+
+/// How `berth save` compresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Compress {
+    /// gzip
+    Gzip,
+    /// Zstandard
+    Zstd,
 }

@@ -12,7 +12,10 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::pull::{Voice, draw};
+use super::{
+    layout_dir,
+    pull::{Voice, draw},
+};
 use crate::{
     cli::image::Load,
     context::Context,
@@ -81,6 +84,7 @@ async fn receive(
 
 fn open(path: Option<&Path>) -> Result<Box<dyn Read + Send>> {
     match path {
+        Some(path) if path.is_dir() => layout_dir::read(path),
         Some(path) => match File::open(path) {
             Ok(file) => Ok(Box::new(file)),
             Err(error) => Err(Error::io(format_args!("open {}", path.display()), &error)),

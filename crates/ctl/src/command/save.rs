@@ -8,10 +8,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use berth::api::v1::SaveImageRequest;
+use berth::api::v1::{SaveImageRequest, save_image_request};
 
+use super::layout_dir::LayoutDir;
 use crate::{
-    cli::image::Save,
+    cli::image::{Compress, Save, SaveFormat},
     context::Context,
     error::{Error, Result},
     terminal,
@@ -19,11 +20,34 @@ use crate::{
 
 /// `berth save`.
 pub(super) async fn save(context: &Context, args: Save) -> Result<u8> {
+    let is_dir = args.format == Some(SaveFormat::OciDir);
+    if is_dir && (args.output.is_none() || args.compress.is_some()) {
+        return Err(Error::new("oci-dir is a directory: it needs -o DIR, and takes no --compress"));
+    }
     if args.output.is_none() && terminal::stdout_is_terminal() {
         return Err(Error::new("cowardly refusing to save to a terminal. Use the -o flag or redirect"));
     }
-    let request = SaveImageRequest { namespace: context.namespace.clone(), images: args.images };
+    let format = match args.format {
+        None => save_image_request::Format::Unspecified,
+        Some(SaveFormat::DockerArchive) => save_image_request::Format::Docker,
+        Some(SaveFormat::OciArchive | SaveFormat::OciDir) => save_image_request::Format::Oci,
+    };
+    let compression = match args.compress {
+        None => save_image_request::Compression::Unspecified,
+        Some(Compress::Gzip) => save_image_request::Compression::Gzip,
+        Some(Compress::Zstd) => save_image_request::Compression::Zstd,
+    };
+    let request = SaveImageRequest {
+        namespace: context.namespace.clone(),
+        images: args.images,
+        format: format.into(),
+        compression: compression.into(),
+    };
     let mut stream = context.client.images().save(request).await?.into_inner();
+    if let Some(directory) = args.output.as_deref().filter(|_| is_dir) {
+        let layout = LayoutDir::create(directory)?;
+        return layout.receive(stream).await.map(|()| 0);
+    }
     let mut output = Output::open(args.output.as_deref())?;
     while let Some(part) = stream.message().await? {
         output.write(&part.data)?;

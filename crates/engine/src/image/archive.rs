@@ -1,24 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Archives of images: what `docker save` writes, and OCI layouts.
 //!
-//! The archive is one file, read where its parts are. Nothing is extracted by
-//! name: parts are found in an index of the archive's entries.
+//! The archive is taken apart as it arrives ([`receive`]). Nothing is extracted
+//! by name: parts are found in an index of the archive's entries.
 
-use std::{
-    collections::HashMap,
-    fs::File,
-    io::{BufReader, Read, Seek as _, SeekFrom},
-    os::unix::fs::FileExt as _,
-    sync::Arc,
-};
+mod receive;
+
+use std::{collections::HashMap, fs::File, io::Read, os::unix::fs::FileExt as _};
 
 use serde::Deserialize;
 
+pub use self::receive::Part;
 use super::{
     manifest::{self, Descriptor, Document, MAX_DOCUMENT, Manifest},
     platform::Platform,
     reference::Reference,
     tar::{self, Reader},
+    unpack::Compression,
 };
 use crate::{
     domain::digest::Digest,
@@ -33,15 +31,6 @@ const MAX_LIST: u64 = 1 << 20;
 const MAX_IMAGES: usize = 1000;
 const MAX_LINKS: usize = 8;
 const MAX_DEPTH: usize = 3;
-
-/// Part of the archive's file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Part {
-    /// First byte.
-    pub offset: u64,
-    /// Bytes.
-    pub length: u64,
-}
 
 /// An image within an archive.
 #[derive(Debug)]
@@ -63,7 +52,6 @@ pub struct Image {
 /// An archive and where its entries are.
 #[derive(Debug)]
 pub struct Archive {
-    file: Arc<File>,
     parts: HashMap<String, Part>,
     links: HashMap<String, String>,
 }
@@ -73,14 +61,14 @@ fn invalid(words: impl std::fmt::Display) -> Error {
 }
 
 impl Archive {
-    /// Indexes an uncompressed archive. Blocks.
+    /// Reads an archive to its end; `spool` makes unnamed files for what is in
+    /// it. Blocks.
     ///
     /// # Errors
     /// `InvalidArgument` for what is no tar archive, those of the host.
-    pub fn open(file: Arc<File>) -> Result<Self> {
-        let mut source = file.try_clone().context("open the archive")?;
-        source.seek(SeekFrom::Start(0)).context("read the archive")?;
-        let mut reader = Reader::new(BufReader::with_capacity(256 << 10, source));
+    pub fn receive(source: impl Read, spool: &dyn Fn() -> Result<File>) -> Result<Self> {
+        let mut reader = Reader::new(receive::plain(source)?);
+        let mut spools = receive::Spools::new(spool);
         let (mut parts, mut links) = (HashMap::new(), HashMap::new());
         while let Some(entry) = reader.next_entry().map_err(not_tar)? {
             if parts.len() + links.len() >= MAX_ENTRIES {
@@ -89,7 +77,7 @@ impl Archive {
             let name = clean(&entry.path, "").ok_or_else(|| invalid("an entry's name leads out of it"))?;
             match entry.kind {
                 tar::Kind::File if entry.sparse.is_none() => {
-                    parts.insert(name, Part { offset: reader.position(), length: entry.size });
+                    parts.insert(name, spools.take(&mut reader, entry.size)?);
                 }
                 tar::Kind::Symlink => {
                     let above = name.rsplit_once('/').map_or("", |(above, _)| above);
@@ -102,7 +90,9 @@ impl Archive {
                 _ => {}
             }
         }
-        Ok(Self { file, parts, links })
+        // A checksum may follow, and a sender that still has something to say.
+        reader.drain().map_err(not_tar)?;
+        Ok(Self { parts, links })
     }
 
     /// The images for `platform`; where an archive holds one image for another
@@ -126,7 +116,7 @@ impl Archive {
         let mut name = name.to_owned();
         for _ in 0..MAX_LINKS {
             if let Some(part) = self.parts.get(&name) {
-                return Some(*part);
+                return Some(part.clone());
             }
             name = self.links.get(&name)?.clone();
         }
@@ -143,7 +133,7 @@ impl Archive {
             return Err(invalid(format_args!("{:?} is larger than {limit} bytes", shown(name))));
         }
         let mut bytes = vec![0_u8; usize::try_from(part.length).unwrap_or(0)];
-        self.file.read_exact_at(&mut bytes, part.offset).context("read the archive")?;
+        part.file.read_exact_at(&mut bytes, part.offset).context("read the archive")?;
         Ok(bytes)
     }
 
@@ -291,7 +281,7 @@ impl Archive {
         let mut layers = Vec::with_capacity(item.layers.len());
         for name in &item.layers {
             let part = self.part(&plain(name)?)?;
-            let digest = self.digest_of(part)?;
+            let digest = part.sha256()?;
             descriptors.push(descriptor("", digest, part.length));
             layers.push(part);
         }
@@ -299,7 +289,7 @@ impl Archive {
         let config_descriptor =
             descriptor("application/vnd.oci.image.config.v1+json", Digest::of(&config), size);
         let mut manifest = Manifest { config: config_descriptor, layers: descriptors };
-        let bytes = self.written(&manifest, &layers)?;
+        let bytes = written(&manifest, &layers)?;
         let manifest_digest = Digest::of(&bytes);
         manifest.layers.iter_mut().for_each(|layer| layer.media_type.clear());
         Ok(Image {
@@ -311,37 +301,20 @@ impl Archive {
             layers,
         })
     }
+}
 
-    /// The manifest that the image lacks.
-    fn written(&self, manifest: &Manifest, layers: &[Part]) -> Result<Vec<u8>> {
-        let mut manifest = manifest.clone();
-        for (layer, part) in manifest.layers.iter_mut().zip(layers) {
-            let mut head = [0_u8; 4];
-            let length = usize::try_from(part.length).unwrap_or(usize::MAX).min(head.len());
-            self.file.read_exact_at(&mut head[..length], part.offset).context("read the archive")?;
-            let suffix = match super::unpack::Compression::sniff(&head) {
-                super::unpack::Compression::None => "",
-                super::unpack::Compression::Gzip => "+gzip",
-                super::unpack::Compression::Zstd => "+zstd",
-            };
-            layer.media_type = format!("application/vnd.oci.image.layer.v1.tar{suffix}");
-        }
-        Ok(manifest.to_bytes())
+/// The manifest that an image of `docker save` lacks.
+fn written(manifest: &Manifest, layers: &[Part]) -> Result<Vec<u8>> {
+    let mut manifest = manifest.clone();
+    for (layer, part) in manifest.layers.iter_mut().zip(layers) {
+        let suffix = match part.compression()? {
+            Compression::None => "",
+            Compression::Gzip => "+gzip",
+            Compression::Zstd => "+zstd",
+        };
+        layer.media_type = format!("application/vnd.oci.image.layer.v1.tar{suffix}");
     }
-
-    fn digest_of(&self, part: Part) -> Result<Digest> {
-        use crate::domain::digest::{Algorithm, Hasher};
-        let mut hasher = Hasher::new(Algorithm::Sha256);
-        let mut buffer = vec![0_u8; 256 << 10];
-        let (mut at, end) = (part.offset, part.offset + part.length);
-        while at < end {
-            let wanted = usize::try_from(end - at).unwrap_or(usize::MAX).min(buffer.len());
-            self.file.read_exact_at(&mut buffer[..wanted], at).context("read the archive")?;
-            hasher.update(&buffer[..wanted]);
-            at += wanted as u64;
-        }
-        Ok(hasher.finish())
-    }
+    Ok(manifest.to_bytes())
 }
 
 fn descriptor(media_type: &str, digest: Digest, size: u64) -> Descriptor {
@@ -395,37 +368,57 @@ fn not_tar(e: std::io::Error) -> Error {
     }
 }
 
-/// Uncompresses `source` into `spool`, up to `limit` bytes.
-///
-/// # Errors
-/// `InvalidArgument` for damaged content, those of the host.
-pub fn decompress(source: File, spool: &mut File, limit: u64) -> Result<()> {
-    use std::io::Write as _;
-
-    let mut head = [0_u8; 4];
-    let length = source.read_at(&mut head, 0).context("read the archive")?;
-    let mut source = source;
-    source.seek(SeekFrom::Start(0)).context("read the archive")?;
-    let compression = super::unpack::Compression::sniff(&head[..length]);
-    let mut plain = compression.reader(Box::new(source)).map_err(not_tar)?;
-    let mut buffer = vec![0_u8; 256 << 10];
-    let mut total = 0_u64;
-    loop {
-        let read = plain.read(&mut buffer).map_err(not_tar)?;
-        if read == 0 {
-            return Ok(());
-        }
-        total += read as u64;
-        if total > limit {
-            return Err(invalid(format_args!("it unfolds to more than {limit} bytes")));
-        }
-        spool.write_all(&buffer[..read]).context("unpack the archive")?;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn spool() -> Result<File> {
+        tempfile::tempfile().context("make a file")
+    }
+
+    #[test]
+    fn large_parts_are_files_of_their_own() {
+        let mut builder = ::tar::Builder::new(Vec::new());
+        for (name, size) in [("a", 10), ("large", 300_000), ("b", 20), ("other", 400_000)] {
+            let mut header = ::tar::Header::new_gnu();
+            header.set_size(size);
+            let bytes = vec![name.as_bytes()[0]; usize::try_from(size).expect("small")];
+            builder.append_data(&mut header, name, &*bytes).expect("append");
+        }
+        let plain = builder.into_inner().expect("tar");
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        std::io::Write::write_all(&mut gzip, &plain).expect("gzip");
+        let gzip = gzip.finish().expect("gzip");
+        let zstd = zstd::encode_all(&*plain, 1).expect("zstd");
+        for bytes in [&plain, &gzip, &zstd] {
+            let archive = Archive::receive(&**bytes, &spool).expect("receive");
+            let part = |name: &str| archive.find(name).expect(name);
+            assert_eq!(part("large").digest, Some(Digest::of(&vec![b'l'; 300_000])));
+            assert_eq!(part("large").file.metadata().expect("stat").len(), 300_000);
+            assert_eq!((part("a").digest, part("b").offset), (None, 10));
+            assert_eq!(archive.read("b", 100).expect("read"), [b'b'; 20]);
+            assert_eq!(part("b").sha256().expect("digest"), Digest::of(&[b'b'; 20]));
+        }
+        let cut = Archive::receive(&gzip[..gzip.len() - 4], &spool).expect_err("cut");
+        assert_eq!(cut.kind(), Kind::InvalidArgument);
+    }
+
+    #[test]
+    fn a_bomb_is_refused_before_it_fills_the_disk() {
+        let mut bomb = zstd::Encoder::new(Vec::new(), 1).expect("zstd");
+        let mut header = ::tar::Header::new_gnu();
+        header.set_size(1 << 40);
+        header.set_entry_type(::tar::EntryType::Regular);
+        header.set_path("a").expect("path");
+        header.set_cksum();
+        std::io::Write::write_all(&mut bomb, header.as_bytes()).expect("write");
+        for _ in 0..512 {
+            std::io::Write::write_all(&mut bomb, &vec![0; 1 << 20]).expect("write");
+        }
+        let bomb = bomb.finish().expect("zstd");
+        let error = Archive::receive(&*bomb, &spool).expect_err("bomb");
+        assert!(error.to_string().contains("more than any honest one"), "{error}");
+    }
 
     #[test]
     fn names_stay_within_the_archive() {
@@ -439,15 +432,12 @@ mod tests {
 
     #[test]
     fn what_is_no_archive_of_images_is_said_to_be_none() {
-        use std::io::Write as _;
         for (bytes, words) in [
             (&b""[..], "neither manifest.json nor index.json"),
             (b"hello, this is no archive", "it ends too early"),
             (&[7_u8; 2048], "not an octal number"),
         ] {
-            let mut file = tempfile::tempfile().expect("file");
-            file.write_all(bytes).expect("write");
-            let archive = Archive::open(Arc::new(file));
+            let archive = Archive::receive(bytes, &|| tempfile::tempfile().context("make a file"));
             let error = archive.and_then(|a| a.images(&Platform::host())).expect_err("refused");
             assert_eq!(error.kind(), Kind::InvalidArgument);
             assert!(error.to_string().contains(words), "{error}");

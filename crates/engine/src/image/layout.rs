@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Writes an archive that is an OCI image layout and, by its `manifest.json`,
-//! what `docker load` has always taken. Called by `lifecycle::images::save`;
-//! reading is [`super::archive`]'s.
+//! Writes archives: an OCI image layout, what `docker save` has always written,
+//! or both at once, by a layout's `manifest.json`. Called by
+//! `lifecycle::images::save`; reading is [`super::archive`]'s.
 
 use std::{
     collections::HashSet,
@@ -16,6 +16,18 @@ use super::{
 };
 use crate::domain::digest::Digest;
 
+/// What an archive looks like.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Format {
+    /// An OCI layout that `docker load` takes, too.
+    #[default]
+    Both,
+    /// As `docker save` has it: bare layers under names of its own.
+    Docker,
+    /// An OCI layout.
+    Oci,
+}
+
 /// An image to write.
 #[derive(Debug)]
 pub struct Entry {
@@ -27,6 +39,8 @@ pub struct Entry {
     pub manifest: Manifest,
     /// Names that it has; may be empty.
     pub references: Vec<Reference>,
+    /// Of the layers without their compression, the base first.
+    pub diff_ids: Vec<Digest>,
 }
 
 /// Writes the parts of an archive one after the other: the documents, then
@@ -59,16 +73,25 @@ impl<W: Write> Writer<W> {
     ///
     /// # Errors
     /// Those of the writer.
-    pub fn documents(&mut self, entries: &[Entry]) -> io::Result<()> {
+    pub fn documents(&mut self, entries: &[Entry], format: Format) -> io::Result<()> {
+        if format != Format::Docker {
+            self.index(entries)?;
+        }
+        if format != Format::Oci {
+            let listed: Vec<Listed> = entries.iter().map(|entry| listed(entry, format)).collect();
+            self.file("manifest.json", &serde_json::to_vec(&listed)?)?;
+        }
+        Ok(())
+    }
+
+    fn index(&mut self, entries: &[Entry]) -> io::Result<()> {
         self.file("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
         let index = Index {
             schema_version: 2,
             media_type: OCI_INDEX,
             manifests: entries.iter().flat_map(indexed).collect(),
         };
-        self.file("index.json", &serde_json::to_vec(&index)?)?;
-        let listed: Vec<Listed> = entries.iter().map(listed).collect();
-        self.file("manifest.json", &serde_json::to_vec(&listed)?)
+        self.file("index.json", &serde_json::to_vec(&index)?)
     }
 
     /// A blob of `size` bytes.
@@ -79,8 +102,29 @@ impl<W: Write> Writer<W> {
     pub fn blob(&mut self, digest: &Digest, size: u64, source: impl Read) -> io::Result<()> {
         self.directory("blobs/")?;
         self.directory(&format!("blobs/{}/", digest.algorithm().as_str()))?;
+        self.part(&path(digest), size, source)
+    }
+
+    /// The configuration of an image, as `docker save` names it.
+    ///
+    /// # Errors
+    /// As for [`Writer::blob`].
+    pub fn docker_config(&mut self, id: &Digest, size: u64, source: impl Read) -> io::Result<()> {
+        self.part(&docker_config(id), size, source)
+    }
+
+    /// A layer without compression, as `docker save` names it.
+    ///
+    /// # Errors
+    /// As for [`Writer::blob`].
+    pub fn docker_layer(&mut self, diff_id: &Digest, size: u64, source: impl Read) -> io::Result<()> {
+        self.directory(&format!("{}/", diff_id.hex()))?;
+        self.part(&docker_layer(diff_id), size, source)
+    }
+
+    fn part(&mut self, name: &str, size: u64, source: impl Read) -> io::Result<()> {
         let mut source = source.take(size);
-        self.entry(&path(digest), size, &mut source)?;
+        self.entry(name, size, &mut source)?;
         if source.limit() == 0 { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
     }
 
@@ -88,8 +132,8 @@ impl<W: Write> Writer<W> {
     ///
     /// # Errors
     /// Those of the writer.
-    pub fn finish(mut self) -> io::Result<()> {
-        self.tar.finish()
+    pub fn finish(self) -> io::Result<W> {
+        self.tar.into_inner()
     }
 
     fn file(&mut self, name: &str, bytes: &[u8]) -> io::Result<()> {
@@ -125,6 +169,14 @@ fn header(kind: tar::EntryType, mode: u32) -> tar::Header {
 
 fn path(digest: &Digest) -> String {
     format!("blobs/{}/{}", digest.algorithm().as_str(), digest.hex())
+}
+
+fn docker_config(id: &Digest) -> String {
+    format!("{}.json", id.hex())
+}
+
+fn docker_layer(diff_id: &Digest) -> String {
+    format!("{}/layer.tar", diff_id.hex())
 }
 
 #[derive(Serialize)]
@@ -191,14 +243,15 @@ struct Listed {
     layers: Vec<String>,
 }
 
-fn listed(entry: &Entry) -> Listed {
+fn listed(entry: &Entry, format: Format) -> Listed {
     let tags: Vec<String> = entry.references.iter().map(Reference::familiar).collect();
+    let id = &entry.manifest.config.digest;
     let layer = |layer: &Descriptor| path(&layer.digest);
-    Listed {
-        config: path(&entry.manifest.config.digest),
-        repo_tags: (!tags.is_empty()).then_some(tags),
-        layers: entry.manifest.layers.iter().map(layer).collect(),
-    }
+    let (config, layers) = match format {
+        Format::Docker => (docker_config(id), entry.diff_ids.iter().map(docker_layer).collect()),
+        _ => (path(id), entry.manifest.layers.iter().map(layer).collect()),
+    };
+    Listed { config, repo_tags: (!tags.is_empty()).then_some(tags), layers }
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 use tonic::Code;
 
-use super::pipe::{self, Sink};
+use super::super::pipe::{self, Sink};
 use crate::{
     cli::files::Cp,
     context::Context,

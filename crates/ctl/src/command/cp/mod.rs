@@ -4,7 +4,6 @@
 
 mod inward;
 mod outward;
-mod pipe;
 
 use crate::{
     cli::files::Cp,

@@ -21,7 +21,7 @@ use berth_files::{
 };
 use tonic::Streaming;
 
-use super::pipe;
+use super::super::pipe;
 use crate::{
     cli::files::Cp,
     context::Context,

@@ -12,7 +12,7 @@ use berth::{
         PushImageRequest, PushImageResponse, PushedTag, RegistryAuth, RemoveImageRequest,
         RemoveImageResponse, SaveImageRequest, SaveImageResponse, TagImageRequest, TagImageResponse,
         images_server, import_image_request, layer_progress::Phase, load_image_response, pull_image_response,
-        push_image_response,
+        push_image_response, save_image_request,
     },
     ids::Namespace,
 };
@@ -26,8 +26,8 @@ use crate::{
     domain::digest::Digest,
     error::{Context as _, Error, Kind, Result},
     lifecycle::images::{
-        self as lifecycle, Credentials, Event, Follower, ImageDetails, ImageFilter, ImageSummary, Images,
-        ImportRequest, Platform, PruneOptions, PullRequest, PushRequest,
+        self as lifecycle, Credentials, Event, Follower, Format, ImageDetails, ImageFilter, ImageSummary,
+        Images, ImportRequest, Packing, Platform, PruneOptions, PullRequest, PushRequest, Shape,
     },
 };
 
@@ -177,14 +177,14 @@ impl images_server::Images for ImagesService {
     ) -> Result<Response<Self::LoadStream>, Status> {
         contained(async {
             let mut parts = request.into_inner();
-            let mut upload = self.0.upload().await?;
+            let mut archive = self.0.loading();
             let mut head = None;
             while let Some(part) = parts.message().await.map_err(|e| broken_off(&e))? {
-                upload.write(&part.data).await?;
+                archive.write(part.data).await?;
                 head.get_or_insert((part.namespace, part.platform));
             }
             let (name, platform) = head.unwrap_or_default();
-            let follower = upload.load(namespace(&name)?, Platform::of_request(&platform)?).await?;
+            let follower = archive.load(namespace(&name)?, Platform::of_request(&platform)?).await?;
             Ok(follow(follower, load_answer))
         })
         .await
@@ -227,7 +227,19 @@ impl images_server::Images for ImagesService {
     async fn save(&self, request: Request<SaveImageRequest>) -> Result<Response<Self::SaveStream>, Status> {
         contained(async {
             let request = request.into_inner();
-            let mut saving = self.0.save(namespace(&request.namespace)?, request.images).await?;
+            let shape = Shape {
+                format: match request.format() {
+                    save_image_request::Format::Unspecified => Format::Both,
+                    save_image_request::Format::Docker => Format::Docker,
+                    save_image_request::Format::Oci => Format::Oci,
+                },
+                compression: match request.compression() {
+                    save_image_request::Compression::Unspecified => None,
+                    save_image_request::Compression::Gzip => Some(Packing::Gzip),
+                    save_image_request::Compression::Zstd => Some(Packing::Zstd),
+                },
+            };
+            let mut saving = self.0.save(namespace(&request.namespace)?, request.images, shape).await?;
             let (sender, receiver) = mpsc::channel(1);
             tokio::spawn(async move {
                 while let Some(piece) = saving.next().await {

@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Load: an archive becomes images.
 
-use std::{fs::File, os::unix::fs::FileExt as _, sync::Arc};
+use std::{
+    fs::File,
+    io::{self, Read},
+    sync::Arc,
+};
 
 use berth::ids::Namespace;
-use bytes::Bytes;
-use tokio::io::AsyncWriteExt as _;
+use bytes::{Buf as _, Bytes};
+use tokio::{io::AsyncWriteExt as _, sync::mpsc, task::JoinHandle};
 
 use super::{
     Images,
@@ -16,29 +20,44 @@ use super::{
     resolve::DANGLING,
 };
 use crate::{
+    domain::digest::{Algorithm, Digest},
     error::{Context as _, Error, Kind, Result},
     image::{
         archive::{self, Archive},
+        manifest::Manifest,
         platform::Platform,
         reference::Reference,
-        unpack::Compression,
     },
-    store::meta::{events, images as rows},
+    store::{
+        Pins,
+        meta::{events, images as rows},
+    },
 };
 
 /// As for layers: no honest archive unfolds further.
 pub(super) const MAX_RATIO: u64 = 1100;
 pub(super) const RATIO_SLACK: u64 = 64 << 20;
+/// Pieces of an archive that wait to be read.
+const QUEUE: usize = 4;
 
-/// An archive that is being received.
+/// A file that is being received.
 #[derive(Debug)]
 pub struct Upload {
     images: Arc<Images>,
     file: tokio::fs::File,
 }
 
+/// An archive of images that is being received.
+#[derive(Debug)]
+pub struct Loading {
+    images: Arc<Images>,
+    pieces: mpsc::Sender<Bytes>,
+    /// Takes the archive apart.
+    archive: JoinHandle<Result<Archive>>,
+}
+
 impl Images {
-    /// Begins to receive an archive.
+    /// Begins to receive a file.
     ///
     /// # Errors
     /// Those of the host.
@@ -47,10 +66,35 @@ impl Images {
         let file = blocking(move || content.spool()).await?;
         Ok(Upload { images: Arc::clone(self), file: tokio::fs::File::from_std(file) })
     }
+
+    /// Begins to receive an archive of images.
+    pub fn loading(self: &Arc<Self>) -> Loading {
+        let (pieces, queue) = mpsc::channel(QUEUE);
+        let content = Arc::clone(&self.content);
+        let archive = tokio::task::spawn_blocking(move || {
+            Archive::receive(Pieces { queue, piece: Bytes::new() }, &|| content.spool())
+        });
+        Loading { images: Arc::clone(self), pieces, archive }
+    }
+
+    /// Loads the archive `file`, the images for `platform`.
+    ///
+    /// # Errors
+    /// As [`Loading::load`]'s follower has them.
+    pub async fn load_file(
+        self: &Arc<Self>,
+        namespace: Namespace,
+        platform: Platform,
+        file: File,
+    ) -> Result<Vec<Loaded>> {
+        let content = Arc::clone(&self.content);
+        let archive = blocking(move || Archive::receive(file, &|| content.spool())).await?;
+        run(self, namespace, platform, archive, &Board::new()).await
+    }
 }
 
 impl Upload {
-    /// Appends to the archive.
+    /// Appends to the file.
     ///
     /// # Errors
     /// Those of the host: a full disk is `ResourceExhausted`.
@@ -63,21 +107,59 @@ impl Upload {
         self.file.flush().await.context("store the archive")?;
         Ok((self.images, self.file.into_std().await))
     }
+}
+
+impl Loading {
+    /// Takes more of the archive.
+    ///
+    /// # Errors
+    /// What is wrong with it so far; those of the host: a full disk is
+    /// `ResourceExhausted`.
+    pub async fn write(&mut self, data: Bytes) -> Result<()> {
+        if self.pieces.send(data).await.is_ok() {
+            return Ok(());
+        }
+        // Nobody reads on.
+        (&mut self.archive).await.context("read the archive")?.map(drop)
+    }
 
     /// Loads what was received, the images for `platform`. Dropping the result
     /// cancels it.
     ///
     /// # Errors
-    /// Those of the host.
+    /// What is wrong with the archive, those of the host.
     pub async fn load(self, namespace: Namespace, platform: Platform) -> Result<Follower> {
-        let (images, file) = self.into_file().await?;
+        let Self { images, pieces, archive } = self;
+        drop(pieces);
+        let archive = archive.await.context("read the archive")??;
         let board = Board::new();
         let reported = board.clone();
         let task = tokio::spawn(async move {
-            let end = run(&images, namespace, platform, file, &reported).await;
+            let end = run(&images, namespace, platform, archive, &reported).await;
+            let end = end.map(|all| all.into_iter().for_each(|one| reported.tell(Event::Loaded(one))));
             reported.end(end.map(|()| None));
         });
         Ok(Follower::new(Arc::new(Job { board, task: task.abort_handle() })))
+    }
+}
+
+/// Pieces as they come, to be read where blocking is fine.
+struct Pieces {
+    queue: mpsc::Receiver<Bytes>,
+    piece: Bytes,
+}
+
+impl Read for Pieces {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.piece.is_empty() {
+            match self.queue.blocking_recv() {
+                Some(piece) => self.piece = piece,
+                None => return Ok(0),
+            }
+        }
+        let length = self.piece.len().min(buffer.len());
+        self.piece.copy_to_slice(&mut buffer[..length]);
+        Ok(length)
     }
 }
 
@@ -85,26 +167,22 @@ async fn run(
     images: &Arc<Images>,
     namespace: Namespace,
     platform: Platform,
-    file: File,
+    archive: Archive,
     board: &Board,
-) -> Result<()> {
-    let store = Arc::clone(images);
-    let (file, found) = blocking(move || {
-        let file = Arc::new(plain(&store, file)?);
-        let found = Archive::open(Arc::clone(&file))?.images(&platform)?;
-        Ok((file, found))
-    })
-    .await?;
+) -> Result<Vec<Loaded>> {
+    let found = blocking(move || archive.images(&platform)).await?;
     let mut ready = Vec::with_capacity(found.len());
     for image in found {
         let section = |part: &archive::Part| Section {
-            file: Arc::clone(&file),
+            file: Arc::clone(&part.file),
             offset: part.offset,
             length: part.length,
         };
+        let source = Source::Archive(image.layers.iter().map(section).collect());
+        let (_pins, manifest) = keep(images, image.manifest, image.layers).await?;
         let plan = Plan {
-            source: Source::Archive(image.layers.iter().map(section).collect()),
-            manifest: image.manifest,
+            source,
+            manifest,
             manifest_digest: image.manifest_digest,
             config: image.config,
             documents: image.documents,
@@ -115,8 +193,34 @@ async fn run(
         let assembled = assemble(images, plan, board).await.map_err(in_archive)?;
         ready.push(commit(images, &namespace, assembled, image.references).await?);
     }
-    ready.into_iter().for_each(|loaded| board.tell(Event::Loaded(loaded)));
-    Ok(())
+    Ok(ready)
+}
+
+/// Gives the store those layers that have a file of their own, as they are.
+async fn keep(
+    images: &Arc<Images>,
+    manifest: Manifest,
+    layers: Vec<archive::Part>,
+) -> Result<(Pins, Manifest)> {
+    let content = Arc::clone(&images.content);
+    blocking(move || {
+        let digests: Vec<Digest> = manifest.layers.iter().map(|layer| layer.digest.clone()).collect();
+        let pins = content.pin(&digests);
+        for (layer, part) in manifest.layers.iter().zip(layers) {
+            let Some(digest) = part.digest.filter(|_| layer.digest.algorithm() == Algorithm::Sha256) else {
+                continue;
+            };
+            if digest != layer.digest {
+                let words = format!("content of {} is damaged: its digest is {digest}", layer.digest);
+                return Err(Error::new(Kind::DataLoss, words));
+            }
+            if content.size(&digest)?.is_none() {
+                content.keep(part.file.try_clone().context("store a layer")?, &digest)?;
+            }
+        }
+        Ok((pins, manifest))
+    })
+    .await
 }
 
 async fn commit(
@@ -155,17 +259,4 @@ fn in_archive(e: Error) -> Error {
         Kind::InvalidArgument => Error::new(e.kind(), format!("invalid archive: {}", e.chain())),
         _ => e,
     }
-}
-
-/// The archive uncompressed: itself, or a second file.
-fn plain(images: &Images, file: File) -> Result<File> {
-    let mut head = [0_u8; 4];
-    let length = file.read_at(&mut head, 0).context("read the archive")?;
-    if Compression::sniff(&head[..length]) == Compression::None {
-        return Ok(file);
-    }
-    let mut spool = images.content.spool()?;
-    let size = file.metadata().context("read the archive")?.len();
-    archive::decompress(file, &mut spool, size.saturating_mul(MAX_RATIO).saturating_add(RATIO_SLACK))?;
-    Ok(spool)
 }

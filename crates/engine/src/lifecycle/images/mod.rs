@@ -30,14 +30,14 @@ use self::{assemble::blocking, locks::Locks, progress::Job};
 pub use self::{
     import::ImportRequest,
     list::{ImageDetails, ImageFilter, ImageSummary},
-    load::Upload,
+    load::{Loading, Upload},
     progress::{Event, Follower, LayerProgress, Loaded, Phase, Pulled},
     prune::PruneOptions,
     pull::PullRequest,
     push::{PushRequest, Pushed},
     remove::Removed,
     resolve::ResolvedImage,
-    save::Saving,
+    save::{Format, Packing, Saving, Shape},
 };
 use super::events::Events;
 /// What a [`PullRequest`] is made of.

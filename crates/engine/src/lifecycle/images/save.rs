@@ -1,21 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Save: images become an archive, as they came: no blob is packed anew, so
-//! every digest stays what it was.
+//! Save: images become an archive, as they came: in an OCI layout no blob is
+//! packed anew, so every digest stays what it was.
 
 use std::{
     collections::{BTreeSet, HashSet},
+    fs::File,
     io::{self, Read, Write},
     sync::Arc,
 };
 
 use berth::ids::Namespace;
 use bytes::{Bytes, BytesMut};
+use flate2::{Compression as Level, write::GzEncoder};
 use rusqlite::Connection;
 use tokio::sync::mpsc;
 
 use super::{
     Images,
-    assemble::blocking,
+    assemble::{blocking, read_configuration},
     pull::event,
     resolve::{DANGLING, find},
 };
@@ -26,6 +28,7 @@ use crate::{
         layout::{self, Entry, Writer},
         manifest::{Document, MAX_DOCUMENT},
         reference::Reference,
+        unpack::Compression,
     },
     store::{
         Pins,
@@ -34,10 +37,30 @@ use crate::{
     },
 };
 
+pub use crate::image::layout::Format;
+
 /// Bytes of a piece.
 const PIECE: usize = 256 << 10;
 /// Pieces ahead of the client.
 const AHEAD: usize = 4;
+
+/// What an archive looks like.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Shape {
+    /// What is in it.
+    pub format: Format,
+    /// Around all of it.
+    pub compression: Option<Packing>,
+}
+
+/// A compression of archives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Packing {
+    /// gzip.
+    Gzip,
+    /// Zstandard.
+    Zstd,
+}
 
 /// An archive being written. Dropping it stops the writer.
 #[derive(Debug)]
@@ -53,14 +76,18 @@ impl Saving {
 }
 
 impl Images {
-    /// Writes `images` (references, ids) as one archive, which is an OCI
-    /// layout and what `docker save` writes at once. A name without tag means
-    /// all tags of the repository.
+    /// Writes `images` (references, ids) as one archive. A name without tag
+    /// means all tags of the repository.
     ///
     /// # Errors
     /// `NotFound`, `InvalidArgument` for what can't be a reference. What goes
     /// wrong later is in the stream: `DataLoss` for a damaged blob.
-    pub async fn save(self: &Arc<Self>, namespace: Namespace, images: Vec<String>) -> Result<Saving> {
+    pub async fn save(
+        self: &Arc<Self>,
+        namespace: Namespace,
+        images: Vec<String>,
+        shape: Shape,
+    ) -> Result<Saving> {
         let (this, space) = (Arc::clone(self), namespace.clone());
         let (entries, pins) = blocking(move || this.entries(&space, &images)).await?;
         let (sender, pieces) = mpsc::channel(AHEAD);
@@ -68,9 +95,9 @@ impl Images {
         tokio::task::spawn_blocking(move || {
             // Held until the last blob is read.
             let _pins = pins;
-            let mut pipe = Pipe { sender: sender.clone(), piece: BytesMut::new() };
+            let pipe = Pipe { sender: sender.clone(), piece: BytesMut::new() };
             let written =
-                write(&this.content, &entries, &mut pipe).and_then(|()| this.saved(&namespace, &entries));
+                write(&this.content, &entries, shape, pipe).and_then(|()| this.saved(&namespace, &entries));
             if let Err(e) = written {
                 // Nobody to tell: the client has gone, which is what failed.
                 let _gone = sender.blocking_send(Err(e));
@@ -94,13 +121,16 @@ impl Images {
         let mut pins = self.content.pin(&[]);
         let mut entries = Vec::with_capacity(wanted.len());
         for Wanted { id, manifest, references } in wanted {
-            pins.add(&[manifest.clone(), id]);
+            pins.add(&[manifest.clone(), id.clone()]);
             let bytes = self.content.read(&manifest, MAX_DOCUMENT)?;
             let Document::Manifest(parsed) = Document::parse(&bytes, "")? else {
                 return Err(Error::new(Kind::DataLoss, format!("{manifest} is no image manifest")));
             };
             pins.add(&parsed.layers.iter().map(|layer| layer.digest.clone()).collect::<Vec<_>>());
+            let config = self.content.read(&id, MAX_DOCUMENT)?;
+            let (_, diff_ids) = read_configuration(&config, &parsed)?;
             entries.push(Entry {
+                diff_ids,
                 digest: manifest,
                 bytes,
                 manifest: parsed,
@@ -171,35 +201,89 @@ fn matches(c: &Connection, namespace: &str, image: &str) -> Result<Vec<(rows::Im
     Ok(vec![(found.row, found.name)])
 }
 
-fn write(content: &Content, entries: &[Entry], pipe: &mut Pipe) -> Result<()> {
-    let mut writer = Writer::new(&mut *pipe);
-    writer.documents(entries).context("write the archive")?;
+fn write(content: &Content, entries: &[Entry], shape: Shape, pipe: Pipe) -> Result<()> {
+    let mut writer = Writer::new(Packed::new(pipe, shape.compression).context("write the archive")?);
+    writer.documents(entries, shape.format).context("write the archive")?;
     let mut written = HashSet::new();
     for entry in entries {
-        if written.insert(&entry.digest) {
-            writer
-                .blob(&entry.digest, entry.bytes.len() as u64, &*entry.bytes)
-                .context("write the archive")?;
-        }
-        for part in std::iter::once(&entry.manifest.config).chain(&entry.manifest.layers) {
-            if written.insert(&part.digest) {
-                blob(content, &part.digest, &mut writer)?;
-            }
+        match shape.format {
+            Format::Docker => docker_parts(content, entry, &mut written, &mut writer)?,
+            Format::Both | Format::Oci => blobs(content, entry, &mut written, &mut writer)?,
         }
     }
-    writer.finish().context("write the archive")?;
-    pipe.flush().context("write the archive")
+    let packed = writer.finish().context("write the archive")?;
+    packed.finish().context("write the archive")
 }
 
-fn blob(content: &Content, digest: &Digest, writer: &mut Writer<&mut Pipe>) -> Result<()> {
-    let missing = || Error::new(Kind::DataLoss, format!("blob {digest} is missing: pull the image again"));
-    let size = content.size(digest)?.ok_or_else(missing)?;
-    let mut source = Checked { inner: content.open_blob(digest)?, hasher: Hasher::new(digest.algorithm()) };
-    writer.blob(digest, size, &mut source).with_context(|| format!("save blob {digest}"))?;
-    if source.hasher.finish() == *digest {
-        return Ok(());
+type Written<'a> = HashSet<&'a Digest>;
+
+fn blobs<'a>(
+    content: &Content,
+    entry: &'a Entry,
+    written: &mut Written<'a>,
+    writer: &mut Writer<Packed>,
+) -> Result<()> {
+    if written.insert(&entry.digest) {
+        writer.blob(&entry.digest, entry.bytes.len() as u64, &*entry.bytes).context("write the archive")?;
     }
-    Err(Error::new(Kind::DataLoss, format!("blob {digest} is damaged: pull the image again")))
+    for part in std::iter::once(&entry.manifest.config).chain(&entry.manifest.layers) {
+        if written.insert(&part.digest) {
+            let (digest, size) = (&part.digest, size_of(content, &part.digest)?);
+            checked(content, digest, |source| writer.blob(digest, size, source))?;
+        }
+    }
+    Ok(())
+}
+
+fn docker_parts<'a>(
+    content: &Content,
+    entry: &'a Entry,
+    written: &mut Written<'a>,
+    writer: &mut Writer<Packed>,
+) -> Result<()> {
+    let id = &entry.manifest.config.digest;
+    if written.insert(id) {
+        let size = size_of(content, id)?;
+        checked(content, id, |source| writer.docker_config(id, size, source))?;
+    }
+    for (layer, diff_id) in entry.manifest.layers.iter().zip(&entry.diff_ids) {
+        if !written.insert(diff_id) {
+            continue;
+        }
+        size_of(content, &layer.digest)?;
+        let compression = Compression::of_media_type(&layer.media_type)?;
+        // Its size stands before it: the layer is unfolded once to be measured.
+        let mut size = 0;
+        checked(content, &layer.digest, |source| {
+            size = io::copy(&mut compression.reader(Box::new(source))?, &mut io::sink())?;
+            Ok(())
+        })?;
+        checked(content, &layer.digest, |source| {
+            writer.docker_layer(diff_id, size, compression.reader(Box::new(source))?)
+        })?;
+    }
+    Ok(())
+}
+
+fn size_of(content: &Content, digest: &Digest) -> Result<u64> {
+    let missing = || Error::new(Kind::DataLoss, format!("blob {digest} is missing: pull the image again"));
+    content.size(digest)?.ok_or_else(missing)
+}
+
+/// Has `read` read the blob, to the end, and checks that it was the right one.
+fn checked(
+    content: &Content,
+    digest: &Digest,
+    read: impl FnOnce(&mut Checked<File>) -> io::Result<()>,
+) -> Result<()> {
+    let mut source = Checked { inner: content.open_blob(digest)?, hasher: Hasher::new(digest.algorithm()) };
+    let ended = read(&mut source);
+    // A damaged blob explains whatever was made of it.
+    let rest = io::copy(&mut source, &mut io::sink());
+    if rest.is_ok() && source.hasher.finish() != *digest {
+        return Err(Error::new(Kind::DataLoss, format!("blob {digest} is damaged: pull the image again")));
+    }
+    ended.with_context(|| format!("save blob {digest}"))
 }
 
 /// Computes the digest of what is read through it.
@@ -213,6 +297,47 @@ impl<R: Read> Read for Checked<R> {
         let length = self.inner.read(buffer)?;
         self.hasher.update(&buffer[..length]);
         Ok(length)
+    }
+}
+
+/// What the archive goes through on its way.
+enum Packed {
+    Plain(Pipe),
+    Gzip(GzEncoder<Pipe>),
+    Zstd(zstd::Encoder<'static, Pipe>),
+}
+
+impl Packed {
+    fn new(pipe: Pipe, compression: Option<Packing>) -> io::Result<Self> {
+        Ok(match compression {
+            None => Self::Plain(pipe),
+            // Layers are packed already: what is left isn't worth more work.
+            Some(Packing::Gzip) => Self::Gzip(GzEncoder::new(pipe, Level::fast())),
+            Some(Packing::Zstd) => Self::Zstd(zstd::Encoder::new(pipe, 1)?),
+        })
+    }
+
+    fn finish(self) -> io::Result<()> {
+        let mut pipe = match self {
+            Self::Plain(pipe) => pipe,
+            Self::Gzip(packed) => packed.finish()?,
+            Self::Zstd(packed) => packed.finish()?,
+        };
+        pipe.flush()
+    }
+}
+
+impl Write for Packed {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(pipe) => pipe.write(bytes),
+            Self::Gzip(packed) => packed.write(bytes),
+            Self::Zstd(packed) => packed.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

@@ -436,9 +436,9 @@ async fn pulls_of_the_same_at_the_same_time_are_one() {
 }
 
 async fn load(place: &Place, archive: &[u8]) -> Result<Vec<Loaded>> {
-    let mut upload = place.images.upload().await?;
+    let mut upload = place.images.loading();
     for chunk in archive.chunks(1000) {
-        upload.write(&Bytes::copy_from_slice(chunk)).await?;
+        upload.write(Bytes::copy_from_slice(chunk)).await?;
     }
     let mut follower = upload.load(Namespace::default(), "linux/amd64".parse()?).await?;
     let mut loaded = Vec::new();
