@@ -10,13 +10,13 @@
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 
-case " $* " in *" --help "* | *" -h "*) exec python3 "$here/main.py" --help ;; esac
-[ "$(id -u)" = 0 ] || { echo "benches/peers: containers need root" >&2; exit 1; }
-
 BERTH_BENCH_TAG=berth-bench-$$
-BERTH_BENCH_DISK=$(mktemp -d "${TMPDIR:-/var/tmp}/$BERTH_BENCH_TAG.XXXXXX")
 BERTH_BENCH_MEMORY=/run/berth-bench
 export BERTH_BENCH_TAG BERTH_BENCH_DISK BERTH_BENCH_MEMORY
+case " $* " in *" --help "* | *" -h "*) BERTH_BENCH_DISK='' exec python3 "$here/main.py" --help ;; esac
+[ "$(id -u)" = 0 ] || { echo "benches/peers: containers need root" >&2; exit 1; }
+
+BERTH_BENCH_DISK=$(mktemp -d "${TMPDIR:-/var/tmp}/$BERTH_BENCH_TAG.XXXXXX")
 child=
 
 # What is busy until its last process has been reaped.

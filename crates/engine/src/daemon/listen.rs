@@ -57,6 +57,7 @@ impl Listeners {
 }
 
 /// A group by name or number.
+#[expect(clippy::disallowed_methods, reason = "the engine is linked to the host's C library")]
 fn group(name: &str) -> Result<Gid> {
     if let Ok(number) = name.parse() {
         return Ok(Gid::from_raw(number));

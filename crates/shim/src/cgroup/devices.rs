@@ -88,6 +88,11 @@ impl Policy {
         for rule in rules {
             policy.apply(rule)?;
         }
+        // What was asked for comes first, in its order: so v1 shows it.
+        let own = Self::container().exceptions;
+        policy
+            .exceptions
+            .sort_by_key(|e| own.iter().any(|o| (o.kind, o.major, o.minor) == (e.kind, e.major, e.minor)));
         Ok(policy)
     }
 

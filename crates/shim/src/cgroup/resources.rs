@@ -46,6 +46,8 @@ pub struct Memory {
     pub reservation: Option<Limit>,
     /// Memory and swap together.
     pub swap: Option<Limit>,
+    /// Buffers of TCP connections. v1 only.
+    pub tcp_buffers: Option<Limit>,
     /// How readily the kernel swaps: 0 to 100. v1 only.
     pub swappiness: Option<u64>,
     /// Processes wait for memory instead of being killed. v1 only.

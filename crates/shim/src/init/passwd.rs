@@ -74,6 +74,12 @@ pub fn by_number(uid: u32, gid: u32, additional: &[u32], passwd: &[u8]) -> User 
     User { groups: sorted(additional.iter().copied()), ..user_of(uid, gid, [].iter(), home) }
 }
 
+/// What passwd calls a user.
+#[must_use]
+pub fn name_of(uid: u32, passwd: &[u8]) -> Option<&str> {
+    accounts(passwd).find(|account| account.uid == uid).map(|account| account.name)
+}
+
 fn sorted(groups: impl Iterator<Item = u32>) -> Vec<u32> {
     let mut groups: Vec<_> = groups.collect();
     groups.sort_unstable();

@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `list`: all containers below the root.
 
-use std::{fmt::Write as _, os::unix::fs::MetadataExt as _, process::ExitCode};
-
-use nix::unistd::{Uid, User};
+use std::{fmt::Write as _, fs, os::unix::fs::MetadataExt as _, process::ExitCode};
 
 use super::{
     Context, Failure, Outcome,
@@ -12,6 +10,7 @@ use super::{
     state::Shown,
     store::Known,
 };
+use crate::init::passwd;
 
 pub(super) const VERB: Verb = Verb {
     name: "list",
@@ -56,12 +55,13 @@ fn list(context: &Context, matches: &Matches) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The name of whose the container is, or its number.
+/// The name of whose the container is, or its number. A static program can't
+/// ask the C library, which would load the host's.
 fn owner(known: &Known) -> Result<String, Failure> {
     let metadata = known.entry().dir().metadata().map_err(|e| Failure::io("stat", &e))?;
     let uid = metadata.uid();
-    let user = User::from_uid(Uid::from_raw(uid)).ok().flatten();
-    Ok(user.map_or_else(|| format!("#{uid}"), |user| user.name))
+    let users = fs::read("/etc/passwd").unwrap_or_default();
+    Ok(passwd::name_of(uid, &users).map_or_else(|| format!("#{uid}"), ToOwned::to_owned))
 }
 
 /// Columns of at least twelve characters, three spaces between.

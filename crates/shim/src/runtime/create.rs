@@ -43,12 +43,12 @@ const CREATED_WITHIN: Duration = Duration::from_secs(60);
 /// # Errors
 /// Of every kind; nothing is left of the container then.
 pub fn create(request: Create<'_>) -> Result<Container> {
-    let plan = plan::plan(&request.spec, request.bundle, request.rootfs, request.user, request.filter)?;
+    let mut warnings = Vec::new();
+    let mut plan = plan::plan(&request.spec, request.bundle, request.rootfs, request.user, request.filter)?;
     check_stdio(plan.process.terminal, &request.stdio)?;
-    host::check(&plan)?;
+    host::fit(&mut plan, &mut warnings)?;
     let request = Create { stdio: with_console_size(request.stdio, plan.process.console_size), ..request };
     let hooks = Hooks::of(&request.spec, request.id, request.bundle)?;
-    let mut warnings = Vec::new();
     let limits = Limits { resources: &plan.resources, devices: &plan.devices };
     let resctrl = resctrl(&request.spec, request.id)?;
     let root_mount = RootMount::of(&request.spec, &plan.root_path)?;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Looks whether a plan fits the host: what a specification alone doesn't
-//! tell. Before anything is made.
+//! Fits a plan to the host: what a specification alone doesn't tell. Before
+//! anything is made.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use nix::{
 };
 
 use super::{
-    error::{Error, Kind, Result},
+    error::{Error, Result},
     plan::Plan,
 };
 use crate::kernel::{Procfs, paths};
@@ -20,14 +20,16 @@ use crate::kernel::{Procfs, paths};
 const SELINUX: &str = "/sys/fs/selinux/enforce";
 
 /// # Errors
-/// `InvalidSpec` for a change of a namespace that is this process's own, and
-/// `Unsupported` for a label without SELinux.
-pub(super) fn check(plan: &Plan) -> Result<()> {
-    if let Some(label) = &plan.mount_label
-        && faccessat(AT_FDCWD, SELINUX, AccessFlags::F_OK, AtFlags::empty()).is_err()
-    {
-        let why = format!("linux.mountLabel: {label:?}: the host has no SELinux that could know it");
-        return Err(Error::new(Kind::Unsupported, why));
+/// `InvalidSpec` for a change of a namespace that is this process's own.
+pub(super) fn fit(plan: &mut Plan, warnings: &mut Vec<String>) -> Result<()> {
+    if let Some(label) = &plan.mount_label {
+        // Without SELinux nothing is decided by labels, and `context` is no
+        // option of any file system.
+        if faccessat(AT_FDCWD, SELINUX, AccessFlags::F_OK, AtFlags::empty()).is_ok() {
+            plan.label_mounts();
+        } else {
+            warnings.push(format!("linux.mountLabel: {label:?} is discarded: the host has no SELinux"));
+        }
     }
     for (kind, field) in plan.changes() {
         let joined = plan.namespaces.join.iter().find(|join| join.kind == kind);

@@ -41,9 +41,16 @@ pub fn read(text: &[u8]) -> Result<Read<Spec>> {
         spec.pointer("/linux/memoryPolicy").map_or(Ok(()), check_memory_policy)?;
         spec.get_mut("process").map_or(Ok(()), |process| amend(process, warnings))
     })?;
-    check_version(read.value.version())?;
+    let minor = minor_version(read.value.version())?;
     let resources = read.value.linux_mut().as_mut().and_then(|linux| linux.resources_mut().as_mut());
-    resources.map_or(Ok(()), |resources| forget_unset(resources, text, "/linux/resources/pids/limit"))?;
+    match resources {
+        Some(resources) if minor >= 3 => forget_unset(resources, text, "/linux/resources/pids/limit")?,
+        // Whoever wrote it by an earlier version means no limit by zero.
+        Some(resources) if resources.pids().is_some_and(|pids| pids.limit() == 0) => {
+            resources.set_pids(None);
+        }
+        _ => {}
+    }
     let rdt = read.value.linux_mut().as_mut().and_then(|linux| linux.intel_rdt_mut().as_mut());
     rdt.map_or(Ok(()), |rdt| read_monitors(rdt, text))?;
     Ok(read)
@@ -177,11 +184,11 @@ fn drop_unknown_capabilities(process: &mut Value) -> Option<String> {
 
 /// Any 1.x: what a later one adds and we don't know is an error where it is
 /// used.
-fn check_version(version: &str) -> Result<()> {
+fn minor_version(version: &str) -> Result<u32> {
     let core = version.split(['-', '+']).next().unwrap_or_default();
     let numbers: Vec<_> = core.split('.').map(|n| n.parse::<u32>().ok()).collect();
     match numbers[..] {
-        [Some(1), Some(_), Some(_)] => Ok(()),
+        [Some(1), Some(minor), Some(_)] => Ok(minor),
         _ => {
             let why = format!("ociVersion: {version:?} is not supported: versions 1.0.0 to {VERSION} are");
             Err(Error::invalid(why))
@@ -250,11 +257,13 @@ mod tests {
 
     #[test]
     fn versions() {
-        for good in ["1.0.0", "1.3.0", "1.0.2-dev", "1.0.0-rc5+x", "1.99.0"] {
-            check_version(good).expect(good);
+        for (good, minor) in
+            [("1.0.0", 0), ("1.3.0", 3), ("1.0.2-dev", 0), ("1.2.0-rc5+x", 2), ("1.99.0", 99)]
+        {
+            assert_eq!(minor_version(good), Ok(minor));
         }
         for bad in ["", "invalid", "1", "1.0", "2.0.0", "1.0.x", "1.0.0.0", "0.9.0"] {
-            let e = check_version(bad).expect_err(bad).to_string();
+            let e = minor_version(bad).expect_err(bad).to_string();
             assert!(e.starts_with(&format!("ociVersion: {bad:?} is not supported")), "{e}");
         }
         assert!(read(b"7").expect_err("a number").to_string().starts_with("config.json: "));
@@ -276,6 +285,14 @@ mod tests {
             assert_eq!(of_spec.as_ref(), Some(&of_update), "both read the same");
             assert_eq!(of_update.pids().map(|pids| pids.limit()), expected);
         }
+        let of_old = |limit: i64| {
+            let spec = json!({"ociVersion": "1.2.1", "linux": {"resources": {"pids": {"limit": limit}}}});
+            let spec = read(spec.to_string().as_bytes()).expect("spec").value;
+            let resources =
+                spec.linux().as_ref().and_then(|linux| linux.resources().clone()).expect("resources");
+            resources.pids().map(|pids| pids.limit())
+        };
+        assert_eq!([of_old(0), of_old(-1), of_old(7)], [None, Some(-1), Some(7)]);
         let e = read_resources(br#"{"memory": {"limit": "1G"}}"#).expect_err("no number").to_string();
         assert!(e.starts_with("linux.resources: "), "{e}");
     }

@@ -54,6 +54,8 @@ pub(crate) struct Output {
     pub(crate) stdout: String,
     pub(crate) stderr: String,
     pub(crate) status: i32,
+    /// What creating it has left out.
+    pub(crate) warnings: Vec<String>,
 }
 
 impl Bundle {
@@ -170,7 +172,12 @@ impl Bundle {
             container.cleanup().unwrap();
             return Err(e);
         }
-        let mut output = Output { stdout: String::new(), stderr: String::new(), status: 0 };
+        let mut output = Output {
+            stdout: String::new(),
+            stderr: String::new(),
+            status: 0,
+            warnings: container.warnings().to_vec(),
+        };
         stdout.read_to_string(&mut output.stdout).unwrap();
         stderr.read_to_string(&mut output.stderr).unwrap();
         output.status = reap(&container);
@@ -330,7 +337,7 @@ fn spec(args: &[&str]) -> Value {
         "CAP_AUDIT_WRITE",
     ];
     json!({
-        "ociVersion": "1.2.0",
+        "ociVersion": "1.3.0",
         "root": {"path": "rootfs", "readonly": false},
         "hostname": "inside",
         "process": {

@@ -106,7 +106,7 @@ fn hooks_are_told_the_state() {
     container.cleanup().unwrap();
     assert_eq!(container.poststop(), Vec::<String>::new());
     for (moment, status, pid) in [
-        ("prestart", "creating", json!(container.pid())),
+        ("prestart", "created", json!(container.pid())),
         ("createRuntime", "creating", json!(container.pid())),
         ("createContainer", "creating", json!(1)),
         ("startContainer", "created", json!(1)),
@@ -117,7 +117,7 @@ fn hooks_are_told_the_state() {
         assert_eq!((&state["status"], &state["pid"]), (&json!(status), &pid), "{moment}");
         assert_eq!(state["id"], json!(bundle.id()), "{moment}");
         assert_eq!(state["bundle"], json!(bundle.dir.path()), "{moment}");
-        assert_eq!(state["ociVersion"], json!("1.2.0"), "{moment}");
+        assert_eq!(state["ociVersion"], json!("1.3.0"), "{moment}");
         assert_eq!(state["annotations"], json!({"a.b/c": "d", "long": long}), "{moment}");
     }
 }

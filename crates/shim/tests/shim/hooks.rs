@@ -36,7 +36,7 @@ async fn hooks_have_run_when_their_call_answers() {
     let Some(shim) = with_hooks(&["sh", "-c", "exit 3"], hooks) else { return };
     let engine = shim.connect().await;
     engine.create(CreateOptions::default()).await.unwrap();
-    let created = "prestart \"status\":\"creating\"\ncreateRuntime \"status\":\"creating\"\n";
+    let created = "prestart \"status\":\"created\"\ncreateRuntime \"status\":\"creating\"\n";
     assert_eq!(notes(&shim), created);
     engine.start().await.unwrap();
     let started = format!("{created}poststart \"status\":\"running\"\n");

@@ -33,6 +33,10 @@ pub(super) fn apply(dir: &Path, memory: &Memory, warnings: &mut Vec<String>) -> 
         let field = "linux.resources.memory.reservation";
         fs::set(dir, "memory.soft_limit_in_bytes", &reservation.or_minus_one(), field)?;
     }
+    if let Some(buffers) = memory.tcp_buffers {
+        let field = "linux.resources.memory.kernelTCP";
+        fs::set(dir, "memory.kmem.tcp.limit_in_bytes", &buffers.or_minus_one(), field)?;
+    }
     if let Some(swappiness) = memory.swappiness {
         let field = "linux.resources.memory.swappiness";
         fs::set(dir, "memory.swappiness", &swappiness.to_string(), field)?;
@@ -102,12 +106,19 @@ mod tests {
 
     #[test]
     fn limits_are_written_as_bytes() {
-        let dir =
-            fake(&[LIMIT, "memory.soft_limit_in_bytes", BOTH, "memory.swappiness", "memory.oom_control"]);
+        let dir = fake(&[
+            LIMIT,
+            "memory.soft_limit_in_bytes",
+            BOTH,
+            "memory.kmem.tcp.limit_in_bytes",
+            "memory.swappiness",
+            "memory.oom_control",
+        ]);
         let memory = Memory {
             limit: Some(Limit::At(1024)),
             reservation: Some(Limit::At(512)),
             swap: Some(Limit::Unlimited),
+            tcp_buffers: Some(Limit::At(256)),
             swappiness: Some(7),
             oom: OutOfMemory::Wait,
             ..Memory::default()
@@ -117,6 +128,7 @@ mod tests {
         assert_eq!(read(LIMIT), "1024");
         assert_eq!(read("memory.soft_limit_in_bytes"), "512");
         assert_eq!(read(BOTH), "-1");
+        assert_eq!(read("memory.kmem.tcp.limit_in_bytes"), "256");
         assert_eq!(read("memory.swappiness"), "7");
         assert_eq!(read("memory.oom_control"), "1");
     }

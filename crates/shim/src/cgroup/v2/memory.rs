@@ -31,6 +31,7 @@ pub(super) fn apply(dir: &Path, memory: &Memory, warnings: &mut Vec<String>) -> 
 
 fn warn(memory: &Memory, warnings: &mut Vec<String>) {
     let only_v1 = [
+        ("linux.resources.memory.kernelTCP", memory.tcp_buffers.is_some()),
         ("linux.resources.memory.swappiness", memory.swappiness.is_some()),
         ("linux.resources.memory.disableOOMKiller", memory.oom == OutOfMemory::Wait),
     ];

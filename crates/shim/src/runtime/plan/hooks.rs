@@ -44,8 +44,10 @@ impl Moment {
     /// What `state` says of a container at this moment (runtime.md, "State").
     fn status(self) -> &'static str {
         match self {
-            Self::Prestart | Self::CreateRuntime | Self::CreateContainer => "creating",
-            Self::StartContainer => "created",
+            Self::CreateRuntime | Self::CreateContainer => "creating",
+            // Prestart hooks once ran when start was called, and a hook that
+            // looks still expects what the state was then.
+            Self::Prestart | Self::StartContainer => "created",
             Self::Poststart => "running",
             Self::Poststop => "stopped",
         }
@@ -268,6 +270,7 @@ mod tests {
                 "bundle": "/bundle", "annotations": {"a": "b"},
             })
         );
+        assert_eq!(state(Moment::Prestart, Some(1))["status"], "created");
         assert_eq!(state(Moment::StartContainer, Some(1))["status"], "created");
         assert_eq!(state(Moment::Poststart, Some(1))["status"], "running");
         let stopped = state(Moment::Poststop, None);

@@ -70,7 +70,7 @@ pub(crate) struct Plan {
     pub(crate) mounts: Vec<Mount>,
     pub(crate) masked: Vec<PathBuf>,
     pub(crate) read_only: Vec<PathBuf>,
-    /// SELinux's, of all new file systems; they have it among their options.
+    /// SELinux's, of all new file systems.
     pub(crate) mount_label: Option<String>,
     pub(crate) hostname: Option<String>,
     pub(crate) domainname: Option<String>,
@@ -86,6 +86,13 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
+    /// Adds the label to the options of all new file systems.
+    pub(crate) fn label_mounts(&mut self) {
+        if let Some(label) = &self.mount_label {
+            label::apply(label, &mut self.dev, &mut self.mounts);
+        }
+    }
+
     /// What is changed of namespaces, and the field that wants it: they must
     /// not be the host's.
     pub(crate) fn changes(&self) -> Vec<(CloneFlags, String)> {
@@ -122,13 +129,9 @@ pub(crate) fn plan(
 ) -> Result<Plan> {
     let Some(linux) = spec.linux() else { return Err(Error::invalid("linux is missing")) };
     let namespaces = namespaces::plan(linux)?;
-    let (dev, mut mounts) = mounts::plan(spec.mounts().as_deref().unwrap_or_default(), bundle)?;
+    let (dev, mounts) = mounts::plan(spec.mounts().as_deref().unwrap_or_default(), bundle)?;
     let nodes = linux.devices().as_deref().unwrap_or_default();
-    let (mut dev, nodes_elsewhere) = devices::add(dev, nodes)?;
-    let mount_label = label::plan(linux.mount_label().as_deref())?;
-    if let Some(label) = &mount_label {
-        label::apply(label, &mut dev, &mut mounts);
-    }
+    let (dev, nodes_elsewhere) = devices::add(dev, nodes)?;
     let nobody = mounts.iter().find(|mount| matches!(&mount.ids, Some(MountIds { maps: None, .. })));
     if let Some(mount) = nobody.filter(|_| !namespaces.has_private_users()) {
         let what = mount.destination.display();
@@ -147,7 +150,7 @@ pub(crate) fn plan(
         mounts,
         masked: paths(linux.masked_paths().as_deref()),
         read_only: paths(linux.readonly_paths().as_deref()),
-        mount_label,
+        mount_label: label::plan(linux.mount_label().as_deref())?,
         hostname: host_name(spec.hostname().as_deref(), "hostname", &namespaces)?,
         domainname: host_name(spec.domainname().as_deref(), "domainname", &namespaces)?,
         sysctls: sysctl::plan(linux.sysctl().as_ref(), &namespaces)?,

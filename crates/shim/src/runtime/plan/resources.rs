@@ -49,13 +49,13 @@ fn plan_memory(memory: &LinuxMemory) -> Result<Memory> {
     let set = |value: Option<i64>| value.filter(|n| *n != 0).map(limit);
     let obsolete = [
         ("linux.resources.memory.kernel", memory.kernel().is_some_and(|n| n != 0)),
-        ("linux.resources.memory.kernelTCP", memory.kernel_tcp().is_some_and(|n| n != 0)),
         ("linux.resources.memory.useHierarchy", memory.use_hierarchy() == Some(false)),
     ];
     let plan = Memory {
         limit: set(memory.limit()),
         reservation: set(memory.reservation()),
         swap: set(memory.swap()),
+        tcp_buffers: set(memory.kernel_tcp()),
         // Go's -1, "not set", as an unsigned number.
         swappiness: memory.swappiness().filter(|n| *n != u64::MAX),
         oom: match memory.disable_oom_killer() {
@@ -265,9 +265,9 @@ mod tests {
 
     #[test]
     fn what_no_kernel_knows_is_remembered_for_a_warning() {
-        let json = json!({"memory": {"kernel": 1, "kernelTCP": 1, "useHierarchy": false}});
+        let json = json!({"memory": {"kernel": 1, "useHierarchy": false}});
         let obsolete = of(json).expect("plan").memory.obsolete;
-        assert_eq!(obsolete.len(), 3, "{obsolete:?}");
+        assert_eq!(obsolete.len(), 2, "{obsolete:?}");
         assert!(of(json!({"memory": {"useHierarchy": true}})).expect("plan").memory.obsolete.is_empty());
     }
 
