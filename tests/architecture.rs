@@ -44,7 +44,7 @@ const SHIM: Layers = &[
     ("boot", &["serve", "files", "supervisor", "runtime", "io", "cgroup", "kernel"]),
     ("files", &["runtime", "init::overlay", "kernel"]),
     ("serve", &["supervisor", "runtime", "io", "kernel"]),
-    ("oci", &["runtime", "io", "cgroup", "kernel"]),
+    ("oci", &["runtime", "init::passwd", "io", "cgroup", "kernel"]),
     ("supervisor", &["runtime", "io", "cgroup::Placement", "kernel"]),
     ("io", &["kernel"]),
     ("runtime", &["init", "cgroup", "kernel"]),
