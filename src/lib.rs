@@ -12,7 +12,7 @@
 //! ```
 //!
 //! The rest is what `berthd` and `berth-shim` agree on: the ids and paths of
-//! a container ([`ids`], [`bundle`]), how a shim is started ([`bootstrap`]),
+//! a container ([`ids`], [`bundle`], [`log`]), how a shim is started ([`bootstrap`]),
 //! and the protocols they speak ([`ttrpc`], [`attach`], [`files`]). Nothing here
 //! decides anything: no life cycle, no kernel.
 
@@ -25,6 +25,7 @@ mod client;
 pub mod failpoint;
 pub mod files;
 pub mod ids;
+pub mod log;
 pub mod ttrpc;
 
 #[cfg(feature = "client")]

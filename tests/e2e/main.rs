@@ -25,6 +25,7 @@ mod health;
 mod images;
 mod init;
 mod lifecycle;
+mod log_segments;
 mod logs;
 mod manage;
 mod pause;

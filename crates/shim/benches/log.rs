@@ -6,11 +6,19 @@ use std::hint::black_box;
 
 use berth_shim::io::{
     Stream,
-    log::{clock::Timestamp, cri, json_file, splitter::Splitter},
+    log::{
+        clock::Timestamp,
+        cri, json_file,
+        splitter::{End, Splitter},
+    },
 };
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
-type Write = fn(&mut Vec<u8>, &Timestamp, Stream, &[u8], berth_shim::io::log::splitter::End);
+type Write = fn(&mut Vec<u8>, &Timestamp, Stream, &[u8], End);
+
+fn json(out: &mut Vec<u8>, time: &Timestamp, stream: Stream, line: &[u8], end: End) {
+    json_file::write(out, time, stream, line, end, b"");
+}
 
 /// One read of a full pipe: lines of `length` bytes.
 fn output(length: usize) -> Vec<u8> {
@@ -19,7 +27,7 @@ fn output(length: usize) -> Vec<u8> {
 }
 
 fn formats(c: &mut Criterion) {
-    for (format, write) in [("cri", cri::write as Write), ("json-file", json_file::write)] {
+    for (format, write) in [("cri", cri::write as Write), ("json-file", json)] {
         let mut group = c.benchmark_group(format);
         for length in [16, 80, 1024] {
             let bytes = output(length);

@@ -392,7 +392,7 @@ pub struct Logs {
     /// Show when each line was written
     #[arg(short, long)]
     pub timestamps: bool,
-    /// Accepted for scripts; there are no further details
+    /// Show what the log options labels, env and tag name
     #[arg(long)]
     pub details: bool,
 }

@@ -104,6 +104,7 @@ pub(super) async fn log(context: &Context, id: &str, options: &Options, skip: [u
         since: None,
         until: None,
         tail: None,
+        ..LogsRequest::default()
     };
     let stream = context.client.containers().logs(request).await?.into_inner();
     Ok(Source::Log { stream, skip })

@@ -10,6 +10,7 @@ fn line(stream: Of, data: &'static str) -> LogsResponse {
         stream: stream.into(),
         timestamp: Some(prost_types::Timestamp { seconds: 1_763_939_358, nanos: 5 }),
         data: data.into(),
+        ..LogsResponse::default()
     }
 }
 

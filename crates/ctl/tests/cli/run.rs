@@ -137,8 +137,11 @@ fn an_engine_that_restarts_costs_no_byte_and_no_status() {
     let mut first = [0; 6];
     stdout.read_exact(&mut first).expect("read");
 
-    let line =
-        |text: &'static str| LogsResponse { stream: Of::Stdout.into(), timestamp: None, data: text.into() };
+    let line = |text: &'static str| LogsResponse {
+        stream: Of::Stdout.into(),
+        data: text.into(),
+        ..LogsResponse::default()
+    };
     let state = ContainerState { status: Status::Running.into(), ..Default::default() };
     let container = Container {
         id: ID.into(),

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     devices::Devices,
     health::HealthConfig,
+    log::LogConfig,
     namespaces::{IpcMode, PidMode},
     restart::RestartPolicy,
     users::IdMap,
@@ -230,41 +231,6 @@ pub enum MountKind {
     Bind,
     /// Memory.
     Tmpfs,
-}
-
-/// Where output goes.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct LogConfig {
-    /// Format of the log.
-    pub driver: LogDriver,
-    /// `max-size`, `max-file`.
-    pub options: BTreeMap<String, String>,
-}
-
-/// The format of a container's log.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum LogDriver {
-    /// CRI text.
-    #[default]
-    Local,
-    /// Docker's JSON lines.
-    JsonFile,
-    /// Nothing is kept.
-    None,
-}
-
-impl LogDriver {
-    /// The word that users write.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Local => "local",
-            Self::JsonFile => "json-file",
-            Self::None => "none",
-        }
-    }
 }
 
 /// A configuration together with its image: what is in force.

@@ -12,6 +12,7 @@ pub mod filter;
 pub mod health;
 pub mod id;
 pub mod instruction;
+pub mod log;
 pub mod names;
 pub mod namespaces;
 pub mod probe;

@@ -11,7 +11,7 @@ use std::{
 
 use super::{
     command::RESERVED_LABEL,
-    container::{Config, HostConfig, LogConfig, LogDriver, Mount, MountKind, NetworkMode, ReadOnlyReach},
+    container::{Config, HostConfig, Mount, MountKind, NetworkMode, ReadOnlyReach},
     namespaces::{self, IpcMode},
     security, signal, size,
     spec::{capabilities, rlimits},
@@ -110,7 +110,7 @@ fn host(host: &HostConfig) -> Result<()> {
     for (name, value) in &host.sysctls {
         sysctl(name, value, host)?;
     }
-    log(&host.log)?;
+    host.log.check()?;
     resolver(host)
 }
 
@@ -425,29 +425,6 @@ fn sysctl(name: &str, value: &str, host: &HostConfig) -> Result<()> {
         };
     }
     Err(invalid(format!("sysctl '{name}' is not allowed: it is not namespaced")))
-}
-
-fn log(log: &LogConfig) -> Result<()> {
-    for (name, value) in &log.options {
-        let good = match (log.driver, name.as_str()) {
-            (LogDriver::Local | LogDriver::JsonFile, "max-size") => {
-                value == "-1" || size::parse(value).is_some_and(|n| n > 0)
-            }
-            (LogDriver::Local | LogDriver::JsonFile, "max-file") => {
-                value.parse::<u32>().is_ok_and(|n| (1..=1000).contains(&n))
-            }
-            _ => {
-                return Err(invalid(format!(
-                    "unknown log opt '{name}' for {} log driver",
-                    log.driver.as_str()
-                )));
-            }
-        };
-        if !good {
-            return Err(invalid(format!("invalid value {value:?} for log opt '{name}'")));
-        }
-    }
-    Ok(())
 }
 
 /// What becomes a line of /etc/hosts or /etc/resolv.conf (O03).

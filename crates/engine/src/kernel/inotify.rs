@@ -31,6 +31,15 @@ pub enum Notice {
     Lost,
 }
 
+/// What of a directory is watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Watched {
+    /// That its files are written to, or new.
+    Writes,
+    /// That there are new ones, alone: however much is written, nobody wakes.
+    Names,
+}
+
 const HEADER: usize = size_of::<libc::inotify_event>();
 
 impl Inotify {
@@ -52,9 +61,13 @@ impl Inotify {
     ///
     /// # Errors
     /// Those of inotify_add_watch(2).
-    pub fn watch(&self, dir: &Path) -> io::Result<i32> {
+    pub fn watch(&self, dir: &Path, what: Watched) -> io::Result<i32> {
         let path = CString::new(dir.as_os_str().as_bytes())?;
-        let mask = libc::IN_MODIFY | libc::IN_CREATE | libc::IN_MOVED_TO | libc::IN_ONLYDIR;
+        let names = libc::IN_CREATE | libc::IN_MOVED_TO | libc::IN_ONLYDIR;
+        let mask = match what {
+            Watched::Writes => names | libc::IN_MODIFY,
+            Watched::Names => names,
+        };
         // SAFETY: the string outlives the call.
         let watch = unsafe { libc::inotify_add_watch(self.0.as_raw_fd(), path.as_ptr(), mask) };
         if watch < 0 { Err(io::Error::last_os_error()) } else { Ok(watch) }
@@ -109,8 +122,8 @@ mod tests {
     async fn a_write_is_noticed_and_unwatching_ends_it() {
         let dir = tempfile::tempdir().expect("tempdir");
         let inotify = Inotify::new().expect("inotify");
-        let watch = inotify.watch(dir.path()).expect("watch");
-        assert_eq!(inotify.watch(dir.path()).expect("again"), watch);
+        let watch = inotify.watch(dir.path(), Watched::Writes).expect("watch");
+        assert_eq!(inotify.watch(dir.path(), Watched::Writes).expect("again"), watch);
         fs::write(dir.path().join("f"), "x").expect("write");
         assert!(inotify.read().await.expect("read").contains(&Notice::Changed(watch)));
         inotify.unwatch(watch).expect("unwatch");

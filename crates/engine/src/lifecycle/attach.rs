@@ -20,11 +20,7 @@ use super::{
     logs::{LogOptions, Stream},
 };
 use crate::{
-    domain::{
-        container::{Document, LogDriver},
-        record::Record,
-        state::Status,
-    },
+    domain::{container::Document, log::LogDriver, record::Record, state::Status},
     error::{Error, Kind, Result},
     shim::attach::{self, Input, Output},
 };
@@ -258,7 +254,7 @@ impl Session<'_> {
         let options = LogOptions { follow, stdout, stderr, ..LogOptions::default() };
         let mut lines = self.containers.logs(self.record, options).await?;
         while let Some(line) = lines.recv().await {
-            let line = line?;
+            let (line, _) = line?;
             if out.send(Ok(AttachOutput::Output(line.stream, line.data))).await.is_err() {
                 return Ok(());
             }

@@ -8,6 +8,7 @@ use std::{
     io::{self, Write as _},
     os::fd::OwnedFd,
     rc::Rc,
+    time::{Duration, Instant},
 };
 
 use berth::attach::Kind;
@@ -23,6 +24,10 @@ use super::{
 /// Bytes of one read: half of what a pipe holds by default, so that the
 /// writer never waits for the whole batch to be handled.
 const READ: usize = 32 * 1024;
+
+/// Longest that a container's output is handled before it is somebody else's
+/// turn: a read may take long, where a disk does.
+const TURN: Duration = Duration::from_millis(5);
 
 /// Most that a final sweep takes from a stream: what the largest pipe of an
 /// unprivileged process can hold (fs.pipe-max-size).
@@ -163,12 +168,17 @@ impl Output {
 
     /// Reads `stream` until it ends.
     pub async fn pump(self: Rc<Self>, stream: Stream) {
+        let mut turn = Instant::now();
         loop {
             self.room().await;
             let Some(source) = self.source(stream) else { return };
             let Ok(mut ready) = source.readable().await else { return self.end(stream) };
             match self.read_once(stream) {
                 // A container that never stops printing leaves time for others.
+                Progress::Bytes(_) if turn.elapsed() > TURN => {
+                    tokio::task::yield_now().await;
+                    turn = Instant::now();
+                }
                 Progress::Bytes(_) => tokio::task::consume_budget().await,
                 Progress::Nothing => ready.clear_ready(),
                 Progress::Ended => return,

@@ -18,7 +18,7 @@ use super::{
     attach::{self, Attachable, Client, Left, Terminal},
     fifo::{self, KeepOpen},
     input::{self, Input},
-    log::{Format, Log, segments::Limits},
+    log::{Log, LogConfig},
     output::{Output, RawFile, Source},
     queue::Framing,
 };
@@ -35,15 +35,6 @@ pub struct Config {
     pub outputs: [OutputTo; 2],
     /// The log.
     pub log: Option<LogConfig>,
-}
-
-/// Which log is written.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LogConfig {
-    /// How a line looks.
-    pub format: Format,
-    /// Where it is and how large it gets.
-    pub limits: Limits,
 }
 
 /// Where a container's input comes from.
@@ -123,7 +114,7 @@ impl Stdio {
     #[must_use]
     pub fn new(config: Config) -> Self {
         let Config { terminal, stdin, outputs, log } = config;
-        let log = log.map(|log| Log::new(log.format, log.limits));
+        let log = log.map(Log::new);
         // One message: a sender waits until the one before it was written.
         let (sender, receiver) = mpsc::channel(1);
         let (input, queue) = match stdin {

@@ -2,13 +2,17 @@
 //! A CreateTaskRequest, and what an update carries, as the supervisor wants it. Our engine says what the
 //! streams are in its options; containerd names pipes and files.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use berth::{
     api::{
         shim::{CreateOptions, Log, log::Driver},
         task::CreateTaskRequest,
     },
+    log::DROPPED_RECORD,
     ttrpc::{Code, Status},
 };
 use oci_spec::runtime::LinuxResources;
@@ -17,8 +21,8 @@ use prost_types::Any;
 
 use crate::{
     io::{
-        log::{Format, segments::Limits},
-        stdio::{Config, InputFrom, LogConfig, OutputTo},
+        log::{Format, LogConfig, segments::Limits},
+        stdio::{Config, InputFrom, OutputTo},
     },
     kernel::tty::Size,
     runtime,
@@ -43,7 +47,7 @@ pub(super) fn read(request: CreateTaskRequest) -> Result<Create, Status> {
         false => None,
     };
     let stdin = input(&request.stdin, options.open_stdin, options.stdin_once);
-    let log = options.log.map(log).transpose()?.flatten();
+    let log = options.log.map(|wanted| log(wanted, &request.bundle)).transpose()?.flatten();
     let stdio =
         Config { terminal, stdin, outputs: [output(&request.stdout)?, output(&request.stderr)?], log };
     let streams = Streams {
@@ -96,21 +100,32 @@ fn options(request: &CreateTaskRequest) -> Result<CreateOptions, Status> {
     }
 }
 
-fn log(log: Log) -> Result<Option<LogConfig>, Status> {
+fn log(log: Log, bundle: &str) -> Result<Option<LogConfig>, Status> {
     let format = match log.driver() {
         Driver::Unspecified | Driver::None => return Ok(None),
         Driver::Local => Format::Cri,
         Driver::JsonFile => Format::JsonFile,
     };
-    let path = PathBuf::from(log.path);
+    let path = PathBuf::from(&log.path);
     if !path.is_absolute() {
         return Err(Status::new(
             Code::InvalidArgument,
             format!("log path {} is not absolute", path.display()),
         ));
     }
-    let limits = Limits { path, max_size: log.max_size, max_files: log.max_files };
-    Ok(Some(LogConfig { format, limits }))
+    let dropped = (!bundle.is_empty()).then(|| Path::new(bundle).join(DROPPED_RECORD));
+    let limits = Limits { path, ..limits(&log) };
+    Ok(Some(LogConfig { format, limits, attributes: log.attributes.into_iter().collect(), dropped }))
+}
+
+fn limits(log: &Log) -> Limits {
+    Limits {
+        path: PathBuf::new(),
+        max_size: log.max_size,
+        max_files: log.max_files,
+        max_age: Duration::from_secs(log.max_age),
+        max_total: log.max_total,
+    }
 }
 
 /// Where input comes from: a named pipe, or attached clients when it is open.

@@ -193,13 +193,19 @@ async fn a_log_of_json_lines_is_rotated() {
         path: path.to_str().unwrap().to_owned(),
         max_size: 20_000,
         max_files: 3,
+        ..Default::default()
     };
     engine.create(CreateOptions { log: Some(log), ..Default::default() }).await.unwrap();
     engine.start().await.unwrap();
     engine.wait().await.unwrap();
-    let segments =
-        ["log.json.2", "log.json.1", "log.json"].map(|name| fs::read_to_string(shim.path(name)).unwrap());
-    assert!(segments.iter().all(|text| text.len() <= 20_000) && !shim.path("log.json.3").exists());
+    let numbers: Vec<_> = berth::log::segments(&path).unwrap().into_keys().collect();
+    assert!(numbers.len() == 3 && numbers[0] > 1, "{numbers:?}");
+    let segments: Vec<_> = numbers
+        .iter()
+        .map(|number| fs::read_to_string(berth::log::segment(&path, *number)).unwrap())
+        .collect();
+    assert!(segments.iter().all(|text| text.len() <= 20_000));
+    assert_eq!(fs::read_to_string(&path).unwrap(), segments[2]);
     let lines: Vec<Value> =
         segments.concat().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let numbers: Vec<u32> =

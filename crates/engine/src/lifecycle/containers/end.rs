@@ -29,6 +29,7 @@ impl Containers {
     /// Looks after a running container until it has ended.
     pub(super) fn watch(self: &Arc<Self>, entry: Arc<Entry>, record: Record, live: Arc<Live>) {
         self.watch_health(&entry, &record, &live);
+        self.watch_log(&record, &live);
         let this = Arc::clone(self);
         tokio::spawn(async move {
             let (exit, shim) = this.end_of(&live).await;

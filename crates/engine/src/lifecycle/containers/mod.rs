@@ -19,6 +19,7 @@ mod filters;
 mod health;
 mod host;
 mod list;
+mod logging;
 mod lookup;
 mod pause;
 mod policy;
@@ -64,8 +65,14 @@ pub use self::{
     wait::Condition,
 };
 use self::{filters::Filters, host::Host};
-pub(super) use self::{probe::PREFIX as PROBE_PREFIX, signal::unreachable};
-use super::{events::Events, images::Images, logs::Changes};
+pub(super) use self::{
+    logging::attributes as log_attributes, probe::PREFIX as PROBE_PREFIX, signal::unreachable,
+};
+use super::{
+    events::Events,
+    images::Images,
+    logs::{Changes, Watched},
+};
 pub use crate::store::snapshot::{Change, ChangeKind};
 use crate::{
     config::Containers as Defaults,
@@ -127,6 +134,9 @@ pub struct Containers {
     restarting: tokio::sync::Semaphore,
     entries: Mutex<HashMap<ContainerId, Arc<Entry>>>,
     pub(super) log_changes: Changes,
+    log_rotations: Changes,
+    /// Whose turn it is to compress a log.
+    compressing: tokio::sync::Semaphore,
     stopping: AtomicBool,
 }
 
@@ -149,7 +159,7 @@ impl Containers {
         let Deps { db, images, snapshots, events, paths, defaults } = deps;
         let shims = Manager::new(&paths.shim_binary, &paths.cgroup_parent)?;
         let host = Host::probe()?;
-        let (entries, log_changes) = (Mutex::default(), Changes::default());
+        let entries = Mutex::default();
         Ok(Arc::new(Self {
             db,
             images,
@@ -162,7 +172,9 @@ impl Containers {
             filters: Filters::default(),
             restarting: tokio::sync::Semaphore::new(policy::AT_ONCE),
             entries,
-            log_changes,
+            log_changes: Changes::new(Watched::Writes),
+            log_rotations: Changes::new(Watched::Names),
+            compressing: tokio::sync::Semaphore::new(1),
             stopping: AtomicBool::new(false),
         }))
     }

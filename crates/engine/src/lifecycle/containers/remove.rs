@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Removing a container and everything that belongs to it.
 
-use std::{fs, io, sync::Arc};
+use std::{fs, io, path::Path, sync::Arc};
 
 use berth::failpoint;
 
@@ -124,7 +124,7 @@ impl Containers {
         self.snapshots.remove(record.id.as_str())?;
         failpoint::hit("remove.layer")?;
         let dir = self.directory(&record.namespace, &record.id);
-        let removed = fs::remove_dir_all(&dir);
+        let removed = remove_all(&dir);
         failpoint::hit("remove.directory")?;
         match removed {
             Err(e) if e.kind() != io::ErrorKind::NotFound => {
@@ -149,4 +149,16 @@ fn running(record: &Record) -> Error {
             record.name
         ),
     )
+}
+
+/// Removes a directory in which a segment of the log may just be compressed:
+/// what is under way makes one more file, and finds nothing to go on with.
+fn remove_all(dir: &Path) -> io::Result<()> {
+    for _ in 0..3 {
+        match fs::remove_dir_all(dir) {
+            Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty => {}
+            removed => return removed,
+        }
+    }
+    fs::remove_dir_all(dir)
 }

@@ -7,10 +7,7 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use berth::{
-    api::{
-        shim::{CreateOptions, Log, log::Driver},
-        types,
-    },
+    api::{shim::CreateOptions, types},
     bundle, failpoint,
 };
 
@@ -23,16 +20,14 @@ use super::{
     donors::Held,
     etc, event,
     host::{self},
-    policy,
+    logging, policy,
 };
 use crate::{
-    config::Containers as Defaults,
     domain::{
-        container::{Document, LogDriver},
+        container::Document,
         namespaces::Joined,
         record::Record,
         restart::{Moment, Restarts, Wanted},
-        size,
         spec::{self, EtcFiles, Facts},
         state::{Exit, Status},
         users::IdMap,
@@ -269,8 +264,9 @@ impl Containers {
 
     fn options(&self, record: &Record, document: &Document, filter: &[u8]) -> Result<CreateOptions> {
         let config = &document.config;
+        let path = self.log_path(&record.namespace, &record.id);
         Ok(CreateOptions {
-            log: Some(log(document, &self.log_path(&record.namespace, &record.id), &self.defaults)),
+            log: Some(logging::log(record, document, &path, &self.defaults)),
             user: document.effective.user.clone(),
             open_stdin: config.open_stdin,
             stdin_once: config.stdin_once,
@@ -427,28 +423,4 @@ fn mounts(rootfs: &Rootfs, maps: &[IdMap]) -> Result<Vec<types::Mount>> {
         target: String::new(),
         options,
     }])
-}
-
-fn log(document: &Document, path: &Path, defaults: &Defaults) -> Log {
-    let config = &document.config.host.log;
-    let option = |name: &str| config.options.get(name).map(String::as_str);
-    let max_size = match option("max-size") {
-        None if config.driver == LogDriver::JsonFile => 0,
-        None => defaults.log_max_size.bytes(),
-        // -1 is no limit.
-        Some(text) => size::parse(text).unwrap_or(0),
-    };
-    let files = option("max-file").and_then(|n| n.parse().ok());
-    let default_files = if config.driver == LogDriver::JsonFile { 1 } else { defaults.log_max_file };
-    let driver = match config.driver {
-        LogDriver::Local => Driver::Local,
-        LogDriver::JsonFile => Driver::JsonFile,
-        LogDriver::None => Driver::None,
-    };
-    Log {
-        driver: driver.into(),
-        path: path.to_string_lossy().into_owned(),
-        max_size,
-        max_files: files.unwrap_or(default_files),
-    }
 }

@@ -12,12 +12,13 @@ use tokio::sync::{OnceCell, watch};
 
 use crate::{
     error::{Context as _, Result},
-    kernel::inotify::{Inotify, Notice},
+    kernel::inotify::{Inotify, Notice, Watched},
 };
 
 /// All who follow logs. The instance is made with the first.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Changes {
+    what: Watched,
     shared: OnceCell<Arc<Shared>>,
 }
 
@@ -30,20 +31,26 @@ struct Shared {
 
 /// A directory that is watched as long as this lives.
 #[derive(Debug)]
-pub(super) struct Changed {
+pub(in crate::lifecycle) struct Changed {
     shared: Arc<Shared>,
     watch: i32,
     receiver: watch::Receiver<()>,
 }
 
 impl Changes {
+    /// Nothing is watched yet.
+    #[must_use]
+    pub fn new(what: Watched) -> Self {
+        Self { what, shared: OnceCell::new() }
+    }
+
     /// Watches the directory of `log`; `None` when there is no such directory
     /// (the container is gone).
-    pub(super) async fn watch(&self, log: &Path) -> Result<Option<Changed>> {
+    pub(in crate::lifecycle) async fn watch(&self, log: &Path) -> Result<Option<Changed>> {
         let shared = self.shared.get_or_try_init(async || start()).await?;
         let dir = log.parent().unwrap_or(log);
         let mut watches = shared.watches();
-        let watch = match shared.inotify.watch(dir) {
+        let watch = match shared.inotify.watch(dir, self.what) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             watch => watch.context("watch a log")?,
         };
@@ -97,7 +104,7 @@ impl Shared {
 
 impl Changed {
     /// Waits for the next change since the last call.
-    pub(super) async fn changed(&mut self) {
+    pub(in crate::lifecycle) async fn changed(&mut self) {
         // The sender lives as long as this is counted.
         drop(self.receiver.changed().await);
     }

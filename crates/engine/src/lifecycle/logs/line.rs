@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! One record of a log file, in either format. Damage is skipped, never
-//! trusted: a line that can't be read is left out, and reading goes on after
-//! it.
+//! One record of a log file, in either format. Damage is never trusted: a
+//! record that can't be read is counted by its bytes, and reading goes on
+//! after it.
 
+use berth::log::GAP_TAG;
 use bytes::Bytes;
 use serde::Deserialize;
 
@@ -24,15 +25,44 @@ pub enum Stream {
     Stderr,
 }
 
-/// A line, or a part of a long one.
+/// A line, or a part of a long one; or, instead, what is missing here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
     /// Nanoseconds since the Unix epoch.
     pub time: u64,
     /// Where it came from.
     pub stream: Stream,
-    /// The newline included, when it had one.
+    /// The newline included, when it had one. Empty where something is missing.
     pub data: Bytes,
+    /// What is missing.
+    pub gap: Option<Gap>,
+    /// Where the next one begins.
+    pub next: Place,
+}
+
+/// Something that isn't in a log and should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gap {
+    /// Could not be written: its disk was full.
+    Dropped {
+        /// Lines, or parts of long ones.
+        lines: u64,
+        /// Their bytes.
+        bytes: u64,
+    },
+    /// Can't be read; so many bytes of a file, 0: nobody knows how many.
+    Damaged(u64),
+    /// So many segments were removed before they were read.
+    Rotated(u64),
+}
+
+/// A place in a log, which stays what it is when the log is rotated.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// Number of a segment.
+    pub segment: u64,
+    /// Bytes of it, uncompressed, before the place.
+    pub offset: u64,
 }
 
 #[derive(Deserialize)]
@@ -42,15 +72,19 @@ struct JsonLine<'a> {
     stream: std::borrow::Cow<'a, str>,
     #[serde(borrow)]
     time: std::borrow::Cow<'a, str>,
+    gap: Option<JsonGap>,
+}
+
+#[derive(Deserialize)]
+struct JsonGap {
+    lines: u64,
+    bytes: u64,
 }
 
 impl Format {
     /// Reads a record without its newline.
     #[must_use]
     pub fn parse(self, record: &[u8]) -> Option<Line> {
-        // A hole that a power cut left may stand before a good record.
-        let holes = record.iter().take_while(|b| **b == 0).count();
-        let record = &record[holes..];
         match self {
             Self::Cri => cri(record),
             Self::Json => json(record),
@@ -61,7 +95,7 @@ impl Format {
     #[must_use]
     pub fn ends_line(self, record: &[u8]) -> bool {
         match self {
-            Self::Cri => record.splitn(4, |b| *b == b' ').nth(2) != Some(b"P"),
+            Self::Cri => record.splitn(4, |b| *b == b' ').nth(2).is_none_or(|tags| first(tags) != b"P"),
             Self::Json => self.parse(record).is_none_or(|line| line.data.ends_with(b"\n")),
         }
     }
@@ -69,25 +103,55 @@ impl Format {
 
 fn cri(record: &[u8]) -> Option<Line> {
     let mut parts = record.splitn(4, |b| *b == b' ');
-    let (time, stream, tag, text) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    let (time, stream, tags, text) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    let (time, stream) = (timestamp(std::str::from_utf8(time).ok()?)?, of_name(stream)?);
+    let more = tags.get(1..).and_then(|rest| rest.strip_prefix(b":"));
+    if more == Some(GAP_TAG.as_bytes()) {
+        return Some(Line { gap: Some(gap(text)?), ..Line::new(time, stream, Bytes::new()) });
+    }
     let mut data = Vec::with_capacity(text.len() + 1);
     data.extend_from_slice(text);
-    match tag {
+    match first(tags) {
         b"F" => data.push(b'\n'),
         b"P" => {}
         _ => return None,
     }
-    let (time, stream) = (timestamp(std::str::from_utf8(time).ok()?)?, of_name(stream)?);
-    Some(Line { time, stream, data: data.into() })
+    Some(Line::new(time, stream, data.into()))
+}
+
+/// The first of the tags, which are separated by colons.
+fn first(tags: &[u8]) -> &[u8] {
+    tags.split(|b| *b == b':').next().unwrap_or_default()
+}
+
+/// `N lines, N bytes`.
+fn gap(text: &[u8]) -> Option<Gap> {
+    let (lines, bytes) = std::str::from_utf8(text).ok()?.split_once(" lines, ")?;
+    let bytes = bytes.strip_suffix(" bytes")?;
+    Some(Gap::Dropped { lines: lines.parse().ok()?, bytes: bytes.parse().ok()? })
 }
 
 fn json(record: &[u8]) -> Option<Line> {
     let line: JsonLine<'_> = serde_json::from_slice(record).ok()?;
-    Some(Line {
-        time: timestamp(&line.time)?,
-        stream: of_name(line.stream.as_bytes())?,
-        data: line.log.into_bytes().into(),
-    })
+    let (time, stream) = (timestamp(&line.time)?, of_name(line.stream.as_bytes())?);
+    let gap = line.gap.map(|JsonGap { lines, bytes }| Gap::Dropped { lines, bytes });
+    Some(Line { gap, ..Line::new(time, stream, line.log.into_bytes().into()) })
+}
+
+impl Line {
+    fn new(time: u64, stream: Stream, data: Bytes) -> Self {
+        Self { time, stream, data, gap: None, next: Place::default() }
+    }
+
+    /// No line, only where the next one begins.
+    pub(super) fn nothing(next: Place) -> Self {
+        Self { next, ..Self::new(0, Stream::Stdout, Bytes::new()) }
+    }
+
+    /// Something is missing at `time`, before `next`.
+    pub(super) fn missing(gap: Gap, time: u64, next: Place) -> Self {
+        Self { gap: Some(gap), next, ..Self::new(time, Stream::Stderr, Bytes::new()) }
+    }
 }
 
 fn timestamp(text: &str) -> Option<u64> {
@@ -121,13 +185,20 @@ mod tests {
     }
 
     #[test]
-    fn damage_is_left_out_and_a_hole_before_a_record_is_not_in_its_way() {
+    fn damage_is_nothing_and_a_gap_is_what_no_text_of_a_container_is() {
         for bad in
             [&b"rubbish"[..], b"", b"2026-11-23T23:09:18Z stdin F x", b"2026-11-23T23:09:18Z stdout X x"]
         {
             assert_eq!(Format::Cri.parse(bad), None);
         }
-        assert!(Format::Cri.parse(b"\0\0\x002026-11-23T23:09:18Z stdout F x").is_some());
+        let gap = |format: Format, record: &[u8]| format.parse(record).and_then(|line| line.gap);
+        let dropped = Some(Gap::Dropped { lines: 3, bytes: 40 });
+        assert_eq!(gap(Format::Cri, b"2026-11-23T23:09:18Z stderr F:gap 3 lines, 40 bytes"), dropped);
+        assert_eq!(gap(Format::Cri, b"2026-11-23T23:09:18Z stderr F F:gap 3 lines, 40 bytes"), None);
+        assert_eq!(gap(Format::Cri, b"2026-11-23T23:09:18Z stderr F:gap x lines, 40 bytes"), None);
+        let json =
+            br#"{"log":"","stream":"stderr","gap":{"lines":3,"bytes":40},"time":"2026-11-23T23:09:18Z"}"#;
+        assert_eq!(gap(Format::Json, json), dropped);
     }
 
     proptest! {

@@ -5,26 +5,30 @@
 //! and its log.
 
 mod changes;
+mod compress;
 mod line;
 mod reader;
-mod segments;
+mod source;
 mod tail;
 
 use std::{
+    collections::BTreeMap,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use tokio::sync::mpsc;
 
-use self::reader::Reader;
+pub(super) use self::compress::compress;
 pub use self::{
     changes::Changes,
-    line::{Format, Line, Stream},
+    line::{Format, Gap, Line, Place, Stream},
+    reader::{From, Reader},
 };
-use super::containers::{Containers, Phase, View};
+use super::containers::{Containers, Phase, View, log_attributes};
+pub use crate::kernel::inotify::Watched;
 use crate::{
-    domain::{container::LogDriver, record::Record},
+    domain::{log::LogDriver, record::Record},
     error::{Context as _, Error, Kind, Result},
 };
 
@@ -46,7 +50,14 @@ pub struct LogOptions {
     pub until: u64,
     /// Lines from the end.
     pub tail: Option<u64>,
+    /// From there on instead.
+    pub after: Option<Place>,
+    /// With the attributes of the lines.
+    pub details: bool,
 }
+
+/// A line, and its attributes where they were asked for.
+pub type Answer = (Line, BTreeMap<String, String>);
 
 impl LogOptions {
     fn wants(&self, line: &Line) -> bool {
@@ -54,7 +65,7 @@ impl LogOptions {
             Stream::Stdout => self.stdout,
             Stream::Stderr => self.stderr,
         };
-        stream && line.time >= self.since
+        (stream || line.gap.is_some()) && line.time >= self.since
     }
 
     fn is_past(&self, time: u64) -> bool {
@@ -71,7 +82,7 @@ impl Containers {
         self: &Arc<Self>,
         record: &Record,
         options: LogOptions,
-    ) -> Result<mpsc::Receiver<Result<Line>>> {
+    ) -> Result<mpsc::Receiver<Result<Answer>>> {
         let id = record.id.clone();
         let document = self.document(id).await?;
         let format = match document.config.host.log.driver {
@@ -82,10 +93,12 @@ impl Containers {
                 return Err(Error::new(Kind::FailedPrecondition, what));
             }
         };
+        let attributes = if options.details { log_attributes(record, &document) } else { BTreeMap::new() };
         let (sender, receiver) = mpsc::channel(QUEUE);
         let (this, record) = (Arc::clone(self), record.clone());
         tokio::spawn(async move {
-            if let Err(e) = this.pump(&record, format, &options, &sender).await {
+            let out = Out { sender: &sender, attributes };
+            if let Err(e) = this.pump(&record, format, &options, &out).await {
                 // A client that has gone doesn't want to know.
                 drop(sender.send(Err(e)).await);
             }
@@ -98,21 +111,34 @@ impl Containers {
         record: &Record,
         format: Format,
         options: &LogOptions,
-        out: &mpsc::Sender<Result<Line>>,
+        out: &Out<'_>,
     ) -> Result<()> {
         let path = self.log_path(&record.namespace, &record.id);
         let entry = self.entry(&record.id);
         // Both before the first read: a change after it is noticed.
         let mut view = entry.subscribe();
         let mut changed = if options.follow { self.log_changes.watch(&path).await? } else { None };
-        let tail = options.tail;
-        let mut reader = read(move || Reader::open(&path, format, tail)).await?;
+        let from = match (options.after, options.tail) {
+            (Some(place), _) => From::Place(place),
+            (None, Some(lines)) => From::Tail(lines),
+            (None, None) => From::Start,
+        };
+        let mut reader = read(move || Reader::open(&path, format, from)).await?;
+        // One that comes back after a lost engine knows where it was, also
+        // when it has seen no line.
+        if options.follow && !out.send(Line::nothing(reader.place())).await {
+            return Ok(());
+        }
         loop {
             // Before the read: when it had ended by then, all has been written.
-            let over = !options.follow || has_ended(&view.borrow_and_update());
+            let ended = has_ended(&view.borrow_and_update());
+            let over = !options.follow || ended;
             let (back, lines) = read(move || {
                 let mut reader = reader;
-                let lines = reader.next_batch()?;
+                let mut lines = reader.next_batch()?;
+                if lines.is_empty() && over {
+                    lines.extend(reader.rest(ended));
+                }
                 Ok((reader, lines))
             })
             .await?;
@@ -122,7 +148,7 @@ impl Containers {
                     if options.is_past(line.time) {
                         return Ok(());
                     }
-                    if options.wants(&line) && out.send(Ok(line)).await.is_err() {
+                    if options.wants(&line) && !out.send(line).await {
                         return Ok(());
                     }
                 }
@@ -135,12 +161,25 @@ impl Containers {
             tokio::select! {
                 _ = changed.changed() => {}
                 _ = view.changed() => {}
-                () = out.closed() => return Ok(()),
+                () = out.sender.closed() => return Ok(()),
                 () = at(options.until) => {
                     if options.is_past(berth::bundle::now_nanos()) { return Ok(()); }
                 }
             }
         }
+    }
+}
+
+/// To whom it goes.
+struct Out<'a> {
+    sender: &'a mpsc::Sender<Result<Answer>>,
+    attributes: BTreeMap<String, String>,
+}
+
+impl Out<'_> {
+    /// Whether there is still somebody.
+    async fn send(&self, line: Line) -> bool {
+        self.sender.send(Ok((line, self.attributes.clone()))).await.is_ok()
     }
 }
 

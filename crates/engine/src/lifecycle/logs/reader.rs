@@ -1,69 +1,141 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Reads a log's files in order, over rotations, from where it left off.
-//! Everything here blocks.
+//! Reads a log's segments in order, over rotations, from where it left off,
+//! and says what is missing. Everything here blocks.
 
 use std::{
-    collections::VecDeque,
-    io::{self, Read as _, Seek as _, SeekFrom},
+    io::{self, Read as _},
     path::{Path, PathBuf},
 };
 
+use berth::log;
+
 use super::{
-    line::{Format, Line},
-    segments::{self, Segment},
+    line::{Format, Gap, Line, Place},
+    source::Source,
     tail::Tail,
 };
 
 /// Bytes read at once.
 const CHUNK: usize = 64 * 1024;
 
-/// Longest record: 16 KiB of a line, escaped six-fold in JSON, and its frame.
-/// What is longer isn't a record, and is skipped.
-const MAX_RECORD: usize = 256 * 1024;
+/// Longest record: 16 KiB of a line, escaped six-fold in JSON, and its frame,
+/// with attributes. What is longer isn't a record.
+const MAX_RECORD: usize = 1024 * 1024;
+
+/// Where reading begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum From {
+    /// The oldest record.
+    Start,
+    /// So many lines from the end.
+    Tail(u64),
+    /// There, where somebody has left off.
+    Place(Place),
+}
 
 /// A position in a log.
 #[derive(Debug)]
-pub(super) struct Reader {
+pub struct Reader {
     path: PathBuf,
     format: Format,
-    current: Option<Segment>,
-    /// Younger ones than the current.
-    next: VecDeque<Segment>,
+    current: Option<Source>,
+    /// Of what was read and taken.
+    place: Place,
     /// Read, and not yet a whole record.
     buffer: Vec<u8>,
+    /// Bytes that were no record, since the last one that was.
+    damaged: u64,
+    /// In the middle of something that is too long for a record.
+    overlong: bool,
+    /// When the last record was written.
+    time: u64,
+    /// What came of the current one before this is read first.
+    failed: Option<io::Error>,
+    /// The segment that it is to read the rest of is gone.
+    lost: bool,
 }
 
 impl Reader {
-    /// Opens the log, at its start or at its last `tail` lines. A log without
-    /// files is empty.
-    pub(super) fn open(path: &Path, format: Format, tail: Option<u64>) -> io::Result<Self> {
-        let mut segments: VecDeque<_> = segments::open(path, None)?.into();
-        if let Some(wanted) = tail {
-            let mut counter = Tail::new(format, wanted);
-            let mut index = segments.len();
-            while index > 0 {
-                index -= 1;
-                if let Some(start) = counter.start_in(&segments[index].file)? {
-                    segments.drain(..index);
-                    segments[0].file.seek(SeekFrom::Start(start))?;
-                    break;
-                }
+    /// Opens the log. A log without files is empty.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn open(path: &Path, format: Format, from: From) -> io::Result<Self> {
+        let mut reader = Self {
+            path: path.to_owned(),
+            format,
+            current: None,
+            place: Place::default(),
+            buffer: Vec::new(),
+            damaged: 0,
+            overlong: false,
+            time: 0,
+            failed: None,
+            lost: false,
+        };
+        match from {
+            From::Start => {}
+            From::Tail(wanted) => reader.seek_tail(wanted)?,
+            From::Place(place) => reader.seek(place)?,
+        }
+        Ok(reader)
+    }
+
+    fn seek_tail(&mut self, wanted: u64) -> io::Result<()> {
+        let mut tail = Tail::new(self.format, wanted);
+        for number in log::segments(&self.path)?.into_keys().rev() {
+            let Some(source) = Source::open(&self.path, number)? else { continue };
+            if let Some(offset) = tail.start_in(source)? {
+                return self.seek(Place { segment: number, offset });
             }
         }
-        let current = segments.pop_front();
-        Ok(Self { path: path.to_owned(), format, current, next: segments, buffer: Vec::new() })
+        Ok(())
+    }
+
+    /// Where that segment is gone, the next one is gone on with, and what is
+    /// missing is told.
+    fn seek(&mut self, place: Place) -> io::Result<()> {
+        self.place = place;
+        self.current = Source::open(&self.path, place.segment)?;
+        if let Some(source) = &mut self.current {
+            // Shorter than it was: a power cut took what had been read before.
+            self.place.offset = source.skip(place.offset).unwrap_or(place.offset);
+        } else {
+            self.lost = true;
+        }
+        Ok(())
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn place(&self) -> Place {
+        self.place
     }
 
     /// The next lines; none when there are no more for now.
-    pub(super) fn next_batch(&mut self) -> io::Result<Vec<Line>> {
+    ///
+    /// # Errors
+    /// Those of the file system. Damage is no error.
+    pub fn next_batch(&mut self) -> io::Result<Vec<Line>> {
         loop {
-            let read = self.fill()?;
-            let lines = self.take_lines();
-            if !lines.is_empty() {
+            let mut lines = Vec::new();
+            let read = self.fill();
+            self.take_lines(&mut lines);
+            let over = match read {
+                Ok(0) => !self.advance(&mut lines)?,
+                Ok(_) => false,
+                // What is compressed and can't be unpacked any further.
+                Err(e) if matches!(self.current, Some(Source::Compressed(_))) => {
+                    tracing::debug!(error = %e, "a compressed segment of a log is damaged");
+                    (self.buffer, self.damaged) = (Vec::new(), 0);
+                    self.current = None;
+                    lines.push(Line::missing(Gap::Damaged(0), self.time, self.place));
+                    !self.advance(&mut lines)?
+                }
+                Err(e) => return Err(e),
+            };
+            if over || !lines.is_empty() {
                 return Ok(lines);
-            }
-            if read == 0 && !self.advance()? {
-                return Ok(Vec::new());
             }
         }
     }
@@ -71,152 +143,325 @@ impl Reader {
     fn fill(&mut self) -> io::Result<usize> {
         let Some(current) = &mut self.current else { return Ok(0) };
         if self.buffer.len() > MAX_RECORD {
+            self.damaged += self.buffer.len() as u64;
+            self.place.offset += self.buffer.len() as u64;
             self.buffer.clear();
+            self.overlong = true;
         }
-        (&mut current.file).take(CHUNK as u64).read_to_end(&mut self.buffer)
+        if let Some(e) = self.failed.take() {
+            return Err(e);
+        }
+        let before = self.buffer.len();
+        match current.take(CHUNK as u64).read_to_end(&mut self.buffer) {
+            Err(e) if self.buffer.len() > before => {
+                self.failed = Some(e);
+                Ok(self.buffer.len() - before)
+            }
+            read => read,
+        }
     }
 
-    fn take_lines(&mut self) -> Vec<Line> {
-        let Some(end) = self.buffer.iter().rposition(|b| *b == b'\n') else { return Vec::new() };
-        let records = self.buffer[..end].split(|b| *b == b'\n');
-        let lines = records.filter_map(|record| self.format.parse(record)).collect();
-        self.buffer.drain(..=end);
-        lines
+    fn take_lines(&mut self, lines: &mut Vec<Line>) {
+        let mut start = 0;
+        while let Some(length) = self.buffer[start..].iter().position(|b| *b == b'\n') {
+            let record = &self.buffer[start..start + length];
+            start += length + 1;
+            let next = Place { offset: self.place.offset + start as u64, ..self.place };
+            // A hole that a power cut left may stand before a good record.
+            let hole = record.iter().take_while(|b| **b == 0).count();
+            let line = self.format.parse(&record[hole..]).filter(|_| !self.overlong);
+            self.overlong = false;
+            let Some(line) = line else {
+                self.damaged += record.len() as u64 + 1;
+                continue;
+            };
+            self.damaged += hole as u64;
+            if self.damaged > 0 {
+                lines.push(Line::missing(Gap::Damaged(self.damaged), line.time, self.place));
+                self.damaged = 0;
+            }
+            self.time = line.time;
+            lines.push(Line { next, ..line });
+        }
+        self.buffer.drain(..start);
+        self.place.offset += start as u64;
     }
 
-    /// Goes on to the next file; false when the current one is the youngest.
-    fn advance(&mut self) -> io::Result<bool> {
-        if self.next.is_empty() {
-            let inode = self.current.as_ref().map(|segment| segment.inode);
-            if let Some(inode) = inode
-                && !segments::has_rotated(&self.path, inode)?
+    /// Goes on to the next segment; false when the current one is the newest.
+    fn advance(&mut self, lines: &mut Vec<Line>) -> io::Result<bool> {
+        let later = log::segments(&self.path)?.into_keys().find(|number| *number > self.place.segment);
+        let Some(next) = later else {
+            if let Some(current) = &mut self.current
+                && current.was_cut(self.place.offset + self.buffer.len() as u64)?
             {
-                return Ok(false);
-            }
-            self.next = segments::open(&self.path, inode)?.into();
-            if self.next.is_empty() {
-                return Ok(false);
-            }
-            // It has been rotated away since its end was seen: what was
-            // written to it in between comes first.
-            if self.fill()? > 0 {
+                (self.buffer, self.place.offset) = (Vec::new(), 0);
                 return Ok(true);
             }
+            return Ok(false);
+        };
+        // It was written to its end before the next one was begun, and perhaps
+        // after its end was seen here.
+        if matches!(self.current, Some(Source::Plain(_))) && self.fill()? > 0 {
+            return Ok(true);
         }
-        // A record that was cut off stays cut off.
-        self.buffer.clear();
-        self.current = self.next.pop_front();
+        self.damaged += self.buffer.len() as u64;
+        if self.damaged > 0 {
+            lines.push(Line::missing(Gap::Damaged(self.damaged), self.time, self.place));
+        }
+        (self.buffer, self.damaged, self.overlong) = (Vec::new(), 0, false);
+        let opened = Source::open(&self.path, next)?;
+        // From the beginning of a log nothing is missing: old segments go.
+        let begun = self.place != Place::default();
+        let skipped = next - self.place.segment - u64::from(opened.is_some()) + u64::from(self.lost);
+        if begun && skipped > 0 {
+            let place = Place { segment: next, offset: 0 };
+            lines.push(Line::missing(Gap::Rotated(skipped), self.time, place));
+        }
+        self.place = Place { segment: next, offset: 0 };
+        (self.current, self.lost, self.failed) = (opened, false, None);
         Ok(true)
+    }
+
+    /// What is damaged at the very end; with `closed`, where nothing is added
+    /// any more, a record that has no end is.
+    pub fn rest(&mut self, closed: bool) -> Option<Line> {
+        if closed {
+            self.damaged += std::mem::take(&mut self.buffer).len() as u64;
+        }
+        let damaged = std::mem::take(&mut self.damaged);
+        (damaged > 0).then(|| Line::missing(Gap::Damaged(damaged), self.time, self.place))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::{fs, io::Write as _};
+    use std::{
+        fs,
+        io::Write as _,
+        sync::atomic::{AtomicU64, Ordering},
+    };
+
+    use flate2::{Compression, write::GzEncoder};
 
     struct Log {
         _dir: tempfile::TempDir,
         path: PathBuf,
+        number: AtomicU64,
     }
 
     impl Log {
         fn new() -> Self {
             let dir = tempfile::tempdir().expect("tempdir");
             let path = dir.path().join("container.log");
-            Self { _dir: dir, path }
+            Self { _dir: dir, path, number: AtomicU64::new(1) }
+        }
+
+        fn number(&self) -> u64 {
+            self.number.load(Ordering::Relaxed)
+        }
+
+        fn raw(&self, bytes: &[u8]) {
+            let path = log::segment(&self.path, self.number());
+            let mut file = fs::OpenOptions::new().create(true).append(true).open(path).expect("open");
+            file.write_all(bytes).expect("write");
         }
 
         fn write(&self, text: &str) {
-            let mut file = fs::OpenOptions::new().create(true).append(true).open(&self.path).expect("open");
             for part in text.split_inclusive('\n') {
                 let (tag, body) = part.strip_suffix('\n').map_or(("P", part), |body| ("F", body));
-                writeln!(file, "2026-11-23T23:09:18Z stdout {tag} {body}").expect("write");
+                self.raw(format!("2026-11-23T23:09:18Z stdout {tag} {body}\n").as_bytes());
             }
         }
 
-        fn rotate(&self, keep: u32) {
-            let name = |n: u32| self.path.with_file_name(format!("container.log.{n}"));
-            for n in (1..keep).rev() {
-                drop(fs::rename(name(n), name(n + 1)));
-            }
-            fs::rename(&self.path, name(1)).expect("rotate");
+        fn rotate(&self) {
+            self.number.fetch_add(1, Ordering::Relaxed);
         }
 
-        fn open(&self, tail: Option<u64>) -> Reader {
-            Reader::open(&self.path, Format::Cri, tail).expect("open")
+        fn remove(&self, number: u64) {
+            fs::remove_file(log::segment(&self.path, number)).expect("remove");
+        }
+
+        /// Compresses segment `number`, with `change` made to the result.
+        fn compress(&self, number: u64, change: impl FnOnce(&mut Vec<u8>)) {
+            let text = fs::read(log::segment(&self.path, number)).expect("read");
+            let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+            encoder.write_all(&text).expect("compress");
+            let mut bytes = encoder.finish().expect("compress");
+            change(&mut bytes);
+            fs::write(log::compressed(&self.path, number), bytes).expect("write");
+            self.remove(number);
+        }
+
+        fn open(&self, from: From) -> Reader {
+            Reader::open(&self.path, Format::Cri, from).expect("open")
+        }
+
+        fn tail(&self, lines: u64) -> String {
+            drain(&mut self.open(From::Tail(lines)))
         }
     }
 
-    fn drain(reader: &mut Reader) -> String {
-        let mut text = Vec::new();
+    fn batch(reader: &mut Reader) -> Vec<Line> {
+        let mut all = Vec::new();
         loop {
             let lines = reader.next_batch().expect("read");
             if lines.is_empty() {
-                return String::from_utf8(text).expect("utf-8");
+                all.extend(reader.rest(false));
+                return all;
             }
-            text.extend(lines.iter().flat_map(|line| line.data.to_vec()));
+            all.extend(lines);
         }
+    }
+
+    /// The text, with gaps as `<...>`.
+    fn drain(reader: &mut Reader) -> String {
+        let text = |line: &Line| match line.gap {
+            None => String::from_utf8_lossy(&line.data).into_owned(),
+            Some(Gap::Dropped { lines, bytes }) => format!("<dropped {lines} {bytes}>"),
+            Some(Gap::Damaged(bytes)) => format!("<damaged {bytes}>"),
+            Some(Gap::Rotated(segments)) => format!("<rotated {segments}>"),
+        };
+        batch(reader).iter().map(text).collect()
     }
 
     #[test]
     fn segments_are_read_oldest_first() {
         let log = Log::new();
-        assert_eq!(drain(&mut log.open(None)), "");
+        assert_eq!(drain(&mut log.open(From::Start)), "");
         log.write("a\nb\n");
-        log.rotate(5);
+        log.rotate();
         log.write("c\n");
-        log.rotate(5);
+        log.rotate();
         log.write("d\npart");
-        assert_eq!(drain(&mut log.open(None)), "a\nb\nc\nd\npart");
+        assert_eq!(drain(&mut log.open(From::Start)), "a\nb\nc\nd\npart");
+        log.compress(1, |_| ());
+        log.compress(2, |_| ());
+        assert_eq!(drain(&mut log.open(From::Start)), "a\nb\nc\nd\npart");
+        // What is long gone isn't missing.
+        fs::remove_file(log::compressed(&log.path, 1)).expect("remove");
+        assert_eq!(drain(&mut log.open(From::Start)), "c\nd\npart");
     }
 
     #[test]
-    fn a_follower_goes_on_over_rotations() {
+    fn a_follower_goes_on_over_rotations_and_is_told_what_it_missed() {
         let log = Log::new();
-        let mut reader = log.open(None);
+        let mut reader = log.open(From::Start);
         log.write("1\n");
         assert_eq!(drain(&mut reader), "1\n", "a log that began after it was opened");
         log.write("2\n");
-        log.rotate(5);
+        log.rotate();
         log.write("3\n");
-        log.rotate(5);
+        log.rotate();
         log.write("4\n");
+        log.compress(2, |_| ());
         assert_eq!(drain(&mut reader), "2\n3\n4\n");
         assert_eq!(drain(&mut reader), "");
         log.write("5\n");
         assert_eq!(drain(&mut reader), "5\n");
+        for line in ["6\n", "7\n", "8\n"] {
+            log.rotate();
+            log.write(line);
+        }
+        log.remove(4);
+        log.remove(5);
+        assert_eq!(drain(&mut reader), "<rotated 2>8\n");
+    }
+
+    #[test]
+    fn any_place_can_be_gone_on_from_whatever_was_done_to_the_log_since() {
+        let log = Log::new();
+        for n in 0..30 {
+            log.write(&format!("{n}\n"));
+            if n % 7 == 6 {
+                log.rotate();
+            }
+        }
+        let lines = batch(&mut log.open(From::Start));
+        let text = |lines: &[Line]| lines.iter().flat_map(|l| l.data.to_vec()).collect::<Vec<_>>();
+        let check = |log: &Log| {
+            for (n, line) in lines.iter().enumerate() {
+                let rest = drain(&mut log.open(From::Place(line.next)));
+                assert_eq!(rest.as_bytes(), text(&lines[n + 1..]), "after line {n}");
+            }
+        };
+        check(&log);
+        log.compress(1, |_| ());
+        log.compress(2, |_| ());
+        check(&log);
+        fs::remove_file(log::compressed(&log.path, 1)).expect("remove");
+        assert!(drain(&mut log.open(From::Place(lines[0].next))).starts_with("<rotated 1>7\n"));
+        fs::remove_file(log::compressed(&log.path, 2)).expect("remove");
+        assert!(drain(&mut log.open(From::Place(lines[0].next))).starts_with("<rotated 2>14\n"));
+        // One that never was there, or isn't any more after a power cut.
+        let far = Place { segment: log.number(), offset: 1 << 40 };
+        assert_eq!(drain(&mut log.open(From::Place(far))), "");
+        assert_eq!(drain(&mut log.open(From::Place(Place { segment: u64::MAX, offset: 7 }))), "");
+    }
+
+    #[test]
+    fn a_log_that_is_cut_short_by_hand_is_followed_from_its_new_start() {
+        let log = Log::new();
+        let mut reader = log.open(From::Start);
+        log.write("1\n2\n3\n");
+        assert_eq!(drain(&mut reader), "1\n2\n3\n");
+        fs::write(log::segment(&log.path, 1), "").expect("cut");
+        assert_eq!(drain(&mut reader), "");
+        log.write("4\n");
+        assert_eq!(drain(&mut reader), "4\n");
     }
 
     #[test]
     fn a_record_is_not_seen_before_it_is_whole() {
         let log = Log::new();
         log.write("1\n");
-        let mut file = fs::OpenOptions::new().append(true).open(&log.path).expect("open");
-        file.write_all(b"2026-11-23T23:09:18Z stdout F ha").expect("write");
-        let mut reader = log.open(None);
+        log.raw(b"2026-11-23T23:09:18Z stdout F ha");
+        let mut reader = log.open(From::Start);
         assert_eq!(drain(&mut reader), "1\n");
-        file.write_all(b"lf\n").expect("write");
+        log.raw(b"lf\n");
         assert_eq!(drain(&mut reader), "half\n");
+        log.raw(b"2026-11-23T23:09:18Z stdout F to");
+        assert_eq!(drain(&mut reader), "");
+        assert_eq!(reader.rest(true).and_then(|line| line.gap), Some(Gap::Damaged(32)));
+        assert_eq!(reader.rest(true), None, "said once");
     }
 
     #[test]
     fn a_tail_counts_lines_over_segments_and_not_their_parts() {
         let log = Log::new();
         log.write("a\nb\n");
-        log.rotate(5);
+        log.rotate();
         // A long line in two parts.
         log.write("c");
         log.write("c\nd\n");
-        for (wanted, expected) in [
-            (0, ""),
-            (1, "d\n"),
-            (2, "cc\nd\n"),
-            (3, "b\ncc\nd\n"),
-            (4, "a\nb\ncc\nd\n"),
-            (9, "a\nb\ncc\nd\n"),
-        ] {
-            assert_eq!(drain(&mut log.open(Some(wanted))), expected, "{wanted}");
+        let check = || {
+            for (wanted, expected) in [
+                (0, ""),
+                (1, "d\n"),
+                (2, "cc\nd\n"),
+                (3, "b\ncc\nd\n"),
+                (4, "a\nb\ncc\nd\n"),
+                (9, "a\nb\ncc\nd\n"),
+            ] {
+                assert_eq!(log.tail(wanted), expected, "{wanted}");
+            }
+        };
+        check();
+        log.compress(1, |_| ());
+        check();
+        log.compress(2, |_| ());
+        check();
+    }
+
+    #[test]
+    fn the_last_line_of_all_counts_without_its_end() {
+        for compress in [false, true] {
+            let log = Log::new();
+            log.write("a\nb\nc");
+            if compress {
+                log.compress(1, |_| ());
+            }
+            assert_eq!([log.tail(1), log.tail(2)], ["c", "b\nc"].map(str::to_owned));
         }
     }
 
@@ -225,17 +470,42 @@ mod tests {
         let log = Log::new();
         let lines: Vec<_> = (0..5000).map(|n| format!("line {n} {}\n", "x".repeat(n % 50))).collect();
         log.write(&lines.concat());
-        assert_eq!(drain(&mut log.open(Some(4000))), lines[1000..].concat());
+        assert_eq!(log.tail(4000), lines[1000..].concat());
+        log.compress(1, |_| ());
+        assert_eq!(log.tail(4000), lines[1000..].concat());
     }
 
     #[test]
-    fn rubbish_is_skipped() {
+    fn damage_is_told_and_the_rest_is_read() {
         let log = Log::new();
         log.write("a\n");
-        let mut file = fs::OpenOptions::new().append(true).open(&log.path).expect("open");
-        file.write_all(&vec![b'x'; MAX_RECORD * 2]).expect("write");
-        file.write_all(b"\n\0\0\0").expect("write");
+        log.raw(&vec![b'x'; MAX_RECORD * 2]);
+        log.raw(b"\n\0\0\0");
         log.write("b\n");
-        assert_eq!(drain(&mut log.open(None)), "a\nb\n");
+        log.raw(b"torn");
+        log.rotate();
+        log.write("c\n");
+        log.raw(b"2026-11-23T23:09:18Z stderr F:gap 3 lines, 40 bytes\n");
+        log.raw(b"rubbish\n");
+        let huge = MAX_RECORD * 2 + 4;
+        let expected = format!("a\n<damaged {huge}>b\n<damaged 4>c\n<dropped 3 40><damaged 8>");
+        assert_eq!(drain(&mut log.open(From::Start)), expected);
+        assert_eq!(log.tail(3), "<damaged 4>c\n<dropped 3 40><damaged 8>");
+    }
+
+    #[test]
+    fn a_compressed_segment_that_is_damaged_is_read_as_far_as_can_be() {
+        let whole: String = (0..20_000).map(|n| format!("{n}\n")).collect();
+        for cut in [0, 5, 20_000] {
+            let log = Log::new();
+            log.write(&whole);
+            log.rotate();
+            log.write("next\n");
+            log.compress(1, |bytes| bytes.truncate(cut));
+            let seen = drain(&mut log.open(From::Start));
+            let rest = seen.strip_suffix("<damaged 0>next\n").unwrap_or_else(|| panic!("{cut}: no end"));
+            assert!(whole.starts_with(rest) && (cut < 100 || rest.len() > 1000), "{cut}: {}", rest.len());
+            assert!(log.tail(1).ends_with("next\n"));
+        }
     }
 }

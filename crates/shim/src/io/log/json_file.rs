@@ -3,11 +3,13 @@
 //! `{"log":"text\n","stream":"stdout","time":"…"}`. A part of a line has no
 //! newline in its text.
 
+use std::collections::BTreeMap;
+
 use super::{clock::Timestamp, splitter::End};
 use crate::io::Stream;
 
-/// Appends one record.
-pub fn write(out: &mut Vec<u8>, time: &Timestamp, stream: Stream, line: &[u8], end: End) {
+/// Appends one record; `attributes` as [`attributes`] makes them.
+pub fn write(out: &mut Vec<u8>, time: &Timestamp, stream: Stream, line: &[u8], end: End, attributes: &[u8]) {
     out.extend_from_slice(b"{\"log\":\"");
     escape(out, line);
     if end == End::Newline {
@@ -15,7 +17,39 @@ pub fn write(out: &mut Vec<u8>, time: &Timestamp, stream: Stream, line: &[u8], e
     }
     out.extend_from_slice(b"\",\"stream\":\"");
     out.extend_from_slice(stream.name().as_bytes());
-    out.extend_from_slice(b"\",\"time\":\"");
+    out.extend_from_slice(b"\",");
+    out.extend_from_slice(attributes);
+    out.extend_from_slice(b"\"time\":\"");
+    out.extend_from_slice(time.as_bytes());
+    out.extend_from_slice(b"\"}\n");
+}
+
+/// `"attrs":{…},`, as it stands in every record; empty without any.
+#[must_use]
+pub fn attributes(map: &BTreeMap<String, String>) -> Vec<u8> {
+    let mut out = Vec::new();
+    for (name, value) in map {
+        out.extend_from_slice(if out.is_empty() { b"\"attrs\":{\"" } else { b",\"" });
+        escape(&mut out, name.as_bytes());
+        out.extend_from_slice(b"\":\"");
+        escape(&mut out, value.as_bytes());
+        out.push(b'"');
+    }
+    if !out.is_empty() {
+        out.extend_from_slice(b"},");
+    }
+    out
+}
+
+/// Appends a record that says what could not be written: an empty text, and
+/// numbers where a container can't put any.
+pub fn write_gap(out: &mut Vec<u8>, time: &Timestamp, lines: u64, bytes: u64) {
+    out.extend_from_slice(
+        format!(
+            "{{\"log\":\"\",\"stream\":\"stderr\",\"gap\":{{\"lines\":{lines},\"bytes\":{bytes}}},\"time\":\""
+        )
+        .as_bytes(),
+    );
     out.extend_from_slice(time.as_bytes());
     out.extend_from_slice(b"\"}\n");
 }
@@ -59,7 +93,7 @@ mod tests {
 
     fn parse(line: &[u8], end: End) -> Value {
         let mut out = Vec::new();
-        write(&mut out, &Timestamp::of(0, 0), Stream::Stderr, line, end);
+        write(&mut out, &Timestamp::of(0, 0), Stream::Stderr, line, end, b"");
         assert_eq!(out.iter().filter(|&&b| b == b'\n').count(), 1, "one line");
         serde_json::from_slice(&out).expect("JSON")
     }
@@ -71,6 +105,19 @@ mod tests {
         assert_eq!(value["stream"], "stderr");
         assert_eq!(value["time"], "1970-01-01T00:00:00.000000000Z");
         assert_eq!(value.as_object().map(serde_json::Map::len), Some(3));
+    }
+
+    #[test]
+    fn attributes_and_gaps_are_docker_readable() {
+        let map = [("a\"b", "1"), ("c", "\u{1}")].map(|(k, v)| (k.to_owned(), v.to_owned())).into();
+        let mut out = Vec::new();
+        write(&mut out, &Timestamp::of(0, 0), Stream::Stdout, b"x", End::Newline, &attributes(&map));
+        let value: Value = serde_json::from_slice(&out).expect("JSON");
+        assert_eq!(value["attrs"], serde_json::json!({"a\"b": "1", "c": "\u{1}"}));
+        let mut out = Vec::new();
+        write_gap(&mut out, &Timestamp::of(0, 0), 3, 40);
+        let value: Value = serde_json::from_slice(&out).expect("JSON");
+        assert_eq!((value["log"].as_str(), value["gap"]["bytes"].as_u64()), (Some(""), Some(40)));
     }
 
     proptest! {

@@ -2,19 +2,21 @@
 //! The container's log: lines out of output, one `write` per batch.
 //!
 //! A log that can't be written neither stops nor blocks the container: what
-//! doesn't fit is counted, and one line tells how much when writing works
+//! doesn't fit is counted, and one record tells how much when writing works
 //! again.
 
 pub mod clock;
 pub mod cri;
+pub mod dropped;
 pub mod json_file;
 pub mod segments;
 pub mod splitter;
 
-use std::io;
+use std::{collections::BTreeMap, io, path::PathBuf};
 
 use self::{
     clock::Timestamp,
+    dropped::Drops,
     segments::{Limits, Segments},
     splitter::{End, Splitter},
 };
@@ -33,6 +35,19 @@ pub enum Format {
     JsonFile,
 }
 
+/// Which log is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogConfig {
+    /// How a line looks.
+    pub format: Format,
+    /// Where it is and how large it gets.
+    pub limits: Limits,
+    /// What each of the JSON lines says besides.
+    pub attributes: BTreeMap<String, String>,
+    /// The file that says what could not be written; none: nobody is told.
+    pub dropped: Option<PathBuf>,
+}
+
 /// The log of one container.
 #[derive(Debug)]
 pub struct Log {
@@ -44,35 +59,43 @@ pub struct Log {
 #[derive(Debug)]
 struct Writer {
     format: Format,
+    /// The attributes as they stand in a record.
+    attributes: Vec<u8>,
     segments: Segments,
     batch: Vec<u8>,
     /// Records in `batch`.
     records: u64,
+    /// Bytes that the container wrote for them.
+    bytes: u64,
     /// Most bytes of a batch: a segment never grows past its limit by more
     /// than one record.
     batch_limit: usize,
-    /// Records lost since the last write that succeeded.
-    dropped: u64,
+    drops: Drops,
 }
 
 impl Log {
     /// Opens or continues the log at `limits.path`. A file that can't be
     /// opened is tried again with each batch.
     #[must_use]
-    pub fn new(format: Format, limits: Limits) -> Self {
-        let batch_limit = match usize::try_from(limits.max_size) {
-            Ok(1..BATCH) => usize::try_from(limits.max_size).unwrap_or(BATCH),
-            _ => BATCH,
-        };
+    pub fn new(config: LogConfig) -> Self {
+        let LogConfig { format, limits, attributes, dropped } = config;
         let writer = Writer {
             format,
+            attributes: json_file::attributes(&attributes),
+            batch_limit: batch_limit(&limits),
             segments: Segments::new(limits),
             batch: Vec::new(),
             records: 0,
-            batch_limit,
-            dropped: 0,
+            bytes: 0,
+            drops: Drops::new(dropped),
         };
         Self { splitters: [Splitter::default(), Splitter::default()], writer }
+    }
+
+    /// Other limits from now on. Where the log is doesn't change.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.writer.batch_limit = batch_limit(&limits);
+        self.writer.segments.set_limits(limits);
     }
 
     /// Writes the lines that `bytes` completes, all with one time.
@@ -86,62 +109,75 @@ impl Log {
         writer.flush(&time);
     }
 
-    /// The stream has ended: writes an unterminated last line.
+    /// The stream has ended: writes an unterminated last line, and what is
+    /// missing before the end.
     pub fn finish(&mut self, stream: Stream) {
         let time = Timestamp::now();
         let Self { splitters, writer } = self;
         splitters[stream.index()].finish(|line, end| writer.record(&time, stream, line, end));
         writer.flush(&time);
+        writer.tell(&time);
+    }
+}
+
+fn batch_limit(limits: &Limits) -> usize {
+    match usize::try_from(limits.max_size) {
+        Ok(size @ 1..BATCH) => size,
+        _ => BATCH,
     }
 }
 
 impl Writer {
     fn record(&mut self, time: &Timestamp, stream: Stream, line: &[u8], end: End) {
         let start = self.batch.len();
-        self.format(time, stream, line, end);
+        match self.format {
+            Format::Cri => cri::write(&mut self.batch, time, stream, line, end),
+            Format::JsonFile => {
+                json_file::write(&mut self.batch, time, stream, line, end, &self.attributes);
+            }
+        }
         if self.batch.len() > self.batch_limit && start > 0 {
             let last = self.batch.split_off(start);
             self.flush(time);
             self.batch = last;
         }
         self.records += 1;
-    }
-
-    fn format(&mut self, time: &Timestamp, stream: Stream, line: &[u8], end: End) {
-        match self.format {
-            Format::Cri => cri::write(&mut self.batch, time, stream, line, end),
-            Format::JsonFile => json_file::write(&mut self.batch, time, stream, line, end),
-        }
+        self.bytes += line.len() as u64 + u64::from(end == End::Newline);
     }
 
     fn flush(&mut self, time: &Timestamp) {
         if self.batch.is_empty() {
             return;
         }
-        if self.dropped > 0 {
-            self.prepend_marker(time);
-        }
+        self.tell(time);
         match self.segments.write(&self.batch) {
-            Ok(()) => self.dropped = 0,
-            Err(e) => self.count_dropped(&e),
+            Ok(()) => {}
+            Err(e) => self.drop_batch(&e),
         }
-        self.records = 0;
+        (self.records, self.bytes) = (0, 0);
         self.batch.clear();
         self.batch.shrink_to(self.batch_limit.min(8 * 1024));
     }
 
-    fn prepend_marker(&mut self, time: &Timestamp) {
-        let batch = std::mem::take(&mut self.batch);
-        let text = format!("dropped {} lines", self.dropped);
-        self.format(time, Stream::Stderr, text.as_bytes(), End::Newline);
-        self.batch.extend_from_slice(&batch);
+    /// Writes down what is missing here, if anything is. A record of its own:
+    /// small, it may fit where the next batch doesn't.
+    fn tell(&mut self, time: &Timestamp) {
+        let Some((lines, bytes)) = self.drops.untold() else { return };
+        let mut record = Vec::new();
+        match self.format {
+            Format::Cri => cri::write_gap(&mut record, time, lines, bytes),
+            Format::JsonFile => json_file::write_gap(&mut record, time, lines, bytes),
+        }
+        if self.segments.write(&record).is_ok() {
+            self.drops.told();
+        }
     }
 
-    fn count_dropped(&mut self, error: &io::Error) {
-        if self.dropped == 0 {
+    fn drop_batch(&mut self, error: &io::Error) {
+        if self.drops.untold().is_none() {
             diag::warn(format_args!("write {}: {error}; lines are dropped", self.segments.path().display()));
         }
-        self.dropped += self.records;
+        self.drops.add(self.records, self.bytes);
     }
 }
 
@@ -149,12 +185,19 @@ impl Writer {
 mod tests {
     use std::fs;
 
+    use berth::log::Dropped;
     use proptest::prelude::*;
 
     use super::*;
 
-    fn limits(dir: &tempfile::TempDir) -> Limits {
-        Limits { path: dir.path().join("log"), max_size: 0, max_files: 1 }
+    fn config(format: Format, path: PathBuf, max_size: u64) -> LogConfig {
+        let dropped = path.with_file_name("dropped");
+        let limits = Limits { path, max_size, max_files: 100, ..Limits::default() };
+        LogConfig { format, limits, attributes: BTreeMap::new(), dropped: Some(dropped) }
+    }
+
+    fn open(dir: &tempfile::TempDir) -> Log {
+        Log::new(config(Format::Cri, dir.path().join("log"), 0))
     }
 
     fn text(dir: &tempfile::TempDir) -> String {
@@ -164,7 +207,7 @@ mod tests {
     #[test]
     fn what_was_lost_on_a_full_disk_is_told_once_it_works_again() {
         let dir = tempfile::tempdir().expect("tempdir");
-        let mut log = Log::new(Format::Cri, limits(&dir));
+        let mut log = open(&dir);
         let time = Timestamp::of(0, 0);
         log.append_at(time, Stream::Stdout, b"kept\n");
         let good = log.writer.segments.replace_file("/dev/full");
@@ -175,27 +218,52 @@ mod tests {
         log.append_at(time, Stream::Stdout, b"more\n");
         let lines: Vec<_> =
             text(&dir).lines().map(|l| l["1970-01-01T00:00:00.000000000Z ".len()..].to_owned()).collect();
-        assert_eq!(lines, ["stdout F kept", "stderr F dropped 3 lines", "stdout F back", "stdout F more"]);
+        let gap = "stderr F:gap 3 lines, 6 bytes";
+        assert_eq!(lines, ["stdout F kept", gap, "stdout F back", "stdout F more"]);
+        assert_eq!(dropped(&dir), Dropped { lines: 3, bytes: 6, untold_lines: 0, untold_bytes: 0 });
+    }
+
+    fn dropped(dir: &tempfile::TempDir) -> Dropped {
+        let text = fs::read(dir.path().join("dropped")).expect("dropped");
+        serde_json::from_slice(&text).expect("a record")
+    }
+
+    #[test]
+    fn what_is_missing_at_the_end_is_told_when_the_stream_ends() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let mut log = open(&dir);
+        log.append(Stream::Stdout, b"kept\n");
+        let good = log.writer.segments.replace_file("/dev/full");
+        log.append(Stream::Stdout, b"abc\nno end");
+        log.finish(Stream::Stdout);
+        assert_eq!(dropped(&dir), Dropped { lines: 2, bytes: 10, untold_lines: 2, untold_bytes: 10 });
+        log.writer.segments.restore_file(good);
+        log.finish(Stream::Stderr);
+        assert!(text(&dir).ends_with("stderr F:gap 2 lines, 10 bytes\n"));
+        assert_eq!(dropped(&dir).untold_lines, 0);
     }
 
     #[test]
     fn a_file_that_cannot_be_opened_yet_is_tried_again() {
         let dir = tempfile::tempdir().expect("tempdir");
         let path = dir.path().join("later/log");
-        let mut log = Log::new(Format::Cri, Limits { path: path.clone(), max_size: 0, max_files: 1 });
+        let mut log = Log::new(config(Format::Cri, path.clone(), 0));
         log.append(Stream::Stdout, b"lost\n");
         fs::create_dir(dir.path().join("later")).expect("mkdir");
         log.append(Stream::Stdout, b"found\n");
         let text = fs::read_to_string(path).expect("log");
-        assert!(text.contains("stderr F dropped 1 lines\n") && text.ends_with("stdout F found\n"), "{text}");
+        assert!(
+            text.contains("stderr F:gap 1 lines, 5 bytes\n") && text.ends_with("stdout F found\n"),
+            "{text}"
+        );
     }
 
     #[test]
     fn an_unterminated_last_line_is_partial() {
         let dir = tempfile::tempdir().expect("tempdir");
-        let mut log = Log::new(Format::Cri, limits(&dir));
+        let mut log = open(&dir);
         log.append(Stream::Stdout, b"$ ");
-        assert_eq!(fs::metadata(dir.path().join("log")).map_or(0, |m| m.len()), 0);
+        assert!(!dir.path().join("log").exists());
         log.finish(Stream::Stdout);
         assert!(text(&dir).ends_with(" stdout P $ \n"));
     }
@@ -204,13 +272,12 @@ mod tests {
     fn no_segment_is_longer_than_its_limit_and_nothing_is_lost_between_them() {
         let dir = tempfile::tempdir().expect("tempdir");
         let path = dir.path().join("log");
-        let mut log = Log::new(Format::Cri, Limits { path: path.clone(), max_size: 1000, max_files: 100 });
+        let mut log = Log::new(config(Format::Cri, path.clone(), 1000));
         let input: String = (0..300).map(|i| format!("line {i}\n")).collect();
         log.append(Stream::Stdout, input.as_bytes());
         let mut lines = Vec::new();
-        for n in (0..100).rev() {
-            let name = if n == 0 { path.clone() } else { dir.path().join(format!("log.{n}")) };
-            let Ok(text) = fs::read_to_string(name) else { continue };
+        for n in berth::log::segments(&path).expect("list").into_keys() {
+            let text = fs::read_to_string(berth::log::segment(&path, n)).expect("text");
             assert!(text.len() <= 1000, "segment {n} has {} bytes", text.len());
             lines.extend(text.lines().map(|l| format!("{}\n", l.split_once(" F ").expect("full").1)));
         }
@@ -233,7 +300,7 @@ mod tests {
             let format = if json { Format::JsonFile } else { Format::Cri };
             let logs: Vec<_> = [step, usize::MAX].into_iter().map(|step| {
                 let dir = tempfile::tempdir().expect("tempdir");
-                let mut log = Log::new(format, limits(&dir));
+                let mut log = Log::new(config(format, dir.path().join("log"), 0));
                 for chunk in input.chunks(step) {
                     log.append_at(Timestamp::of(1, 2), Stream::Stdout, chunk);
                 }

@@ -6,11 +6,10 @@ use berth::api::v1::{self, attach_request, mount::Type};
 
 use crate::{
     domain::{
-        container::{
-            Config, HostConfig, LogConfig, LogDriver, Mount, MountKind, NetworkMode, ReadOnlyReach, Ulimit,
-        },
+        container::{Config, HostConfig, Mount, MountKind, NetworkMode, ReadOnlyReach, Ulimit},
         devices::{BlockRate, DeviceMapping, Devices},
         health::{HealthConfig, OnFailure},
+        log::{LogConfig, LogDriver},
         namespaces::{self, IpcMode, PidMode},
         restart::RestartPolicy,
         update::Changes,
@@ -164,16 +163,7 @@ fn mount(mount: v1::Mount) -> Result<Mount> {
 }
 
 fn log(log: v1::LogConfig) -> Result<LogConfig> {
-    let driver = match log.driver.as_str() {
-        "" | "local" => LogDriver::Local,
-        "json-file" => LogDriver::JsonFile,
-        "none" => LogDriver::None,
-        other => {
-            let what = format!("logger: no log driver named '{}' is registered", other.escape_debug());
-            return Err(Error::new(Kind::InvalidArgument, what));
-        }
-    };
-    Ok(LogConfig { driver, options: log.options.into_iter().collect() })
+    Ok(LogConfig { driver: LogDriver::of_word(&log.driver)?, options: log.options.into_iter().collect() })
 }
 
 /// Changes to a container.

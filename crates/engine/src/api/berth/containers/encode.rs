@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The engine's own types as answers of berth.v1.
 
+use std::collections::BTreeMap;
+
 use berth::api::v1::{
     self, attach_response,
     container_state::{self, HealthStatus},
@@ -11,16 +13,17 @@ use prost_types::Timestamp;
 
 use crate::{
     domain::{
-        container::{Config, HostConfig, LogConfig, Mount, MountKind, ReadOnlyReach, Ulimit},
+        container::{Config, HostConfig, Mount, MountKind, ReadOnlyReach, Ulimit},
         devices::{BlockRate, DeviceMapping},
         health,
+        log::LogConfig,
         record::Record,
         state::Shown,
     },
     lifecycle::{
         attach::AttachOutput,
         containers::{Details, Listed},
-        logs::{Line, Stream},
+        logs::{Gap, Line, Stream},
     },
 };
 
@@ -259,8 +262,26 @@ fn mount(mount: Mount) -> v1::Mount {
 }
 
 /// A line of a log.
-pub(super) fn line(line: Line) -> v1::LogsResponse {
-    v1::LogsResponse { stream: stream(line.stream), timestamp: time(line.time), data: line.data }
+pub(super) fn line((line, attributes): (Line, BTreeMap<String, String>)) -> v1::LogsResponse {
+    v1::LogsResponse {
+        stream: stream(line.stream),
+        timestamp: time(line.time),
+        data: line.data,
+        next: Some(v1::LogPlace { segment: line.next.segment, offset: line.next.offset }),
+        gap: line.gap.map(gap),
+        attributes: attributes.into_iter().collect(),
+    }
+}
+
+fn gap(gap: Gap) -> v1::logs_response::Gap {
+    use v1::logs_response::{Gap as Message, gap::Reason};
+    match gap {
+        Gap::Dropped { lines, bytes } => {
+            Message { reason: Reason::Dropped.into(), lines, bytes, ..Message::default() }
+        }
+        Gap::Damaged(bytes) => Message { reason: Reason::Damaged.into(), bytes, ..Message::default() },
+        Gap::Rotated(segments) => Message { reason: Reason::Rotated.into(), segments, ..Message::default() },
+    }
 }
 
 /// A message to an attached client.

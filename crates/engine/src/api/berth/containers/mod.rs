@@ -30,7 +30,7 @@ use crate::{
             CommitOptions, Condition, Containers, ListOptions, PruneOptions, StartOutcome, StatsOptions,
             Stopped,
         },
-        logs::LogOptions,
+        logs::{LogOptions, Place},
     },
 };
 
@@ -214,6 +214,8 @@ impl containers_server::Containers for ContainersService {
                 since: config::nanos(request.since),
                 until: config::nanos(request.until),
                 tail: request.tail,
+                after: request.after.map(|place| Place { segment: place.segment, offset: place.offset }),
+                details: request.details,
             };
             Ok(answers(self.containers.logs(&record, options).await?, encode::line))
         })

@@ -1,0 +1,304 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What is wanted of a container's log: its driver, and the driver's options,
+//! checked here and read here. Pure.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use super::size;
+use crate::error::{Error, Kind, Result};
+
+/// Where output goes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LogConfig {
+    /// What becomes of the output.
+    pub driver: LogDriver,
+    /// As users write them; [`LogConfig::check`] says which there are.
+    pub options: BTreeMap<String, String>,
+}
+
+/// What becomes of a container's output.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogDriver {
+    /// CRI text.
+    #[default]
+    Local,
+    /// Docker's JSON lines.
+    JsonFile,
+    /// Nothing is kept.
+    None,
+}
+
+/// How large a log gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of a segment; 0: any number.
+    pub max_size: u64,
+    /// Segments, the current one included; 0: any number.
+    pub max_files: u32,
+    /// Age of a record, about; zero: any.
+    pub max_age: Duration,
+    /// Bytes on disk of all segments; 0: any number.
+    pub max_total: u64,
+}
+
+/// Segments that a log may have.
+const MOST_FILES: u32 = 1000;
+
+impl LogDriver {
+    const ALL: [Self; 3] = [Self::Local, Self::JsonFile, Self::None];
+
+    /// The driver of that name; empty is the default.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for an unknown one.
+    pub fn of_word(word: &str) -> Result<Self> {
+        if word.is_empty() {
+            return Ok(Self::default());
+        }
+        Self::ALL.into_iter().find(|driver| driver.as_str() == word).ok_or_else(|| {
+            let word = word.escape_debug();
+            invalid(format!("logger: no log driver named '{word}' is registered"))
+        })
+    }
+
+    /// The word that users write.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::JsonFile => "json-file",
+            Self::None => "none",
+        }
+    }
+
+    fn knows(self, option: &str) -> bool {
+        match option {
+            // How Docker's engine hands lines on; ours never holds one up.
+            "mode" | "max-buffer-size" => true,
+            "max-size" | "max-file" | "max-age" | "max-total" | "compress" | "labels" | "env" | "tag" => {
+                self != Self::None
+            }
+            _ => false,
+        }
+    }
+}
+
+impl LogConfig {
+    /// Whether all options are known and can be honoured.
+    ///
+    /// # Errors
+    /// `InvalidArgument` in Docker's words.
+    pub fn check(&self) -> Result<()> {
+        let driver = self.driver.as_str();
+        for (name, value) in &self.options {
+            if !self.driver.knows(name) {
+                let name = name.escape_debug();
+                return Err(invalid(format!("unknown log opt '{name}' for {driver} log driver")));
+            }
+            let good = match name.as_str() {
+                "max-size" => value == "-1" || size::parse(value).is_some_and(|n| n > 0),
+                "max-total" | "max-buffer-size" => size::parse(value).is_some_and(|n| n > 0),
+                "max-file" => value.parse().is_ok_and(|n| (1..=MOST_FILES).contains(&n)),
+                "max-age" => age(value).is_some_and(|age| !age.is_zero()),
+                "compress" => boolean(value).is_some(),
+                "mode" => matches!(value.as_str(), "blocking" | "non-blocking"),
+                "tag" => tag(value, &BTreeMap::new()).is_some(),
+                _ => true,
+            };
+            if !good {
+                return Err(invalid(format!("invalid value {value:?} for log opt '{name}'")));
+            }
+        }
+        if self.option("compress").is_some_and(|value| boolean(value) == Some(true))
+            && (self.option("max-file") == Some("1") || self.option("max-size") == Some("-1"))
+        {
+            return Err(invalid(
+                "compress cannot be true when max-file is less than 2 or max-size is not set",
+            ));
+        }
+        Ok(())
+    }
+
+    /// How large it gets; `size` and `files` for who says nothing.
+    #[must_use]
+    pub fn limits(&self, size: u64, files: u32) -> Limits {
+        let max_total = self.option("max-total").and_then(size::parse).unwrap_or(0);
+        let max_size = match self.option("max-size") {
+            // -1 is no limit.
+            Some(text) => size::parse(text).unwrap_or(0),
+            // At least two segments, or the whole log goes at once.
+            None if max_total > 0 => size.min((max_total / 2).max(1)),
+            None => size,
+        };
+        let max_files = match self.option("max-file").and_then(|n| n.parse().ok()) {
+            Some(files) => files,
+            None if max_total > 0 => MOST_FILES,
+            None => files,
+        };
+        let max_age = self.option("max-age").and_then(age).unwrap_or_default();
+        Limits { max_size, max_files, max_age, max_total }
+    }
+
+    /// Whether segments are compressed once they are closed. Docker's tools
+    /// read its JSON lines as they are.
+    #[must_use]
+    pub fn compress(&self) -> bool {
+        self.option("compress").and_then(boolean).unwrap_or(self.driver != LogDriver::JsonFile)
+    }
+
+    /// What `--details` shows of each line: labels and variables that options
+    /// name, and the tag.
+    #[must_use]
+    pub fn attributes(
+        &self,
+        labels: &BTreeMap<String, String>,
+        env: &[String],
+        names: &BTreeMap<&str, String>,
+    ) -> BTreeMap<String, String> {
+        let listed = |name: &str| self.option(name).unwrap_or_default().split(',').filter(|n| !n.is_empty());
+        let mut found = BTreeMap::new();
+        for name in listed("labels") {
+            if let Some(value) = labels.get(name) {
+                found.insert(name.to_owned(), value.clone());
+            }
+        }
+        for name in listed("env") {
+            // The last one counts, as for the program.
+            let value = env.iter().rev().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+            if let Some(value) = value {
+                found.insert(name.to_owned(), value.to_owned());
+            }
+        }
+        if let Some(text) = self.option("tag").and_then(|template| tag(template, names)) {
+            found.insert("tag".to_owned(), text);
+        }
+        found
+    }
+
+    pub(crate) fn option(&self, name: &str) -> Option<&str> {
+        self.options.get(name).map(String::as_str)
+    }
+}
+
+/// What a tag's template may name.
+pub const TAG_FIELDS: [&str; 7] =
+    ["ID", "FullID", "Name", "ImageID", "ImageFullID", "ImageName", "DaemonName"];
+
+/// `{{.Name}}` and the like, filled in; `None` for a template that names
+/// anything else.
+#[must_use]
+pub fn tag(template: &str, fields: &BTreeMap<&str, String>) -> Option<String> {
+    let mut text = String::new();
+    let mut rest = template;
+    while let Some((before, after)) = rest.split_once("{{") {
+        let (name, after) = after.split_once("}}")?;
+        let name = name.trim().strip_prefix('.')?;
+        let name = TAG_FIELDS.into_iter().find(|known| *known == name)?;
+        text.push_str(before);
+        text.push_str(fields.get(name).map_or("", String::as_str));
+        rest = after;
+    }
+    text.push_str(rest);
+    Some(text)
+}
+
+/// `90s`, `15m`, `12h`, `7d`, `2w`.
+fn age(text: &str) -> Option<Duration> {
+    let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        "w" => 7 * 86_400,
+        _ => return None,
+    };
+    number.parse::<u32>().ok().map(|n| Duration::from_secs(u64::from(n) * seconds))
+}
+
+/// As Go reads them.
+fn boolean(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
+    }
+}
+
+fn invalid(message: impl Into<String>) -> Error {
+    Error::new(Kind::InvalidArgument, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(driver: LogDriver, options: &[(&str, &str)]) -> LogConfig {
+        let options = options.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        LogConfig { driver, options }
+    }
+
+    #[test]
+    fn options_are_known_and_sensible_or_refused_in_dockers_words() {
+        for good in [
+            ("max-size", "10m"),
+            ("max-size", "-1"),
+            ("max-file", "3"),
+            ("max-age", "7d"),
+            ("max-total", "1g"),
+            ("compress", "true"),
+            ("mode", "non-blocking"),
+            ("tag", "{{.Name}}/{{ .ID }}"),
+            ("labels", "a,b"),
+        ] {
+            assert!(config(LogDriver::JsonFile, &[good]).check().is_ok(), "{good:?}");
+        }
+        for bad in [
+            ("max-size", "0"),
+            ("max-file", "0"),
+            ("max-file", "1001"),
+            ("max-age", "7"),
+            ("max-age", "0s"),
+            ("max-age", "ä"),
+            ("max-total", "-1"),
+            ("compress", "maybe"),
+            ("mode", "later"),
+            ("tag", "{{.Secret}}"),
+            ("tag", "{{.ID"),
+        ] {
+            let error = config(LogDriver::Local, &[bad]).check().expect_err(bad.1).to_string();
+            assert!(error.contains(&format!("invalid value {:?} for log opt '{}'", bad.1, bad.0)), "{error}");
+        }
+        let unknown = config(LogDriver::JsonFile, &[("x", "1")]).check().expect_err("unknown").to_string();
+        assert!(unknown.contains("unknown log opt 'x' for json-file log driver"), "{unknown}");
+        assert!(config(LogDriver::None, &[("max-size", "1m")]).check().is_err());
+        assert!(config(LogDriver::Local, &[("compress", "true"), ("max-file", "1")]).check().is_err());
+        assert!(LogDriver::of_word("fluentd").expect_err("unknown").to_string().contains("'fluentd'"));
+    }
+
+    #[test]
+    fn every_log_is_bounded_unless_its_user_says_otherwise() {
+        let limits = |options| config(LogDriver::JsonFile, options).limits(20 << 20, 5);
+        let Limits { max_size, max_files, max_age, max_total } = limits(&[]);
+        assert_eq!((max_size, max_files, max_age, max_total), (20 << 20, 5, Duration::ZERO, 0));
+        assert_eq!(limits(&[("max-size", "-1")]).max_size, 0);
+        assert_eq!(limits(&[("max-age", "2d")]).max_age, Duration::from_secs(172_800));
+        let total = limits(&[("max-total", "4m")]);
+        assert_eq!((total.max_size, total.max_files, total.max_total), (2 << 20, MOST_FILES, 4 << 20));
+    }
+
+    #[test]
+    fn details_are_what_the_options_name() {
+        let log = config(LogDriver::Local, &[("labels", "a,none"), ("env", "E"), ("tag", "x-{{.Name}}")]);
+        let labels = [("a".to_owned(), "1".to_owned()), ("b".to_owned(), "2".to_owned())].into();
+        let env = ["E=old".to_owned(), "EE=3".to_owned(), "E=a=b".to_owned()];
+        let names = [("Name", "web".to_owned())].into();
+        let found: Vec<_> = log.attributes(&labels, &env, &names).into_iter().collect();
+        let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
+        assert_eq!(found, [pair("E", "a=b"), pair("a", "1"), pair("tag", "x-web")]);
+    }
+}
