@@ -234,3 +234,123 @@ fn filters_choose_images() {
     engine.berth(&["images", "--filter", "color=red"]).exits(1).complains(&["invalid filter 'color'"]);
     engine.berth(&["images", "--filter", "before=none"]).exits(1).complains(&["No such image: none:latest"]);
 }
+
+/// A file system of 256 MiB for the store, for as long as it lives.
+struct Small(std::path::PathBuf);
+
+impl Small {
+    fn mount(root: std::path::PathBuf) -> Self {
+        use nix::mount::{MsFlags, mount};
+        fs::create_dir(&root).expect("mkdir");
+        mount(Some("tmpfs"), &root, Some("tmpfs"), MsFlags::empty(), Some("size=256m")).expect("mount");
+        Self(root)
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = nix::mount::umount2(&self.0, nix::mount::MntFlags::MNT_DETACH);
+    }
+}
+
+/// 20 MB on the disk: half of them the layer's blob, half its files.
+fn heavy(seed: u8) -> Image {
+    let mut state = u64::from(seed) + 1;
+    let mut random = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    };
+    let bytes: Vec<u8> = std::iter::repeat_with(&mut random).take(1_250_000).flatten().collect();
+    let mut layer = Layer::new();
+    layer.file("random", 0o644, &bytes);
+    Builder::new().layer(layer).config(json!({"Cmd": ["/random"]})).build()
+}
+
+const MARKS: &str = "[images]\ngc_high = \"100m\"\ngc_low = \"75m\"\ngc_min_age = 0\ngc_interval = 1\n";
+
+/// Loads five images of 20 MB: one in use, one pinned, and of the other three
+/// `d` was used last.
+fn fill(engine: &Engine) {
+    for (name, seed) in [("a", 1), ("b", 2), ("c", 3), ("d", 4)] {
+        engine.load(&heavy(seed), name);
+    }
+    engine.berth(&["create", "--name", "user", "a"]).ok();
+    engine.berth(&["image", "pin", "b"]).ok();
+    assert_eq!(names(engine).len(), 4, "the disk isn't full yet");
+    let archive = heavy(5).oci_archive("docker.io/library/e:latest");
+    engine.berth(&["create", "--name", "once", "d"]).ok();
+    engine.berth(&["rm", "once"]).ok();
+    engine.berth_with_input(&["load"], &archive).ok();
+}
+
+#[test]
+fn a_disk_that_fills_up_loses_what_was_unused_for_longest() {
+    let Some(mut engine) = Engine::prepare(MARKS) else { return };
+    let disk = Small::mount(engine.dir().join("root"));
+    engine.restart();
+    fill(&engine);
+    crate::support::until("a collection", || (names(&engine).len() <= 3).then_some(()));
+    assert_eq!(names(&engine), ["a:latest", "b:latest", "e:latest"]);
+    assert!(
+        engine.log().contains("unused images are removed images=\"c:latest d:latest\""),
+        "{}",
+        engine.log()
+    );
+    engine.berth(&["rm", "user"]).ok();
+    assert_eq!(engine.stop(), 0);
+    drop(disk);
+}
+
+#[test]
+fn a_dry_run_removes_nothing() {
+    let Some(mut engine) = Engine::prepare(&format!("{MARKS}gc_dry_run = true\n")) else { return };
+    let disk = Small::mount(engine.dir().join("root"));
+    engine.restart();
+    fill(&engine);
+    let said = "a collection would remove images=\"docker.io/library/c:latest docker.io/library/d:latest\"";
+    crate::support::until("a dry run", || engine.log().contains(said).then_some(()));
+    assert_eq!(names(&engine).len(), 5);
+    engine.berth(&["rm", "user"]).ok();
+    assert_eq!(engine.stop(), 0);
+    drop(disk);
+}
+
+#[test]
+fn archives_in_a_directory_are_loaded_at_the_start() {
+    let Some(mut engine) = Engine::prepare("") else { return };
+    let archives = engine.dir().join("archives");
+    fs::create_dir(&archives).expect("mkdir");
+    let config = format!("[images]\npreload = {:?}\n", archives.to_str().expect("UTF-8"));
+    fs::write(engine.dir().join("config.toml"), config).expect("write");
+    fs::write(archives.join("bad.tar"), b"this is no archive").expect("write");
+    fs::write(archives.join("one.tar"), image("one", &json!({})).oci_archive("docker.io/library/one:1"))
+        .expect("write");
+    fs::write(archives.join("two.tar"), image("two", &json!({})).docker_archive("two:2")).expect("write");
+    fs::write(archives.join(".hidden.tar"), image("three", &json!({})).docker_archive("three:3"))
+        .expect("write");
+    engine.restart();
+    let all = ["one:1", "two:2"];
+    let loaded = |engine: &Engine| {
+        crate::support::until("the archives to be loaded", || (names(engine) == all).then_some(()));
+    };
+    loaded(&engine);
+    let log = engine.log();
+    let warned = log.lines().find(|line| line.contains("WARN") && line.contains("bad.tar"));
+    assert!(warned.is_some_and(|line| line.contains("invalid archive")), "{log}");
+    assert_eq!(engine.berth(&["run", "--rm", "two:2", "cat", "/text"]).ok().stdout, "two");
+
+    // What is here isn't read again; what is gone or has changed comes (back).
+    let preloads = |engine: &Engine| engine.log().matches(" preloaded archive=").count();
+    assert_eq!(preloads(&engine), 2);
+    engine.stop();
+    engine.restart();
+    let bad = |engine: &Engine| engine.log().matches("bad.tar").count();
+    crate::support::until("the second start's preload", || (bad(&engine) == 2).then_some(()));
+    engine.berth(&["rmi", "one:1"]).ok();
+    engine.stop();
+    engine.restart();
+    loaded(&engine);
+    assert_eq!(preloads(&engine), 3);
+}

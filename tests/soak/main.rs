@@ -18,5 +18,6 @@ mod failpoints;
 mod lengths;
 mod logs;
 mod outputs;
+mod power;
 mod scale;
 mod scarce;

@@ -6,6 +6,7 @@
 //! line. Flags override the file in `main.rs`; nothing else reads the
 //! environment.
 
+mod images;
 mod registry;
 mod value;
 
@@ -17,6 +18,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+pub use images::{Images, Mark};
 pub use registry::{HostConfig, RegistryConfig};
 pub use value::{ByteSize, SocketPath, parse_cgroup_parent, parse_log_level};
 
@@ -58,6 +60,8 @@ pub struct Config {
     pub containers: Containers,
     /// What happened, and how long it is remembered.
     pub events: Events,
+    /// Images on this machine.
+    pub images: Images,
     /// Where images come from.
     pub registry: RegistryConfig,
 }
@@ -75,6 +79,7 @@ impl Default for Config {
             log: Log::default(),
             containers: Containers::default(),
             events: Events::default(),
+            images: Images::default(),
             registry: RegistryConfig::default(),
         }
     }
@@ -194,6 +199,7 @@ impl Config {
     /// # Errors
     /// `InvalidArgument`.
     pub fn validate(&self) -> Result<()> {
+        self.images.validate()?;
         let (root, state) = (&self.root, &self.state);
         if root.starts_with(state) || state.starts_with(root) {
             return Err(Error::new(

@@ -37,7 +37,7 @@ use crate::{
         containers::{Containers, Deps, Paths},
         events::Events,
         fsck,
-        images::Images,
+        images::{Collection, Images},
         system::{Mirrors, System},
     },
     store::{Reserve, content::Content, meta::Db, snapshot::Snapshots},
@@ -99,7 +99,7 @@ async fn live(config: &Config, logging: &logging::Handle) -> Result<Stopped> {
     let engine = Engine::build(config).await?;
     let (stop, stopping) = watch::channel(false);
     let mut serving = std::pin::pin!(serve::serve(listeners, engine.services(), stopping));
-    let mut tasks = engine.start();
+    let mut tasks = engine.start(config);
     notifier.ready();
     tracing::info!(
         address = %config.address,
@@ -204,9 +204,23 @@ impl Engine {
     }
 
     /// Starts what works in the background; it ends when it is dropped.
-    fn start(&self) -> JoinSet<()> {
+    fn start(&self, config: &Config) -> JoinSet<()> {
         let mut tasks = JoinSet::new();
         tasks.spawn(Arc::clone(&self.events).keep_trimmed());
+        if let Some(directory) = &config.images.preload {
+            tasks.spawn(Arc::clone(&self.images).preload(directory.path().to_owned()));
+        }
+        if let Some((high, low)) = config.images.marks() {
+            let collection = Collection {
+                root: config.root.clone(),
+                high,
+                low,
+                min_age: config.images.min_age(),
+                interval: config.images.interval(),
+                dry_run: config.images.gc_dry_run,
+            };
+            tasks.spawn(Arc::clone(&self.images).keep_collected(collection));
+        }
         tasks
     }
 

@@ -145,7 +145,7 @@ pub(super) fn optional_path<'de, D: Deserializer<'de>>(from: D) -> Result<Option
     if text.is_empty() { Ok(None) } else { checked_path(&text).map(Some).map_err(D::Error::custom) }
 }
 
-fn checked_path(text: &str) -> Result<PathBuf, String> {
+pub(super) fn checked_path(text: &str) -> Result<PathBuf, String> {
     let path = Path::new(text);
     if !path.is_absolute() {
         return Err(format!("{text:?} is not an absolute path"));

@@ -3,11 +3,13 @@
 
 mod assemble;
 pub(super) mod build;
+mod collect;
 mod feed;
 mod import;
 mod list;
 mod load;
 mod locks;
+mod preload;
 mod progress;
 mod prune;
 mod pull;
@@ -28,6 +30,7 @@ use tokio::sync::Semaphore;
 
 use self::{assemble::blocking, locks::Locks, progress::Job};
 pub use self::{
+    collect::Collection,
     import::ImportRequest,
     list::{ImageDetails, ImageFilter, ImageSummary},
     load::{Loading, Upload},

@@ -2,7 +2,7 @@
 //! Prune: images that nothing uses are removed, and what only they needed;
 //! and pins, which keep an image from it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use berth::ids::Namespace;
 
@@ -84,23 +84,18 @@ impl Images {
     pub(super) fn would_remove(&self, namespace: &Namespace, images: &[ImageSummary]) -> Result<Removed> {
         self.db.read(|c| {
             let mut removed = Removed::default();
-            let mut gone = Vec::new();
+            let mut gone = HashSet::new();
             for image in images {
                 removed.untagged.extend(image.repo_tags.iter().chain(&image.repo_digests).cloned());
                 let own = rows::refs_of(c, namespace.as_str(), image.id.as_str())?.len() as u64;
                 if rows::count_refs(c, image.id.as_str())? <= own {
-                    gone.push(image.id.as_str());
+                    gone.insert(image.id.to_string());
                     removed.deleted.push(image.id.to_string());
                 }
             }
-            let graph = Graph::read(c)?;
-            let (before, after) = (graph.live(|_| true), graph.live(|image| !gone.contains(&image)));
-            for key in before.layers.difference(&after.layers) {
-                removed.reclaimed += graph.snapshots.get(key).map_or(0, |row| row.size);
-                removed.deleted.push(key.clone());
-            }
-            let blobs = before.blobs.difference(&after.blobs);
-            removed.reclaimed += blobs.filter_map(|digest| graph.blobs.get(digest)).sum::<u64>();
+            let (layers, bytes) = Graph::read(c)?.without(&gone);
+            removed.deleted.extend(layers);
+            removed.reclaimed = bytes;
             Ok(removed)
         })
     }

@@ -44,7 +44,7 @@ impl Ingest {
         if !free {
             return Err(Error::new(Kind::FailedPrecondition, format!("blob {digest} is being written")));
         }
-        let name = format!("{}-{}", digest.algorithm().as_str(), digest.hex());
+        let name = name(digest);
         let opened = open_partial(&content, &name);
         let (file, offset) = match opened.with_context(|| format!("store blob {digest}")) {
             Ok(opened) => opened,
@@ -154,6 +154,11 @@ impl Drop for Ingest {
             let _gone = unlinkat(&self.content.ingest, self.name.as_str(), UnlinkatFlags::NoRemoveDir);
         }
     }
+}
+
+/// The name of a blob's file while it is incomplete.
+pub(super) fn name(digest: &Digest) -> String {
+    format!("{}-{}", digest.algorithm().as_str(), digest.hex())
 }
 
 fn open_partial(content: &Content, name: &str) -> nix::Result<(File, u64)> {

@@ -14,7 +14,7 @@ use std::{
     io::Read as _,
     os::fd::{AsFd, AsRawFd as _, OwnedFd},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime},
 };
 
@@ -246,7 +246,11 @@ impl Content {
         self.remove_old_partials()
     }
 
-    fn remove_old_partials(&self) -> Result<()> {
+    /// Removes partial downloads that nobody came back for.
+    ///
+    /// # Errors
+    /// Those of the host.
+    pub fn remove_old_partials(&self) -> Result<()> {
         for name in fs::children(self.ingest.as_fd()).context("list partial downloads")? {
             let stat = fstatat(&self.ingest, name.as_c_str(), AtFlags::AT_SYMLINK_NOFOLLOW)
                 .context("look at a partial download")?;
@@ -254,8 +258,13 @@ impl Content {
             let modified = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
             if modified.elapsed().is_ok_and(|age| age > PARTIAL_TTL) {
                 let name = name.to_string_lossy().into_owned();
-                fs::remove_tree(self.ingest.as_fd(), Path::new(&name))
-                    .context("remove a partial download")?;
+                // One that is being written is nobody's to take away; it isn't
+                // begun while this is held.
+                let writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+                if !writing.iter().any(|digest| ingest::name(digest) == name) {
+                    fs::remove_tree(self.ingest.as_fd(), Path::new(&name))
+                        .context("remove a partial download")?;
+                }
             }
         }
         Ok(())

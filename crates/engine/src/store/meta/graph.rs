@@ -85,6 +85,17 @@ impl Graph {
         users
     }
 
+    /// What only the images `gone` need: keys of layers, and bytes of their
+    /// files and of blobs.
+    pub fn without(&self, gone: &HashSet<String>) -> (Vec<String>, u64) {
+        let (before, after) = (self.live(|_| true), self.live(|image| !gone.contains(image)));
+        let layers: Vec<String> = before.layers.difference(&after.layers).cloned().collect();
+        let size = |key: &String| self.snapshots.get(key).map_or(0, |row| row.size);
+        let blobs = before.blobs.difference(&after.blobs).filter_map(|digest| self.blobs.get(digest));
+        let bytes = layers.iter().map(size).sum::<u64>() + blobs.sum::<u64>();
+        (layers, bytes)
+    }
+
     /// What containers need, and the images that `keep` says yes to.
     pub fn live(&self, keep: impl Fn(&str) -> bool) -> Live {
         let mut live = Live::default();
@@ -142,6 +153,14 @@ mod tests {
         let graph = graph();
         let users = graph.users();
         assert_eq!((users["a"], users["b"], users["x"], users.get("box")), (2, 1, 1, None));
+    }
+
+    #[test]
+    fn what_only_some_need_goes_with_them() {
+        let mut graph = graph();
+        graph.snapshots.remove("box");
+        assert_eq!(graph.without(&set(&["one"])), (vec!["b".to_owned()], 1 + 1));
+        assert_eq!(graph.without(&HashSet::new()), (Vec::new(), 0));
     }
 
     #[test]

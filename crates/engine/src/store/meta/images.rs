@@ -325,3 +325,31 @@ pub fn pin(tx: &Transaction<'_>, namespace: &str, image_id: &str, keep: bool) ->
     tx.execute(sql, [namespace, image_id]).with_context(|| format!("pin image {image_id}"))?;
     Ok(())
 }
+
+/// Images that no container, mount or pin keeps, and that were of no use since
+/// `before` (nanoseconds since the epoch); the longest unused first.
+///
+/// # Errors
+/// Those of the database.
+pub fn unused_since(c: &Connection, before: i64) -> Result<Vec<ImageRow>> {
+    c.prepare_cached(
+        "SELECT id, manifest_digest, chain_id, created_at, size, config, used_at FROM images i
+         WHERE used_at < ?1
+         AND NOT EXISTS (SELECT 1 FROM containers WHERE image_id = i.id)
+         AND NOT EXISTS (SELECT 1 FROM image_mounts WHERE image_id = i.id)
+         AND NOT EXISTS (SELECT 1 FROM image_pins WHERE image_id = i.id)
+         ORDER BY used_at, id",
+    )
+    .and_then(|mut select| select.query_map([before], image)?.collect())
+    .context("find unused images")
+}
+
+/// Namespaces in which the image has a name.
+///
+/// # Errors
+/// Those of the database.
+pub fn namespaces(c: &Connection, image_id: &str) -> Result<Vec<String>> {
+    c.prepare_cached("SELECT DISTINCT namespace FROM image_refs WHERE image_id = ?1 ORDER BY namespace")
+        .and_then(|mut select| select.query_map([image_id], |r| r.get(0))?.collect())
+        .with_context(|| format!("list the namespaces of image {image_id}"))
+}

@@ -16,6 +16,7 @@ pub mod everything;
 pub mod graph;
 pub mod health;
 pub mod images;
+pub mod preloaded;
 pub mod snapshots;
 
 use std::{

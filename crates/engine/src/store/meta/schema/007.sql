@@ -24,3 +24,11 @@ CREATE INDEX image_mounts_image ON image_mounts (image_id);
 -- What a collection asks for each layer and each blob.
 CREATE INDEX images_chain ON images (chain_id);
 CREATE INDEX image_blobs_digest ON image_blobs (digest);
+
+-- Archives that were loaded by themselves.
+CREATE TABLE preloaded (
+  path   TEXT PRIMARY KEY,
+  size   INTEGER NOT NULL,               -- bytes and time of the file that was loaded
+  mtime  INTEGER NOT NULL,
+  images TEXT NOT NULL                   -- ids, JSON
+) STRICT, WITHOUT ROWID;
