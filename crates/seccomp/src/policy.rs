@@ -61,7 +61,7 @@ pub(super) struct Policy {
     pub(super) table: Table,
     /// Of a call without a rule that holds.
     pub(super) default: u32,
-    /// By number, conditional rules first, the unconditional one last.
+    /// By number: one without conditions, or any number with some.
     pub(super) rules: BTreeMap<u32, Vec<Rule>>,
     /// Calls above this number don't exist for us: the kernel may have them,
     /// the profile's author didn't know them, so they answer ENOSYS and the
@@ -77,6 +77,11 @@ pub(super) fn policy(profile: &LinuxSeccomp, table: Table) -> Result<Policy, Err
     let mut rules: BTreeMap<u32, Vec<Rule>> = BTreeMap::new();
     for syscall in profile.syscalls().iter().flatten() {
         let action = action(syscall.action(), syscall.errno_ret())?;
+        // A rule that says what is done anyway is none, and none of the others
+        // gives way to it: libseccomp takes none such.
+        if action == default {
+            continue;
+        }
         let alternatives = alternatives(syscall.args().as_deref().unwrap_or_default(), table)?;
         for name in syscall.names() {
             // A name that this architecture doesn't have can't be called on it.
@@ -113,15 +118,14 @@ pub(super) fn lets_pass(answer: u32) -> bool {
     matches!(answer & ACTION, RET_ALLOW | RET_LOG)
 }
 
-/// Conditional rules first, the unconditional one last; without those that
-/// change nothing.
+/// A rule without conditions is the only one of its call, the first of several,
+/// whatever the others say and wherever they stand: that is what profiles mean
+/// where libseccomp reads them.
 fn tidy(rules: &mut Vec<Rule>) {
-    rules.sort_by_key(|rule| rule.conditions.is_empty());
-    let Some(last) = rules.iter().position(|rule| rule.conditions.is_empty()) else { return };
-    let action = rules[last].action;
-    let same = rules[..last].iter().rev().take_while(|rule| rule.action == action).count();
-    rules.truncate(last + 1);
-    rules.drain(last - same..last);
+    if let Some(at) = rules.iter().position(|rule| rule.conditions.is_empty()) {
+        rules.swap(0, at);
+        rules.truncate(1);
+    }
 }
 
 /// `errno` for a call that the kernel doesn't have.

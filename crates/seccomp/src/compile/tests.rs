@@ -145,6 +145,28 @@ fn an_x32_call_is_refused_unless_the_profile_names_x32() {
 }
 
 #[test]
+fn a_rule_without_conditions_decides_alone() {
+    let when_8 = |action, errno| rule(&["personality"], action, errno, vec![arg(0, Op::ScmpCmpEq, 8, 0)]);
+    let always = |action, errno| rule(&["personality"], action, errno, Vec::new());
+    let (allow, refuse) = (Action::ScmpActAllow, Action::ScmpActErrno);
+    let answers = |rules: Vec<LinuxSyscall>| {
+        let program = compile(&profile(refuse, vec![Arch::ScmpArchNative], rules)).expect("compiles");
+        [8, 9].map(|value| program.lets_pass(libc::SYS_personality, [value, 0, 0, 0, 0, 0]))
+    };
+    for (rules, expected) in [
+        (vec![when_8(refuse, Some(5)), always(allow, None)], [true, true]),
+        (vec![always(allow, None), when_8(refuse, Some(5))], [true, true]),
+        (vec![when_8(allow, None), always(refuse, Some(5))], [false, false]),
+        (vec![always(refuse, Some(5)), always(allow, None)], [false, false]),
+        (vec![when_8(refuse, Some(5)), when_8(allow, None)], [false, false]),
+        // What is done anyway is no rule.
+        (vec![when_8(allow, None), always(refuse, None)], [true, false]),
+    ] {
+        assert_eq!(answers(rules.clone()), expected, "{rules:?}");
+    }
+}
+
+#[test]
 fn two_conditions_on_one_argument_are_alternatives() {
     let profile = profile(
         Action::ScmpActErrno,

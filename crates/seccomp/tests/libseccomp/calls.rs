@@ -100,6 +100,11 @@ impl<'a> Rules<'a> {
         nr > self.newest
     }
 
+    /// Whether a rule for `nr` has no conditions: it alone counts then.
+    pub(crate) fn has_plain(&self, nr: u32) -> bool {
+        self.by_number.get(&nr).into_iter().flatten().any(|rule| rule.args.is_empty())
+    }
+
     /// The actions of the rules that hold for a call, each once.
     pub(crate) fn actions(&self, call: &Call) -> BTreeSet<u32> {
         let rules = self.by_number.get(&call.nr).into_iter().flatten();

@@ -102,19 +102,23 @@ fn is_left_out(known: &Known, profile: &LinuxSeccomp, rules: &Rules<'_>, table: 
     (profile.default_action() == Action::ScmpActErrno && rules.is_newer(call.nr))
         || (table == Table::I386 && is_unsettled_part(known, profile, call))
         || known.strangers.contains(&(table, call.nr))
-        // Rules that disagree on a call: the specification doesn't say which
-        // one it is. We take the first conditional one that holds; libseccomp
-        // merges them in an order of its own.
-        || rules.actions(call).len() > 1
+        || (!rules.has_plain(call.nr) && is_unsettled(rules, call))
+        // The arguments of 32-bit calls are compared with the low half of the
+        // constant there. We do so for i386 and equality only.
+        || (table != Table::X86_64 && rules.has_long_constants(call.nr))
+        || (table == Table::X32 && call.args.iter().any(|arg| arg >> 32 != 0))
+}
+
+/// Whether several conditions decide, and libseccomp does so in its own way.
+fn is_unsettled(rules: &Rules<'_>, call: &Call) -> bool {
+    // They disagree, and the specification doesn't say which one it is. We take
+    // the first that holds; libseccomp merges them in an order of its own.
+    rules.actions(call).len() > 1
         // Its tree of several rules loses some: with `arg < 2^32` and
         // `arg < 0` it answers 2^32 - 1 as if there were none of them. What
         // rules mean together is tested against their plain meaning, beside
         // the compiler.
         || rules.are_merged(call.nr)
-        // The arguments of 32-bit calls are compared with the low half of the
-        // constant there. We do so for i386 and equality only.
-        || (table != Table::X86_64 && rules.has_long_constants(call.nr))
-        || (table == Table::X32 && call.args.iter().any(|arg| arg >> 32 != 0))
 }
 
 /// Whether `call` makes another one under conditions, which can't be looked at
