@@ -25,6 +25,8 @@ mod health;
 mod images;
 mod init;
 mod lifecycle;
+mod log_forward;
+mod log_full;
 mod log_segments;
 mod logs;
 mod manage;

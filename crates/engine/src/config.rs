@@ -144,6 +144,8 @@ pub struct Containers {
     /// Log files kept of a container, the current one included.
     #[serde(deserialize_with = "value::positive")]
     pub log_max_file: u32,
+    /// Where the journal listens, for the log driver `journald`.
+    pub journald_socket: PathBuf,
 }
 
 impl Default for Containers {
@@ -153,6 +155,7 @@ impl Default for Containers {
             stop_timeout: 10,
             log_max_size: ByteSize::mebibytes(20),
             log_max_file: 5,
+            journald_socket: "/run/systemd/journal/socket".into(),
         }
     }
 }

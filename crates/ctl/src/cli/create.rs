@@ -287,10 +287,10 @@ pub struct Create {
     #[command(flatten)]
     pub health: Health,
 
-    /// local, json-file or none
+    /// local, json-file, journald, syslog or none
     #[arg(long, value_name = "DRIVER", help_heading = LOGGING)]
     pub log_driver: Option<String>,
-    /// max-size=10m, max-file=3
+    /// max-size=10m, max-file=3, max-age=7d, max-total=1g, compress=false, labels=a,b
     #[arg(long, value_name = "KEY=VALUE", value_parser = key_value::pair, help_heading = LOGGING)]
     pub log_opt: Vec<(String, String)>,
 

@@ -77,6 +77,9 @@ pub struct Update {
     /// Take a label away
     #[arg(long, value_name = "KEY")]
     pub label_rm: Vec<String>,
+    /// An option of its log driver: max-size=10m; without a value its default
+    #[arg(long, value_name = "KEY=VALUE", value_parser = key_value::pair)]
+    pub log_opt: Vec<(String, String)>,
 }
 
 /// `berth diff`.

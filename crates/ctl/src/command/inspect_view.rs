@@ -25,6 +25,9 @@ pub(super) struct ContainerView {
     state: State,
     image: String,
     log_path: String,
+    /// What could not be written to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    log_dropped: Option<LogDropped>,
     name: String,
     namespace: String,
     restart_count: u32,
@@ -38,6 +41,13 @@ pub(super) struct ContainerView {
     host_config: Host,
     mounts: Vec<MountView>,
     config: Config,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct LogDropped {
+    lines: u64,
+    bytes: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -260,6 +270,10 @@ impl ContainerView {
             args: container.args,
             image: container.image_id,
             log_path: container.log_path,
+            log_dropped: container
+                .log_dropped
+                .filter(|dropped| dropped.lines > 0)
+                .map(|dropped| LogDropped { lines: dropped.lines, bytes: dropped.bytes }),
             name: format!("/{}", container.name),
             namespace: container.namespace,
             restart_count: container.restart_count,

@@ -25,6 +25,7 @@ pub(super) async fn update(context: &Context, args: Update) -> Result<u8> {
         restart_policy: args.restart,
         add_labels: args.label_add.into_iter().collect(),
         remove_labels: args.label_rm,
+        log_options: args.log_opt.into_iter().collect(),
     };
     each(args.targets.containers, |name| {
         let request = UpdateContainerRequest { container: name.clone(), ..changes.clone() };

@@ -30,7 +30,46 @@ pub enum LogDriver {
     JsonFile,
     /// Nothing is kept.
     None,
+    /// CRI text, which the engine hands on to the journal.
+    Journald,
+    /// CRI text, which the engine hands on to a syslog.
+    Syslog,
 }
+
+/// How a line looks to a syslog.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SyslogFormat {
+    /// As programs of the same host write it: RFC 3164 without the host.
+    Unix,
+    /// RFC 3164.
+    Rfc3164,
+    /// RFC 5424.
+    Rfc5424,
+    /// RFC 5424 with microseconds.
+    Rfc5424Micro,
+}
+
+/// How a syslog is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SyslogTransport {
+    /// Datagrams.
+    Udp,
+    /// A stream.
+    Tcp,
+    /// A stream on this host.
+    Unix,
+    /// Datagrams on this host.
+    Unixgram,
+}
+
+/// Facilities by their numbers: RFC 5424, 6.2.1.
+const FACILITIES: [&str; 24] = [
+    "kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "authpriv", "ftp", "",
+    "", "", "", "local0", "local1", "local2", "local3", "local4", "local5", "local6", "local7",
+];
+
+/// Docker's default facility.
+const DAEMON: u8 = 3;
 
 /// How large a log gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,7 +88,7 @@ pub struct Limits {
 const MOST_FILES: u32 = 1000;
 
 impl LogDriver {
-    const ALL: [Self; 3] = [Self::Local, Self::JsonFile, Self::None];
+    const ALL: [Self; 5] = [Self::Local, Self::JsonFile, Self::None, Self::Journald, Self::Syslog];
 
     /// The driver of that name; empty is the default.
     ///
@@ -72,7 +111,15 @@ impl LogDriver {
             Self::Local => "local",
             Self::JsonFile => "json-file",
             Self::None => "none",
+            Self::Journald => "journald",
+            Self::Syslog => "syslog",
         }
+    }
+
+    /// Whether the engine hands lines on.
+    #[must_use]
+    pub fn forwards(self) -> bool {
+        matches!(self, Self::Journald | Self::Syslog)
     }
 
     fn knows(self, option: &str) -> bool {
@@ -82,6 +129,7 @@ impl LogDriver {
             "max-size" | "max-file" | "max-age" | "max-total" | "compress" | "labels" | "env" | "tag" => {
                 self != Self::None
             }
+            "syslog-address" | "syslog-facility" | "syslog-format" => self == Self::Syslog,
             _ => false,
         }
     }
@@ -106,7 +154,10 @@ impl LogConfig {
                 "max-age" => age(value).is_some_and(|age| !age.is_zero()),
                 "compress" => boolean(value).is_some(),
                 "mode" => matches!(value.as_str(), "blocking" | "non-blocking"),
-                "tag" => tag(value, &BTreeMap::new()).is_some(),
+                "tag" => tag(value, &BTreeMap::new()).is_some() && !value.contains(char::is_control),
+                "syslog-address" => value.is_empty() || self.syslog_address().is_some(),
+                "syslog-facility" => facility(value).is_some(),
+                "syslog-format" => format(value).is_some(),
                 _ => true,
             };
             if !good {
@@ -179,6 +230,44 @@ impl LogConfig {
         found
     }
 
+    /// How a syslog's lines look.
+    #[must_use]
+    pub fn syslog_format(&self) -> SyslogFormat {
+        self.option("syslog-format").and_then(format).unwrap_or(SyslogFormat::Unix)
+    }
+
+    /// The facility's number.
+    #[must_use]
+    pub fn syslog_facility(&self) -> u8 {
+        self.option("syslog-facility").and_then(facility).unwrap_or(DAEMON)
+    }
+
+    /// How a syslog is reached, and where: `host:port` or a path. `None`: the
+    /// host's own.
+    #[must_use]
+    pub fn syslog_address(&self) -> Option<(SyslogTransport, String)> {
+        let (scheme, rest) = self.option("syslog-address")?.split_once("://")?;
+        let transport = match scheme {
+            "udp" => SyslogTransport::Udp,
+            "tcp" => SyslogTransport::Tcp,
+            "unix" => SyslogTransport::Unix,
+            "unixgram" => SyslogTransport::Unixgram,
+            _ => return None,
+        };
+        if matches!(transport, SyslogTransport::Unix | SyslogTransport::Unixgram) {
+            return rest.starts_with('/').then(|| (transport, rest.to_owned()));
+        }
+        let in_brackets = rest.ends_with(']');
+        let port = rest.rsplit_once(':').filter(|_| !in_brackets).map(|(_, port)| port);
+        match port {
+            Some(port) if port.parse::<u16>().is_err() => None,
+            Some(_) => Some((transport, rest.to_owned())),
+            None if rest.is_empty() => None,
+            // RFC 5426.
+            None => Some((transport, format!("{rest}:514"))),
+        }
+    }
+
     pub(crate) fn option(&self, name: &str) -> Option<&str> {
         self.options.get(name).map(String::as_str)
     }
@@ -218,6 +307,28 @@ fn age(text: &str) -> Option<Duration> {
         _ => return None,
     };
     number.parse::<u32>().ok().map(|n| Duration::from_secs(u64::from(n) * seconds))
+}
+
+fn format(text: &str) -> Option<SyslogFormat> {
+    Some(match text {
+        "" => SyslogFormat::Unix,
+        "rfc3164" => SyslogFormat::Rfc3164,
+        "rfc5424" => SyslogFormat::Rfc5424,
+        "rfc5424micro" => SyslogFormat::Rfc5424Micro,
+        _ => return None,
+    })
+}
+
+/// A facility by its name or number.
+fn facility(text: &str) -> Option<u8> {
+    let number = match text {
+        "" => DAEMON.into(),
+        _ => FACILITIES
+            .iter()
+            .position(|name| *name == text)
+            .or_else(|| text.parse().ok().filter(|n| *n < FACILITIES.len()))?,
+    };
+    u8::try_from(number).ok()
 }
 
 /// As Go reads them.
@@ -278,6 +389,29 @@ mod tests {
         assert!(config(LogDriver::None, &[("max-size", "1m")]).check().is_err());
         assert!(config(LogDriver::Local, &[("compress", "true"), ("max-file", "1")]).check().is_err());
         assert!(LogDriver::of_word("fluentd").expect_err("unknown").to_string().contains("'fluentd'"));
+    }
+
+    #[test]
+    fn a_syslog_is_where_its_address_says() {
+        let check = |name: &str, value: &str| config(LogDriver::Syslog, &[(name, value)]).check();
+        let at = |value| config(LogDriver::Syslog, &[("syslog-address", value)]).syslog_address();
+        assert_eq!(at("udp://1.2.3.4:99"), Some((SyslogTransport::Udp, "1.2.3.4:99".to_owned())));
+        assert_eq!(at("tcp://log.example"), Some((SyslogTransport::Tcp, "log.example:514".to_owned())));
+        assert_eq!(at("udp://[::1]"), Some((SyslogTransport::Udp, "[::1]:514".to_owned())));
+        assert_eq!(at("unixgram:///dev/log"), Some((SyslogTransport::Unixgram, "/dev/log".to_owned())));
+        for bad in ["1.2.3.4:5", "ftp://x", "tcp+tls://x:1", "unix://relative", "udp://x:y", "udp://"] {
+            assert!(check("syslog-address", bad).is_err(), "{bad}");
+        }
+        for (word, number) in [("daemon", 3), ("local7", 23), ("5", 5), ("", 3)] {
+            assert!(check("syslog-facility", word).is_ok());
+            let config = config(LogDriver::Syslog, &[("syslog-facility", word)]);
+            assert_eq!(config.syslog_facility(), number, "{word}");
+        }
+        for bad in ["mine", "24", "-1"] {
+            assert!(check("syslog-facility", bad).is_err(), "{bad}");
+        }
+        assert!(check("syslog-format", "rfc9999").is_err() && check("tag", "a\nb").is_err());
+        assert!(config(LogDriver::Journald, &[("syslog-address", "udp://x")]).check().is_err());
     }
 
     #[test]

@@ -37,6 +37,8 @@ pub struct Changes {
     pub blkio_weight: Option<u16>,
     /// When it is started again of itself.
     pub restart: Option<RestartPolicy>,
+    /// Options of the log's driver to set; empty takes one away.
+    pub log_options: BTreeMap<String, String>,
     /// Labels to set.
     pub add_labels: BTreeMap<String, String>,
     /// Labels to take away.
@@ -55,6 +57,14 @@ impl Changes {
         }
         let mut changed = document.clone();
         self.limits(&mut changed.config.host)?;
+        let log = &mut changed.config.host.log;
+        for (name, value) in &self.log_options {
+            if value.is_empty() && log.options.remove(name).is_some() {
+                continue;
+            }
+            log.options.insert(name.clone(), value.clone());
+        }
+        log.check()?;
         validate::label_names(self.add_labels.keys())?;
         for labels in [&mut changed.config.labels, &mut changed.effective.labels] {
             labels.retain(|name, _| !self.remove_labels.contains(name));
@@ -159,6 +169,15 @@ mod tests {
             let error = changes.apply(&document).expect_err(words);
             assert!(error.to_string().contains(words), "{error}");
         }
+        let log = |value: &str| {
+            let log_options = labels(&[("max-size", value)]);
+            Changes { log_options, ..Changes::default() }.apply(&document)
+        };
+        assert!(log("x").expect_err("refused").to_string().contains("invalid value"));
+        let set = log("1m").expect("valid");
+        assert_eq!(set.config.host.log.option("max-size"), Some("1m"));
+        let unset = Changes { log_options: labels(&[("max-size", "")]), ..Changes::default() };
+        assert_eq!(unset.apply(&set).expect("valid").config.host.log.option("max-size"), None);
         let lifted = Changes { memory: Some(0), ..Changes::default() }.apply(&document).expect("valid");
         assert_eq!((lifted.config.host.memory, lifted.config.host.memory_swap), (0, 0));
     }

@@ -13,7 +13,7 @@ use std::{
 
 use berth::{
     api::{
-        shim::{CreateOptions, ExecOptions, ExecProcess, ListExecsRequest, ListExecsResponse},
+        shim::{CreateOptions, ExecOptions, ExecProcess, ListExecsRequest, ListExecsResponse, Log},
         task, types,
     },
     bundle,
@@ -38,6 +38,8 @@ const SERVICE: &str = "containerd.task.v3.Task";
 /// containerd's name for limits as JSON.
 const RESOURCES: &str = "types.containerd.io/opencontainers/runtime-spec/1/LinuxResources";
 const OPTIONS: &str = "berth.shim.v1.CreateOptions";
+/// Name of what changes of a log.
+const LOG: &str = "berth.shim.v1.Log";
 /// What only our own shim answers.
 const SHIM: &str = "berth.shim.v1.Shim";
 const EXEC_OPTIONS: &str = "berth.shim.v1.ExecOptions";
@@ -137,6 +139,20 @@ impl Task {
         let value = serde_json::to_vec(resources)
             .map_err(|e| Error::new(Kind::Internal, "encode limits").with_source(e))?;
         let any = prost_types::Any { type_url: RESOURCES.to_owned(), value };
+        let request = task::UpdateTaskRequest {
+            id: self.id.clone(),
+            resources: Some(any),
+            ..task::UpdateTaskRequest::default()
+        };
+        self.call("Update", &request, Some(timeouts::QUICK)).await
+    }
+
+    /// Changes how large the log gets, and what each line says besides.
+    ///
+    /// # Errors
+    /// The shim's.
+    pub async fn update_log(&self, log: &Log) -> Result<()> {
+        let any = prost_types::Any { type_url: LOG.to_owned(), value: log.encode_to_vec() };
         let request = task::UpdateTaskRequest {
             id: self.id.clone(),
             resources: Some(any),

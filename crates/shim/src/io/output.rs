@@ -17,7 +17,7 @@ use tokio::{io::unix::AsyncFd, sync::Notify};
 
 use super::{
     Stream, diag,
-    log::Log,
+    log::{Log, Settings},
     queue::{Framing, Queue},
 };
 
@@ -117,6 +117,13 @@ impl Output {
     pub fn begin(&self, sources: [Option<Source>; 2], files: [Option<RawFile>; 2]) {
         let mut state = self.state.borrow_mut();
         (state.sources, state.files, state.phase) = (sources, files, Phase::Begun);
+    }
+
+    /// Other settings of the log.
+    pub fn set_log(&self, settings: Settings) {
+        if let Some(log) = &mut self.state.borrow_mut().log {
+            log.set(settings);
+        }
     }
 
     /// Tells everyone that this was all; what still comes passes by, so that

@@ -21,16 +21,19 @@ use prost_types::Any;
 
 use crate::{
     io::{
-        log::{Format, LogConfig, segments::Limits},
+        log::{Format, LogConfig, Settings, segments::Limits},
         stdio::{Config, InputFrom, OutputTo},
     },
     kernel::tty::Size,
     runtime,
-    supervisor::call::{Create, Streams},
+    supervisor::call::{Change, Create, Streams},
 };
 
 /// Name of our engine's options; a prefix ending in `/` may stand before it.
 const OPTIONS: &str = "berth.shim.v1.CreateOptions";
+
+/// Name of what our engine changes of a log.
+const LOG: &str = "berth.shim.v1.Log";
 
 /// Checks and translates a request.
 ///
@@ -67,11 +70,26 @@ pub(super) fn read(request: CreateTaskRequest) -> Result<Create, Status> {
     })
 }
 
-/// The limits of an update: JSON, by the name that containerd gives to it.
+/// What an update changes: limits, as JSON, by the name that containerd gives
+/// to it, or, of our engine's, the log.
 ///
 /// # Errors
 /// `InvalidArgument` for anything else.
-pub(super) fn resources(any: Option<Any>) -> Result<LinuxResources, Status> {
+pub(super) fn update(any: Option<Any>) -> Result<Change, Status> {
+    if let Some(any) = &any
+        && any.type_url.rsplit('/').next() == Some(LOG)
+    {
+        let log = Log::decode(&*any.value)
+            .map_err(|e| Status::new(Code::InvalidArgument, format!("decode {LOG}: {e}")))?;
+        return Ok(Change::Log(Settings {
+            limits: limits(&log),
+            attributes: log.attributes.into_iter().collect(),
+        }));
+    }
+    resources(any).map(|limits| Change::Resources(Box::new(limits)))
+}
+
+fn resources(any: Option<Any>) -> Result<LinuxResources, Status> {
     let invalid = |message: String| Status::new(Code::InvalidArgument, message);
     let any = any.ok_or_else(|| invalid("an update without resources".to_owned()))?;
     if any.type_url.rsplit('/').next() != Some("LinuxResources") {
@@ -115,7 +133,13 @@ fn log(log: Log, bundle: &str) -> Result<Option<LogConfig>, Status> {
     }
     let dropped = (!bundle.is_empty()).then(|| Path::new(bundle).join(DROPPED_RECORD));
     let limits = Limits { path, ..limits(&log) };
-    Ok(Some(LogConfig { format, limits, attributes: log.attributes.into_iter().collect(), dropped }))
+    Ok(Some(LogConfig {
+        format,
+        limits,
+        dropped,
+        untold: (log.untold_lines, log.untold_bytes),
+        attributes: log.attributes.into_iter().collect(),
+    }))
 }
 
 fn limits(log: &Log) -> Limits {

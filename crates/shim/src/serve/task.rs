@@ -142,8 +142,8 @@ impl TaskService {
 
     async fn update(&self, request: UpdateTaskRequest) -> Result<(), Status> {
         self.check(&request.id)?;
-        let resources = Box::new(create::resources(request.resources)?);
-        self.ask(|reply| Call::Update(resources, reply)).await
+        let change = create::update(request.resources)?;
+        self.ask(|reply| Call::Update(change, reply)).await
     }
 
     async fn pause(&self, request: PauseRequest) -> Result<(), Status> {

@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 
 use super::Phase;
 use crate::{
-    io::{attach::Client, stdio::Config},
+    io::{attach::Client, log::Settings, stdio::Config},
     kernel::tty::Size,
     runtime::stats::Stats,
 };
@@ -59,8 +59,8 @@ pub enum Call {
     ListExecs(Reply<Vec<ExecProcess>>),
     /// The container's counters.
     Stats(Reply<Stats>),
-    /// Change its limits.
-    Update(Box<LinuxResources>, Reply<()>),
+    /// Change it while it runs.
+    Update(Change, Reply<()>),
     /// Change the terminal's size.
     Resize(Whose, Size, Reply<()>),
     /// No more input.
@@ -152,4 +152,13 @@ pub struct View {
     pub pid: u32,
     /// Its standard streams.
     pub streams: Streams,
+}
+
+/// What of a container can be changed.
+#[derive(Debug)]
+pub enum Change {
+    /// Its limits.
+    Resources(Box<LinuxResources>),
+    /// Its log.
+    Log(Settings),
 }

@@ -31,7 +31,6 @@ use berth::{
     ttrpc::{Code, Status},
 };
 use nix::libc::SIGKILL;
-use oci_spec::runtime::LinuxResources;
 use tokio::{
     io::unix::AsyncFd,
     sync::mpsc,
@@ -42,7 +41,7 @@ use tokio::{
 pub use self::phase::{Event, Phase, Verb};
 use self::{
     answer::{answer, internal, status},
-    call::{AddExec, Call, Create, Reply, Signal, Streams, View, Whose},
+    call::{AddExec, Call, Change, Create, Reply, Signal, Streams, View, Whose},
     execs::{Execs, Happened},
     limit::TimeLimit,
     moments::{answers_are_written, exited, output_ended},
@@ -233,7 +232,7 @@ impl Supervisor {
             Call::Pids(reply) => answer(reply, self.pids()),
             Call::ListExecs(reply) => answer(reply, Ok(self.execs.list())),
             Call::Stats(reply) => answer(reply, self.stats()),
-            Call::Update(resources, reply) => answer(reply, self.update(&resources)),
+            Call::Update(change, reply) => answer(reply, self.update(change)),
             Call::Resize(whose, size, reply) => {
                 answer(reply, self.with_stdio(&whose, |stdio, _| stdio.resize(size)));
             }
@@ -422,9 +421,13 @@ impl Supervisor {
         self.task(Verb::Measure)?.container.stats().map_err(|e| status(&e))
     }
 
-    fn update(&mut self, resources: &LinuxResources) -> Result<(), Status> {
+    fn update(&mut self, change: Change) -> Result<(), Status> {
         failpoint::pass("shim.update.asked");
-        let warnings = self.task(Verb::Measure)?.container.update(resources).map_err(|e| status(&e))?;
+        let limits = match change {
+            Change::Resources(limits) => limits,
+            Change::Log(log) => return self.with_stdio(&Whose::Init, |stdio, _| stdio.output().set_log(log)),
+        };
+        let warnings = self.task(Verb::Measure)?.container.update(&limits).map_err(|e| status(&e))?;
         warnings.iter().for_each(|warning| diag::warn(format_args!("{warning}")));
         Ok(())
     }

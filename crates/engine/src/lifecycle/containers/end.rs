@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use berth::{bundle, failpoint};
 
-use super::{Containers, Entry, Live, event, policy};
+use super::{Containers, Entry, Live, event, logging, policy};
 use crate::{
     domain::{
         record::Record,
@@ -15,7 +15,7 @@ use crate::{
     },
     error::{Error, Kind, Result},
     shim::{cgroup, task::Task, timeouts},
-    store::meta::{containers as rows, events},
+    store::meta::{containers as rows, events, logs},
 };
 
 /// Whether the shim is still there to clean up after its container.
@@ -30,6 +30,7 @@ impl Containers {
     pub(super) fn watch(self: &Arc<Self>, entry: Arc<Entry>, record: Record, live: Arc<Live>) {
         self.watch_health(&entry, &record, &live);
         self.watch_log(&record, &live);
+        self.forward_log(&entry, &record);
         let this = Arc::clone(self);
         tokio::spawn(async move {
             let (exit, shim) = this.end_of(&live).await;
@@ -120,12 +121,15 @@ impl Containers {
         let (row, end) = (record.clone(), exit.clone());
         // Who keeps it starts it himself.
         let kept = entry.is_kept();
+        let bundle = self.bundle_path(&record.namespace, &record.id);
         let recorded = self
             .blocking(move |this| {
+                let dropped = logging::dropped(&bundle);
                 this.db.write(|tx| {
                     if !rows::set_exited(tx, &row.id, &end)? {
                         return Ok(());
                     }
+                    logs::add_dropped(tx, &row.id, &dropped)?;
                     // Its name may be another than at its start.
                     let row = rows::any(tx, &row.id)?.unwrap_or(row);
                     if !kept {

@@ -8,7 +8,7 @@ use std::sync::{
 };
 
 use berth::ids::{ContainerId, Namespace};
-use tokio::sync::watch;
+use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::{
     domain::state::Exit,
@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// One container, as long as anybody is interested in it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Entry {
     /// Held while the container changes (start, the end, removal): an async
     /// lock, of this container alone, whose holder never waits for another
@@ -28,8 +28,30 @@ pub struct Entry {
     attachers: watch::Sender<usize>,
     /// Processes that have the layers mounted while the container doesn't run.
     copies: Mutex<Vec<Weak<Running>>>,
+    /// Tasks that hand its log on may be two: the second sees to it that the
+    /// first has left nothing.
+    pub(super) forwarders: Arc<Semaphore>,
+    /// Held by the one that is at it.
+    pub(super) forwarding: tokio::sync::Mutex<()>,
+    /// The options of its log have changed.
+    pub(super) log_options: Notify,
     /// Restarts that are between their stop and their start.
     kept: AtomicUsize,
+}
+
+impl Default for Entry {
+    fn default() -> Self {
+        Self {
+            gate: tokio::sync::Mutex::default(),
+            view: watch::Sender::default(),
+            attachers: watch::Sender::default(),
+            copies: Mutex::default(),
+            forwarders: Arc::new(Semaphore::new(2)),
+            forwarding: tokio::sync::Mutex::default(),
+            log_options: Notify::new(),
+            kept: AtomicUsize::new(0),
+        }
+    }
 }
 
 /// What can be seen of a container without asking anybody.

@@ -3,7 +3,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use berth::ids::Namespace;
+use berth::{ids::Namespace, log::Dropped};
 use rusqlite::Connection;
 
 use super::{Containers, Phase, lookup};
@@ -66,6 +66,8 @@ pub struct Details {
     pub status: Shown,
     /// As requested, and in force.
     pub document: Document,
+    /// What could not be written to its log.
+    pub log_dropped: Dropped,
     /// The current segment of its log.
     pub log_path: PathBuf,
     /// Its bundle, while it runs.
@@ -114,14 +116,16 @@ impl Containers {
     /// As for finding it.
     pub async fn inspect(self: &Arc<Self>, namespace: Namespace, reference: String) -> Result<Details> {
         self.blocking(move |this| {
-            let (record, document, health) = this.db.read(|c| {
+            let (record, document, health, log_dropped) = this.db.read(|c| {
                 let record = lookup::resolve(c, &namespace, &reference)?;
                 let document = rows::document(c, &record.id)?;
                 let health = health::get(c, &record.id)?;
-                Ok((record, document, health))
+                let dropped = this.dropped(c, &record)?;
+                Ok((record, document, health, dropped))
             })?;
             Ok(Details {
                 status: this.shown(&record),
+                log_dropped,
                 log_path: this.log_path(&record.namespace, &record.id),
                 bundle_path: this.bundle_path(&record.namespace, &record.id),
                 shim_pid: record.shim.as_ref().map_or(0, |shim| shim.pid),

@@ -4,17 +4,21 @@
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
-use berth::api::shim::{Log, log::Driver};
+use berth::{
+    api::shim::{Log, log::Driver},
+    bundle,
+    ids::ContainerId,
+    log::{DROPPED_RECORD, Dropped},
+};
+use rusqlite::Connection;
 
 use super::{Containers, Live};
 use crate::{
     config::Containers as Defaults,
-    domain::{
-        container::Document,
-        log::{LogConfig, LogDriver},
-        record::Record,
-    },
+    domain::{container::Document, log::LogDriver, record::Record, state::Status},
+    error::Result,
     lifecycle::logs::compress,
+    store::meta::{containers as rows, logs},
 };
 
 impl Containers {
@@ -24,16 +28,62 @@ impl Containers {
         let (this, record, live) = (Arc::clone(self), record.clone(), Arc::clone(live));
         tokio::spawn(async move {
             let path = this.log_path(&record.namespace, &record.id);
+            let record_of_drops = this.bundle_path(&record.namespace, &record.id).join(DROPPED_RECORD);
+            let rotated = this.log_rotations.watch(&path).await;
+            let in_bundle = this.log_rotations.watch(&record_of_drops).await;
+            let (Ok(Some(mut rotated)), Ok(Some(mut in_bundle))) = (rotated, in_bundle) else { return };
+            this.compress(&record).await;
+            let mut told = this.tell_dropped(&record, Dropped::default()).await;
             loop {
-                let changed = this.log_rotations.watch(&path).await;
-                this.compress(&record).await;
-                let Ok(Some(mut changed)) = changed else { return };
                 tokio::select! {
-                    () = changed.changed() => {}
+                    () = rotated.changed() => this.compress(&record).await,
+                    () = in_bundle.changed() => told = this.tell_dropped(&record, told).await,
                     _ = live.shim.ended() => return this.compress(&record).await,
                 }
             }
         });
+    }
+
+    /// Tells everybody that a log has begun to drop lines; how many have been
+    /// dropped when this is called again.
+    async fn tell_dropped(self: &Arc<Self>, record: &Record, told: Dropped) -> Dropped {
+        let record = record.clone();
+        let looked = self
+            .blocking(move |this| {
+                let dropped = dropped(&this.bundle_path(&record.namespace, &record.id));
+                if told.lines == 0 && dropped.lines > 0 {
+                    // Its name may be another than at its start.
+                    let row = this.db.read(|c| rows::any(c, &record.id))?.unwrap_or(record);
+                    let counts = [("lines", dropped.lines), ("bytes", dropped.bytes)];
+                    this.note(&row, "log_dropped", &counts.map(|(name, n)| (name, n.to_string())))?;
+                }
+                Ok(dropped)
+            })
+            .await;
+        looked.unwrap_or_else(|e| {
+            tracing::warn!(error = e.chain(), "tell that a log drops lines");
+            told
+        })
+    }
+
+    /// What could not be written to its log. Blocks.
+    pub(in crate::lifecycle) fn dropped(&self, db: &Connection, record: &Record) -> Result<Dropped> {
+        let before = logs::dropped(db, &record.id)?;
+        if !matches!(record.status, Status::Starting | Status::Running) {
+            return Ok(before);
+        }
+        let now = dropped(&self.bundle_path(&record.namespace, &record.id));
+        Ok(Dropped {
+            lines: before.lines.saturating_add(now.lines),
+            bytes: before.bytes.saturating_add(now.bytes),
+            ..now
+        })
+    }
+
+    /// What the log of one that has ended doesn't tell of yet.
+    pub(in crate::lifecycle) async fn untold(self: &Arc<Self>, id: &ContainerId) -> Result<Dropped> {
+        let id = id.clone();
+        self.blocking(move |this| this.db.read(|c| logs::dropped(c, &id))).await
     }
 
     async fn compress(self: &Arc<Self>, record: &Record) {
@@ -49,6 +99,11 @@ impl Containers {
             tracing::warn!(id = %record.id, error = %e, "compress a log; it is left as it is");
         }
     }
+}
+
+/// What the shim of this bundle could not write; nothing where it says nothing.
+pub(super) fn dropped(bundle: &Path) -> Dropped {
+    bundle::read_record(bundle, DROPPED_RECORD).ok().flatten().unwrap_or_default()
 }
 
 /// What `--details` shows of the container's lines.
@@ -74,29 +129,38 @@ pub(in crate::lifecycle) fn names(record: &Record) -> BTreeMap<&'static str, Str
 }
 
 /// The log as the shim is told of it.
-pub(super) fn log(record: &Record, document: &Document, path: &Path, defaults: &Defaults) -> Log {
+pub(super) fn log(
+    record: &Record,
+    document: &Document,
+    path: &Path,
+    untold: Dropped,
+    defaults: &Defaults,
+) -> Log {
     let config = &document.config.host.log;
     let driver = match config.driver {
-        LogDriver::Local => Driver::Local,
+        LogDriver::Local | LogDriver::Journald | LogDriver::Syslog => Driver::Local,
         LogDriver::JsonFile => Driver::JsonFile,
         LogDriver::None => Driver::None,
     };
     Log {
         driver: driver.into(),
         path: path.to_string_lossy().into_owned(),
-        attributes: attributes(record, document).into_iter().collect(),
-        ..limits(config, defaults)
+        untold_lines: untold.untold_lines,
+        untold_bytes: untold.untold_bytes,
+        ..changeable(record, document, defaults)
     }
 }
 
 /// The part of it that can change while it is written.
-pub(super) fn limits(config: &LogConfig, defaults: &Defaults) -> Log {
+pub(super) fn changeable(record: &Record, document: &Document, defaults: &Defaults) -> Log {
+    let config = &document.config.host.log;
     let limits = config.limits(defaults.log_max_size.bytes(), defaults.log_max_file);
     Log {
         max_size: limits.max_size,
         max_files: limits.max_files,
         max_age: limits.max_age.as_secs(),
         max_total: limits.max_total,
+        attributes: attributes(record, document).into_iter().collect(),
         ..Log::default()
     }
 }

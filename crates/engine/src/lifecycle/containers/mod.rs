@@ -16,6 +16,7 @@ mod entry;
 mod etc;
 mod files;
 mod filters;
+mod forwarding;
 mod health;
 mod host;
 mod list;

@@ -69,6 +69,8 @@ impl Containers {
             tracing::info!(left = work.len(), "reconciliation goes on in the background");
         }
         work.detach_all();
+        let logged = self.blocking(|this| this.db.read(rows::forwarded)).await?;
+        self.forward_leftovers(&logged);
         Ok(())
     }
 

@@ -42,7 +42,7 @@ use crate::{
         task::Task,
     },
     store::{
-        meta::{containers as rows, events},
+        meta::{containers as rows, events, logs},
         snapshot::Rootfs,
     },
 };
@@ -265,8 +265,9 @@ impl Containers {
     fn options(&self, record: &Record, document: &Document, filter: &[u8]) -> Result<CreateOptions> {
         let config = &document.config;
         let path = self.log_path(&record.namespace, &record.id);
+        let untold = self.db.read(|c| logs::dropped(c, &record.id))?;
         Ok(CreateOptions {
-            log: Some(logging::log(record, document, &path, &self.defaults)),
+            log: Some(logging::log(record, document, &path, untold, &self.defaults)),
             user: document.effective.user.clone(),
             open_stdin: config.open_stdin,
             stdin_once: config.stdin_once,

@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use berth::failpoint;
 
-use super::{Containers, Entry, Live, event, policy, signal};
+use super::{Containers, Entry, Live, event, logging, policy, signal};
 use crate::{
     domain::{
         container::{Document, HostConfig},
+        log::LogDriver,
         record::Record,
         restart::{End, Moment, Restarts},
         spec::resources,
@@ -50,6 +51,14 @@ impl Containers {
             Status::Running | Status::Starting => {
                 let live = signal::running(&entry, &record)?;
                 apply(&live, &before.config.host, &after.config.host).await?;
+                let log = |document| logging::changeable(&record, document, &self.defaults);
+                if log(&before) != log(&after)
+                    && after.config.host.log.driver != LogDriver::None
+                    && let Err(error) = live.task.update_log(&log(&after)).await
+                {
+                    apply(&live, &after.config.host, &before.config.host).await?;
+                    return Err(error);
+                }
             }
             Status::Removing => {
                 let what = "container is marked for removal and cannot be updated";
@@ -60,6 +69,7 @@ impl Containers {
         failpoint::hit("update.applied")?;
         self.record_update(record.clone(), after).await?;
         failpoint::hit("update.done")?;
+        entry.log_options.notify_one();
         if record.is_restarting() { self.judge_again(&entry, &record).await } else { Ok(()) }
     }
 
@@ -104,7 +114,7 @@ impl Containers {
 /// Changes the limits of a container that runs; when one is refused, those
 /// before it are as they were.
 async fn apply(live: &Live, before: &HostConfig, after: &HostConfig) -> Result<()> {
-    if before == after {
+    if *after == (HostConfig { log: after.log.clone(), ..before.clone() }) {
         return Ok(());
     }
     let Err(error) = live.task.update(&resources::change(before, after)).await else { return Ok(()) };

@@ -6,6 +6,7 @@
 
 mod changes;
 mod compress;
+mod forward;
 mod line;
 mod reader;
 mod source;
@@ -19,11 +20,14 @@ use std::{
 
 use tokio::sync::mpsc;
 
-pub(super) use self::compress::compress;
 pub use self::{
     changes::Changes,
     line::{Format, Gap, Line, Place, Stream},
     reader::{From, Reader},
+};
+pub(super) use self::{
+    compress::compress,
+    forward::{Forwarder, Step, Target},
 };
 use super::containers::{Containers, Phase, View, log_attributes};
 pub use crate::kernel::inotify::Watched;
@@ -86,7 +90,7 @@ impl Containers {
         let id = record.id.clone();
         let document = self.document(id).await?;
         let format = match document.config.host.log.driver {
-            LogDriver::Local => Format::Cri,
+            LogDriver::Local | LogDriver::Journald | LogDriver::Syslog => Format::Cri,
             LogDriver::JsonFile => Format::Json,
             LogDriver::None => {
                 let what = "configured logging driver does not support reading";
@@ -155,6 +159,9 @@ impl Containers {
                 continue;
             }
             if over {
+                if ended {
+                    self.tell_untold(record, &reader, options, out).await?;
+                }
                 return Ok(());
             }
             let Some(changed) = &mut changed else { return Ok(()) };
@@ -167,6 +174,27 @@ impl Containers {
                 }
             }
         }
+    }
+}
+
+impl Containers {
+    /// What is missing at the end, where nothing could be written any more.
+    async fn tell_untold(
+        self: &Arc<Self>,
+        record: &Record,
+        reader: &Reader,
+        options: &LogOptions,
+        out: &Out<'_>,
+    ) -> Result<()> {
+        let dropped = self.untold(&record.id).await?;
+        if dropped.untold_lines > 0 {
+            let gap = Gap::Dropped { lines: dropped.untold_lines, bytes: dropped.untold_bytes };
+            let line = Line::missing(gap, reader.time(), reader.place());
+            if options.wants(&line) {
+                out.send(line).await;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -112,6 +112,12 @@ impl Reader {
         self.place
     }
 
+    /// When the last record was written; 0: nothing was read.
+    #[must_use]
+    pub fn time(&self) -> u64 {
+        self.time
+    }
+
     /// The next lines; none when there are no more for now.
     ///
     /// # Errors

@@ -157,6 +157,18 @@ pub fn unsettled(db: &Connection) -> Result<Vec<Record>> {
     )
 }
 
+/// Those at rest whose logs go elsewhere, in any namespace.
+///
+/// # Errors
+/// Those of the database.
+pub fn forwarded(db: &Connection) -> Result<Vec<Record>> {
+    many(
+        db,
+        "status = 'exited' AND json_extract(document, '$.config.host.log.driver') IN ('journald', 'syslog')",
+        (),
+    )
+}
+
 /// Everything that was asked for and is in force.
 ///
 /// # Errors

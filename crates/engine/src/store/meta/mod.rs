@@ -16,6 +16,7 @@ pub mod everything;
 pub mod graph;
 pub mod health;
 pub mod images;
+pub mod logs;
 pub mod preloaded;
 pub mod snapshots;
 
@@ -31,12 +32,13 @@ use super::Reserve;
 use crate::error::{Context as _, Error, Kind, Result};
 
 /// Schema steps; the database's `user_version` counts those that ran.
-const MIGRATIONS: [&str; 5] = [
+const MIGRATIONS: [&str; 6] = [
     include_str!("schema/001.sql"),
     include_str!("schema/002.sql"),
     include_str!("schema/003.sql"),
     include_str!("schema/004.sql"),
     include_str!("schema/007.sql"),
+    include_str!("schema/005.sql"),
 ];
 
 /// Idle read connections that are kept.

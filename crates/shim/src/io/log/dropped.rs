@@ -3,9 +3,10 @@
 //! reads it: in the bundle, which is on another disk than the log.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{self, File, OpenOptions},
+    io,
     os::unix::fs::{FileExt as _, OpenOptionsExt as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use berth::log::Dropped;
@@ -26,10 +27,15 @@ pub struct Drops {
 }
 
 impl Drops {
-    /// Nothing was dropped yet.
+    /// Nothing was dropped yet; `untold` is left from before.
     #[must_use]
-    pub fn new(path: Option<PathBuf>) -> Self {
-        Self { count: Dropped::default(), path, file: None }
+    pub fn new(path: Option<PathBuf>, (untold_lines, untold_bytes): (u64, u64)) -> Self {
+        let count = Dropped { untold_lines, untold_bytes, ..Dropped::default() };
+        let mut drops = Self { count, path, file: None };
+        if untold_lines > 0 {
+            drops.save();
+        }
+        drops
     }
 
     /// So many more were dropped.
@@ -61,25 +67,31 @@ impl Drops {
     /// Where that fails the log still tells, later.
     fn save(&mut self) {
         let Some(path) = &self.path else { return };
-        if self.file.is_none() {
-            let opened = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
-            match opened {
-                Ok(file) => self.file = Some(file),
-                Err(e) => {
-                    diag::warn(format_args!("open {}: {e}", path.display()));
-                    // Said once.
-                    self.path = None;
-                    return;
-                }
-            }
-        }
         let Ok(mut text) = serde_json::to_vec(&self.count) else { return };
         text.resize(LENGTH.max(text.len() + 1) - 1, b' ');
         text.push(b'\n');
         if let Some(file) = &self.file {
             let _ = file.write_all_at(&text, 0);
+            return;
+        }
+        match create(path, &text) {
+            Ok(file) => self.file = Some(file),
+            Err(e) => {
+                diag::warn(format_args!("write {}: {e}", path.display()));
+                // Said once.
+                self.path = None;
+            }
         }
     }
+}
+
+/// The name is what the engine waits for: it comes with all of the text.
+fn create(path: &Path, text: &[u8]) -> io::Result<File> {
+    let temporary = path.with_extension("new");
+    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    file.write_all_at(text, 0)?;
+    fs::rename(&temporary, path)?;
+    Ok(file)
 }
 
 #[cfg(test)]
@@ -90,8 +102,11 @@ mod tests {
     fn the_largest_count_fits_the_file() {
         let dir = tempfile::tempdir().expect("tempdir");
         let path = dir.path().join("dropped");
-        let mut drops = Drops::new(Some(path.clone()));
+        let mut drops = Drops::new(Some(path.clone()), (0, 0));
         assert!(!path.exists(), "before the first");
+        drop(Drops::new(Some(path.clone()), (5, 7)));
+        let text = std::fs::read(&path).expect("read");
+        assert_eq!(serde_json::from_slice::<Dropped>(&text).expect("JSON").untold_bytes, 7);
         drops.add(1, 2);
         drops.add(u64::MAX, u64::MAX);
         let text = std::fs::read(&path).expect("read");

@@ -46,6 +46,17 @@ pub struct LogConfig {
     pub attributes: BTreeMap<String, String>,
     /// The file that says what could not be written; none: nobody is told.
     pub dropped: Option<PathBuf>,
+    /// Lines and bytes that were dropped before, of which no record tells yet.
+    pub untold: (u64, u64),
+}
+
+/// What of it can change while it is written.
+#[derive(Debug)]
+pub struct Settings {
+    /// How large it gets; where it is stays.
+    pub limits: Limits,
+    /// What each of the JSON lines says besides.
+    pub attributes: BTreeMap<String, String>,
 }
 
 /// The log of one container.
@@ -78,7 +89,7 @@ impl Log {
     /// opened is tried again with each batch.
     #[must_use]
     pub fn new(config: LogConfig) -> Self {
-        let LogConfig { format, limits, attributes, dropped } = config;
+        let LogConfig { format, limits, attributes, dropped, untold } = config;
         let writer = Writer {
             format,
             attributes: json_file::attributes(&attributes),
@@ -87,15 +98,16 @@ impl Log {
             batch: Vec::new(),
             records: 0,
             bytes: 0,
-            drops: Drops::new(dropped),
+            drops: Drops::new(dropped, untold),
         };
         Self { splitters: [Splitter::default(), Splitter::default()], writer }
     }
 
-    /// Other limits from now on. Where the log is doesn't change.
-    pub fn set_limits(&mut self, limits: Limits) {
-        self.writer.batch_limit = batch_limit(&limits);
-        self.writer.segments.set_limits(limits);
+    /// Other settings from now on. Where the log is doesn't change.
+    pub fn set(&mut self, settings: Settings) {
+        self.writer.batch_limit = batch_limit(&settings.limits);
+        self.writer.segments.set_limits(settings.limits);
+        self.writer.attributes = json_file::attributes(&settings.attributes);
     }
 
     /// Writes the lines that `bytes` completes, all with one time.
@@ -149,8 +161,15 @@ impl Writer {
         if self.batch.is_empty() {
             return;
         }
-        self.tell(time);
-        match self.segments.write(&self.batch) {
+        // With what comes after it, in one write: alone it would fit where
+        // nothing else does, and be told again and again.
+        let gap = self.gap(time);
+        let written = match &gap {
+            None => self.segments.write(&self.batch),
+            Some(gap) => self.segments.write(&[gap, &self.batch[..]].concat()),
+        };
+        match written {
+            Ok(()) if gap.is_some() => self.drops.told(),
             Ok(()) => {}
             Err(e) => self.drop_batch(&e),
         }
@@ -159,18 +178,24 @@ impl Writer {
         self.batch.shrink_to(self.batch_limit.min(8 * 1024));
     }
 
-    /// Writes down what is missing here, if anything is. A record of its own:
-    /// small, it may fit where the next batch doesn't.
+    /// Writes down what is missing at the end, if anything is.
     fn tell(&mut self, time: &Timestamp) {
-        let Some((lines, bytes)) = self.drops.untold() else { return };
+        if let Some(gap) = self.gap(time)
+            && self.segments.write(&gap).is_ok()
+        {
+            self.drops.told();
+        }
+    }
+
+    /// The record that tells what is missing here.
+    fn gap(&self, time: &Timestamp) -> Option<Vec<u8>> {
+        let (lines, bytes) = self.drops.untold()?;
         let mut record = Vec::new();
         match self.format {
             Format::Cri => cri::write_gap(&mut record, time, lines, bytes),
             Format::JsonFile => json_file::write_gap(&mut record, time, lines, bytes),
         }
-        if self.segments.write(&record).is_ok() {
-            self.drops.told();
-        }
+        Some(record)
     }
 
     fn drop_batch(&mut self, error: &io::Error) {
@@ -193,7 +218,7 @@ mod tests {
     fn config(format: Format, path: PathBuf, max_size: u64) -> LogConfig {
         let dropped = path.with_file_name("dropped");
         let limits = Limits { path, max_size, max_files: 100, ..Limits::default() };
-        LogConfig { format, limits, attributes: BTreeMap::new(), dropped: Some(dropped) }
+        LogConfig { format, limits, attributes: BTreeMap::new(), dropped: Some(dropped), untold: (0, 0) }
     }
 
     fn open(dir: &tempfile::TempDir) -> Log {

@@ -182,6 +182,7 @@ pub(super) fn changes(request: v1::UpdateContainerRequest) -> Result<Changes> {
         blkio_weight: request.blkio_weight.map(|weight| u16::try_from(weight).unwrap_or(u16::MAX)),
         add_labels: request.add_labels.into_iter().collect(),
         remove_labels: request.remove_labels,
+        log_options: request.log_options.into_iter().collect(),
         restart: request.restart_policy.as_ref().map(restart).transpose()?,
     })
 }

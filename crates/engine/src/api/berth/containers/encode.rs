@@ -60,7 +60,7 @@ pub(super) fn summary(listed: Listed) -> v1::ContainerSummary {
 
 /// Everything.
 pub(super) fn details(details: Details) -> v1::Container {
-    let Details { record, status, document, log_path, bundle_path, shim_pid, health } = details;
+    let Details { record, status, document, log_dropped, log_path, bundle_path, shim_pid, health } = details;
     let effective = document.effective;
     let mut args = effective.args.into_iter();
     v1::Container {
@@ -77,6 +77,7 @@ pub(super) fn details(details: Details) -> v1::Container {
         effective_working_dir: effective.working_dir,
         effective_user: effective.user,
         hostname: effective.hostname,
+        log_dropped: Some(v1::LogDropped { lines: log_dropped.lines, bytes: log_dropped.bytes }),
         log_path: log_path.to_string_lossy().into_owned(),
         bundle_path: bundle_path.to_string_lossy().into_owned(),
         shim_pid,
