@@ -4,7 +4,7 @@
 //!
 //! The client sends [`Kind::Open`] (an `AttachOpen` message), the shim answers
 //! [`Kind::Attached`] with one byte, 1 when the container has a terminal.
-//! From then on no output is missed. The shim closes the connection when the
+//! From then on no output is missed but what [`Kind::Missed`] tells of. The shim closes the connection when the
 //! container's output has ended.
 
 use std::io;
@@ -29,7 +29,9 @@ pub enum Kind {
     StdinClosed = 3,
     /// Client: rows and columns of its terminal, two `u16`, big-endian.
     Resize = 4,
-    /// Shim: the subscription is in place. One byte: 1 with a terminal.
+    /// Shim: the subscription is in place. One byte: 1 with a terminal. To one
+    /// who asked for it, where in the log this is: a segment and an offset,
+    /// two `u64`, big-endian.
     Attached = 5,
     /// Shim: bytes from the container's stdout, or its terminal.
     Stdout = 6,
@@ -37,6 +39,8 @@ pub enum Kind {
     Stderr = 7,
     /// Shim, last: why this client is dropped, as text.
     Error = 8,
+    /// Shim: so many bytes of output are missing here, a `u64`, big-endian.
+    Missed = 9,
 }
 
 impl TryFrom<u8> for Kind {
@@ -52,6 +56,7 @@ impl TryFrom<u8> for Kind {
             6 => Self::Stdout,
             7 => Self::Stderr,
             8 => Self::Error,
+            9 => Self::Missed,
             _ => return Err(invalid(format!("unknown attach frame type {byte}"))),
         })
     }

@@ -100,8 +100,84 @@ fn history_and_what_comes_have_no_seam_however_many_look() {
             assert_eq!(line, (at + 1).to_string());
         }
     }
-    // A terminal's screen has no lines to begin with.
-    engine.berth(&["run", "-dt", "--name", "screen", "busybox", "sleep", "1000"]).ok();
-    let refused = engine.berth(&["attach", "--no-stdin", "--logs", "screen"]).exits(1);
-    refused.complains(&["--logs needs a container without a terminal"]);
+}
+
+#[test]
+fn a_terminal_has_a_history_too() {
+    let Some(engine) = with_busybox() else { return };
+    let script =
+        "n=0; while [ $n -lt 300 ]; do n=$((n+1)); echo $n; done; printf 'prompt> '; read x; echo got $x";
+    let options = ["--log-opt", "max-size=1k", "--log-opt", "max-file=100"];
+    engine
+        .berth(
+            &[&["run", "-dit", "--name", "screen"][..], &options, &["busybox", "sh", "-c", script]].concat(),
+        )
+        .ok();
+    engine.wait_log("screen", "300");
+    let mut terminal = engine.terminal(&["attach", "--logs", "screen"]);
+    let before = terminal.expect("prompt> ");
+    terminal.send("it\n");
+    let after = terminal.expect("got it");
+    let lines: Vec<_> = before.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
+    let expected: Vec<_> = (1..=300).map(|n| n.to_string()).collect();
+    assert_eq!(lines, expected);
+    assert!(!after.contains("prompt"), "{after}");
+    assert_eq!(terminal.wait(), 0);
+}
+
+#[test]
+fn one_who_does_not_read_holds_nobody_up() {
+    let Some(engine) = with_busybox() else { return };
+    let out = engine.dir().join("out");
+    fs::create_dir(&out).expect("mkdir");
+    let volume = format!("{}:/out", out.display());
+    let seq = |count: u32| (1..=count).map(|n| format!("{n}\n")).collect::<String>();
+    for (name, count, options) in [
+        ("large", 400_000, &[][..]),
+        // More than all that is between the two may hold.
+        ("small", 3_000_000, &["--log-opt=max-size=100k", "--log-opt=max-file=2"]),
+    ] {
+        let lines = seq(count);
+        let script =
+            format!("while [ ! -e /out/{name} ]; do sleep 0.02; done; seq {count}; echo >/out/{name}.done");
+        let flags = ["run", "-d", "--name", name, "-v", &volume];
+        engine.berth(&[&flags[..], options, &["busybox", "sh", "-c", &script]].concat()).ok();
+        let mut command = engine.berth_command(&["attach", "--no-stdin", name]);
+        let client = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("attach");
+        until("the client", || {
+            let events = engine.berth(&["events", "--since", "1h", "--until", "0s"]).ok().stdout;
+            events.lines().any(|e| e.contains(" attach ") && e.contains(name)).then_some(())
+        });
+        fs::write(out.join(name), "").expect("write");
+        until("the end of the writer", || out.join(format!("{name}.done")).exists().then_some(()));
+        let said = client.wait_with_output().expect("wait");
+        let errors = String::from_utf8_lossy(&said.stderr).into_owned();
+        if name == "large" {
+            assert!(said.stdout == lines.as_bytes() && errors.is_empty(), "{} {errors}", said.stdout.len());
+        } else {
+            let missed: usize = errors
+                .lines()
+                .filter_map(|l| {
+                    l.strip_prefix("WARNING: ")?
+                        .split_once(" bytes of output are missing here")?
+                        .0
+                        .parse::<usize>()
+                        .ok()
+                })
+                .sum();
+            assert_eq!(said.stdout.len() + missed, lines.len(), "{errors}");
+            assert!(missed > 0);
+        }
+    }
+    // In a pipeline nothing is ever missing.
+    let mut command = engine.berth_command(&["run", "--rm", "--log-driver=none", "busybox", "seq", "400000"]);
+    let mut client = command.stdout(Stdio::piped()).spawn().expect("run");
+    let mut first = vec![0; 1000];
+    std::io::Read::read_exact(client.stdout.as_mut().expect("piped"), &mut first).expect("read");
+    until("the container to wait", || {
+        let shown = engine.berth(&["ps", "--format", "{{.Status}}"]).ok().stdout;
+        (shown.lines().count() == 1).then_some(())
+    });
+    let rest = client.wait_with_output().expect("wait").stdout;
+    assert!([first, rest].concat() == seq(400_000).as_bytes());
 }

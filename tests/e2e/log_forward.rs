@@ -134,7 +134,7 @@ fn a_syslog_is_reached_by_every_way_and_in_every_format() {
         let command = ["busybox", "sh", "-c", "echo out; echo err >&2; echo end"];
         engine.berth(&[&flags[..], options, &command].concat()).ok();
     };
-    let host = nix::unistd::gethostname().expect("a name").to_string_lossy().into_owned();
+    let host = fs::read_to_string("/proc/sys/kernel/hostname").expect("a name").trim().to_owned();
     let pid = engine.pid();
 
     let path = engine.dir().join("gram");

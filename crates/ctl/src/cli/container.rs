@@ -422,7 +422,7 @@ pub struct Attach {
     /// Don't attach to its input
     #[arg(long)]
     pub no_stdin: bool,
-    /// What it has printed before comes first (without a terminal)
+    /// What it has printed before comes first
     #[arg(long)]
     pub logs: bool,
     /// How to be attached

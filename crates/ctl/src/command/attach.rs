@@ -35,13 +35,9 @@ pub(super) async fn attach(context: &Context, args: Attach) -> Result<u8> {
     if stdin && config.tty && !terminal::stdin_is_terminal() {
         return Err(Error::new("the input device is not a TTY"));
     }
-    if args.logs && config.tty {
-        // Its screen is no sequence of lines: there is no seam between the two.
-        return Err(Error::new("--logs needs a container without a terminal: see berth logs"));
-    }
     let options = run::options(args.stream, config.tty, stdin);
     // All comes from the log then: after a lost engine it goes on where it was.
-    let options = Options { logs: args.logs, from_start: args.logs, ..options };
+    let options = Options { logs: args.logs, from_start: args.logs && !config.tty, ..options };
     let target = Target { id: container.id.clone(), name: container.name };
     let exit = if config.host.is_some_and(|host| host.auto_remove) {
         Exit::of_removed(context, &container.id)

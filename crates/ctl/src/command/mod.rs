@@ -72,6 +72,9 @@ pub fn run(cli: Cli) -> Result<u8> {
 }
 
 async fn engine_verb(address: &str, namespace: &str, verb: Verb) -> Result<u8> {
+    if let Verb::Container(container::Verb::Cp(args)) = &verb {
+        cp::check(args)?;
+    }
     let connect = Context::connect(address, namespace);
     match verb {
         Verb::Container(container::Verb::Run(args)) => Box::pin(run::run(connect, *args)).await,

@@ -48,6 +48,7 @@ async fn work(connect: impl Future<Output = Result<Context>>, args: Run) -> Resu
         from_start: true,
         next_start: false,
         logs: false,
+        wait: waits(create.tty),
     };
     attached(&context, container, options, create.rm).await
 }
@@ -116,5 +117,12 @@ pub(super) fn options(stream: Stream, tty: bool, stdin: bool) -> Options {
         from_start: false,
         next_start: false,
         logs: false,
+        wait: false,
     }
+}
+
+/// Whether the container waits for us: in a pipeline every byte counts, and
+/// who runs it there knows how fast its other end is.
+pub(super) fn waits(tty: bool) -> bool {
+    !tty && !terminal::stdout_is_terminal()
 }

@@ -48,6 +48,7 @@ async fn attached(context: &Context, args: Start) -> Result<u8> {
     }
     let mut options = run::options(args.stream, config.tty, stdin);
     let status = container.state.unwrap_or_default().status();
+    options.wait = run::waits(config.tty);
     options.from_start = status == Status::Created;
     options.next_start = matches!(status, Status::Exited | Status::Restarting);
     let rm = config.host.is_some_and(|host| host.auto_remove);

@@ -32,7 +32,7 @@ use crate::{
 use detach::{Detector, Keys, Typed};
 pub use exit::Exit;
 use signals::Signals;
-use source::Source;
+use source::{Piece, Source};
 use stdio::Port;
 
 /// How long output may stay silent after the exit before it counts as over:
@@ -66,6 +66,8 @@ pub struct Options {
     pub next_start: bool,
     /// What the container has printed before comes first.
     pub logs: bool,
+    /// The container waits for us, within limits.
+    pub wait: bool,
 }
 
 /// Whom a session is attached to.
@@ -125,7 +127,7 @@ enum Input {
 
 /// What happened next.
 enum Step {
-    Output(Result<Option<(Stream, Bytes)>>),
+    Output(Result<Option<Piece>>),
     Written(std::io::Result<usize>),
     Typed(std::io::Result<usize>),
     Room(bool),
@@ -199,7 +201,8 @@ impl Session {
         let mut buffer = vec![0; INPUT];
         while !(over && self.pending.is_none() && code.is_some()) {
             match self.next(&mut exit, code.is_some(), over, &mut buffer).await {
-                Step::Output(Ok(Some(output))) => self.take(output),
+                Step::Output(Ok(Some(Piece::Output(stream, data)))) => self.take(stream, data),
+                Step::Output(Ok(Some(Piece::Missed(bytes)))) => self.missed(bytes),
                 Step::Output(Ok(None)) => over = true,
                 Step::Output(Err(error)) | Step::Exit(Err(error)) if error.is_lost() => {
                     // A lost engine is found out by whichever call comes first.
@@ -241,7 +244,14 @@ impl Session {
         }
     }
 
-    fn take(&mut self, (stream, data): (Stream, Bytes)) {
+    fn missed(&mut self, bytes: u64) {
+        // What was printed is no longer what the log begins with.
+        self.options.from_start = false;
+        let name = &self.target.name;
+        output::warn(&format!("WARNING: {bytes} bytes of output are missing here: see berth logs {name}"));
+    }
+
+    fn take(&mut self, stream: Stream, data: Bytes) {
         let count = &mut self.received[usize::from(stream == Stream::Stderr)];
         *count += data.len() as u64;
         if !data.is_empty() {
@@ -353,9 +363,10 @@ fn request(kind: attach_request::Kind) -> AttachRequest {
 }
 
 /// What an answer of Attach holds for us.
-fn output_of(kind: Option<Kind>) -> Option<(Stream, Bytes)> {
+fn piece_of(kind: Option<Kind>) -> Option<Piece> {
     match kind {
-        Some(Kind::Output(output)) => Some((output.stream(), output.data)),
+        Some(Kind::Output(output)) => Some(Piece::Output(output.stream(), output.data)),
+        Some(Kind::Missed(missed)) => Some(Piece::Missed(missed.bytes)),
         _ => None,
     }
 }

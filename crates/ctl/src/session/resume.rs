@@ -74,7 +74,7 @@ impl Session {
         let exited = matches!(status, Status::Exited | Status::Restarting);
         let complete = self.options.from_start
             && log.driver != "none"
-            && !log.options.contains_key("max-size")
+            && !["max-size", "max-file", "max-total", "max-age"].iter().any(|o| log.options.contains_key(*o))
             && self.received.iter().sum::<u64>() <= LOG_LIMIT;
         *exit = if host.auto_remove {
             Exit::of_removed(&context, &self.target.id)

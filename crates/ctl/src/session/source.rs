@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Streaming;
 
-use super::{Options, output_of, request};
+use super::{Options, piece_of, request};
 use crate::{
     context::Context,
     error::{Error, Result},
@@ -19,6 +19,14 @@ use crate::{
 
 /// Messages on their way to the engine.
 const QUEUE: usize = 4;
+
+/// What comes from a container.
+#[derive(Debug)]
+pub(super) enum Piece {
+    Output(Stream, Bytes),
+    /// So many bytes are missing here.
+    Missed(u64),
+}
 
 #[derive(Debug)]
 pub(super) enum Source {
@@ -32,14 +40,15 @@ pub(super) enum Source {
 
 impl Source {
     /// The next piece of output; `None` at the end. Cancel-safe.
-    pub(super) async fn next(&mut self) -> Result<Option<(Stream, Bytes)>> {
+    pub(super) async fn next(&mut self) -> Result<Option<Piece>> {
         loop {
             let (stream, data) = match self {
                 Self::Attached(stream) => match stream.message().await? {
                     None => return Ok(None),
-                    Some(answer) => match output_of(answer.kind) {
+                    Some(answer) => match piece_of(answer.kind) {
                         None => continue,
-                        Some(output) => output,
+                        Some(Piece::Output(stream, data)) => (stream, data),
+                        Some(missed) => return Ok(Some(missed)),
                     },
                 },
                 Self::Log { stream, skip } => match stream.message().await? {
@@ -53,7 +62,7 @@ impl Source {
                 },
             };
             if !data.is_empty() {
-                return Ok(Some((stream, data)));
+                return Ok(Some(Piece::Output(stream, data)));
             }
         }
     }
@@ -82,6 +91,7 @@ pub(super) async fn attach(
         stderr: options.stderr,
         logs: options.logs,
         next_start: options.next_start,
+        wait: options.wait,
     };
     requests
         .try_send(request(attach_request::Kind::Open(open)))

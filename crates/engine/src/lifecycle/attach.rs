@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 
 use super::{
     containers::{Attaching, Containers, Live, Phase, unreachable},
-    logs::{LogOptions, Stream},
+    logs::{LogOptions, Place, Stream},
 };
 use crate::{
     domain::{container::Document, log::LogDriver, record::Record, state::Status},
@@ -42,6 +42,8 @@ pub struct AttachOptions {
     pub logs: bool,
     /// One that has exited: wait for its next start.
     pub next_start: bool,
+    /// The container waits for it, within limits.
+    pub wait: bool,
 }
 
 /// What a client sends.
@@ -70,6 +72,17 @@ pub enum AttachOutput {
     },
     /// The container's output.
     Output(Stream, Bytes),
+    /// So many bytes of it are missing here.
+    Missed(u64),
+}
+
+/// What comes from a process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Piece {
+    /// Its output.
+    Output(Stream, Bytes),
+    /// So many bytes of it are missing here.
+    Missed(u64),
 }
 
 type Sender = mpsc::Sender<Result<AttachOutput>>;
@@ -194,7 +207,8 @@ impl Session<'_> {
         out: &Sender,
     ) -> Result<()> {
         // The log tells it all, in order and once; a terminal's last line is
-        // in no log until it ends, so that one is shown live.
+        // in no log until it ends, so that one is shown live from where its
+        // log ends now.
         let from_log = self.options.logs && !self.document.config.tty && self.is_logged();
         let AttachOptions { stdin, stdout, stderr, logs, .. } = self.options;
         let wanted = AttachOpen {
@@ -204,8 +218,11 @@ impl Session<'_> {
             exec_id: String::new(),
             // An engine that is killed isn't a client that leaves: it says so.
             keep_stdin: true,
+            wait: self.options.wait,
+            mark: logs,
         };
-        let (input, output) = attach::open(live.bundle.dir(), wanted).await?;
+        let (input, output, mark) = attach::open_marked(live.bundle.dir(), wanted).await?;
+        let until = mark.map(|(segment, offset)| Place { segment, offset });
         drop(attaching);
         if announced == Announced::No && out.send(Ok(self.attached())).await.is_err() {
             return Ok(());
@@ -213,12 +230,12 @@ impl Session<'_> {
         self.containers.tell(self.record, "attach", &[]).await?;
         let receive = async {
             if from_log {
-                return self.replay(true, out).await;
+                return self.replay(true, None, out).await;
             }
             if logs && self.is_logged() {
-                self.replay(false, out).await?;
+                self.replay(false, until, out).await?;
             }
-            receive(output, out, AttachOutput::Output).await
+            receive(output, out, wrap).await
         };
         let mut input = input;
         let ended = tokio::select! {
@@ -249,9 +266,9 @@ impl Session<'_> {
         self.document.config.host.log.driver != LogDriver::None
     }
 
-    async fn replay(&self, follow: bool, out: &Sender) -> Result<()> {
+    async fn replay(&self, follow: bool, before: Option<Place>, out: &Sender) -> Result<()> {
         let AttachOptions { stdout, stderr, .. } = self.options;
-        let options = LogOptions { follow, stdout, stderr, ..LogOptions::default() };
+        let options = LogOptions { follow, stdout, stderr, before, ..LogOptions::default() };
         let mut lines = self.containers.logs(self.record, options).await?;
         while let Some(line) = lines.recv().await {
             let (line, _) = line?;
@@ -290,11 +307,18 @@ pub(super) async fn deliver(input: &mut Input, message: AttachInput, stdin: bool
     }
 }
 
+fn wrap(piece: Piece) -> Result<AttachOutput> {
+    Ok(match piece {
+        Piece::Output(stream, bytes) => AttachOutput::Output(stream, bytes),
+        Piece::Missed(bytes) => AttachOutput::Missed(bytes),
+    })
+}
+
 /// Hands all output to a client, until one of them ends.
 pub(super) async fn receive<T>(
     mut output: Output,
     out: &mpsc::Sender<Result<T>>,
-    wrap: fn(Stream, Bytes) -> T,
+    wrap: fn(Piece) -> Result<T>,
 ) -> Result<()> {
     loop {
         let frame = match output.next().await {
@@ -307,16 +331,19 @@ pub(super) async fn receive<T>(
             Err(e) => return Err(Error::new(Kind::Unavailable, "read the container's output").with_source(e)),
         };
         let Frame { kind, payload } = frame;
-        let stream = match kind {
-            FrameKind::Stdout => Stream::Stdout,
-            FrameKind::Stderr => Stream::Stderr,
+        let piece = match kind {
+            FrameKind::Stdout => Piece::Output(Stream::Stdout, payload),
+            FrameKind::Stderr => Piece::Output(Stream::Stderr, payload),
+            FrameKind::Missed => {
+                Piece::Missed(payload.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes)))
+            }
             FrameKind::Error => {
                 let why = String::from_utf8_lossy(&payload).into_owned();
                 return Err(Error::new(Kind::ResourceExhausted, why));
             }
             _ => continue,
         };
-        if out.send(Ok(wrap(stream, payload))).await.is_err() {
+        if out.send(wrap(piece)).await.is_err() {
             return Ok(());
         }
     }

@@ -298,7 +298,15 @@ fn pick<'a>(known: &'a [ListedExec], reference: &str) -> Result<&'a ListedExec> 
 
 /// Subscribes to the streams of a process that isn't started yet.
 async fn open(live: &Live, id: &ExecId, stdin: bool) -> Result<(Input, Output)> {
-    let wanted = AttachOpen { stdin, stdout: true, stderr: true, exec_id: id.to_string(), keep_stdin: false };
+    let wanted = AttachOpen {
+        stdin,
+        stdout: true,
+        stderr: true,
+        exec_id: id.to_string(),
+        // It has no log to catch up from, and holds up nobody else.
+        wait: true,
+        ..AttachOpen::default()
+    };
     crate::shim::attach::open(live.bundle.dir(), wanted).await
 }
 
@@ -323,7 +331,7 @@ async fn follow(
     }
     let Some((mut input, output)) = streams else { return Ok(()) };
     let until_the_end = async {
-        attach::receive(output, out, ExecOutput::Output).await?;
+        attach::receive(output, out, wrap).await?;
         let unknown = || Error::new(Kind::Unavailable, "the exit status of the process is not known");
         let answer = exit.await.map_err(|_| unknown())?.map_err(|e| unknown().with_source(e.chain()))?;
         // The client may have gone.
@@ -359,4 +367,14 @@ async fn hand_on(
         }
     }
     std::future::pending().await
+}
+
+fn wrap(piece: attach::Piece) -> Result<ExecOutput> {
+    match piece {
+        attach::Piece::Output(stream, bytes) => Ok(ExecOutput::Output(stream, bytes)),
+        attach::Piece::Missed(bytes) => {
+            let what = format!("{bytes} bytes of output are missing: the client took none for 10 seconds");
+            Err(Error::new(Kind::ResourceExhausted, what))
+        }
+    }
 }

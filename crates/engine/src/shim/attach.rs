@@ -37,6 +37,18 @@ pub struct Input {
 /// # Errors
 /// `Unavailable` when the shim doesn't answer in time.
 pub async fn open(bundle: BorrowedFd<'_>, wanted: AttachOpen) -> Result<(Input, Output)> {
+    open_marked(bundle, wanted).await.map(|(input, output, _)| (input, output))
+}
+
+/// As [`open`]; with where in the log that is, segment and offset, when it was
+/// asked for and there is a log.
+///
+/// # Errors
+/// As [`open`].
+pub async fn open_marked(
+    bundle: BorrowedFd<'_>,
+    wanted: AttachOpen,
+) -> Result<(Input, Output, Option<(u64, u64)>)> {
     let stream = task::connect(bundle, bundle::ATTACH_SOCKET).await.map_err(unavailable)?;
     let (read, write) = stream.into_split();
     let mut input = Input { stream: write, wire: BytesMut::new() };
@@ -44,7 +56,7 @@ pub async fn open(bundle: BorrowedFd<'_>, wanted: AttachOpen) -> Result<(Input, 
     let greeting = async {
         input.send(FrameKind::Open, &wanted.encode_to_vec()).await?;
         match output.next().await? {
-            Some(Frame { kind: FrameKind::Attached, .. }) => Ok(()),
+            Some(Frame { kind: FrameKind::Attached, payload }) => Ok(place(&payload)),
             Some(Frame { kind: FrameKind::Error, payload }) => {
                 Err(io::Error::other(String::from_utf8_lossy(&payload).into_owned()))
             }
@@ -52,11 +64,16 @@ pub async fn open(bundle: BorrowedFd<'_>, wanted: AttachOpen) -> Result<(Input, 
             None => Err(io::ErrorKind::UnexpectedEof.into()),
         }
     };
-    tokio::time::timeout(timeouts::CONNECT, greeting)
+    let place = tokio::time::timeout(timeouts::CONNECT, greeting)
         .await
         .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
         .map_err(unavailable)?;
-    Ok((input, output))
+    Ok((input, output, place))
+}
+
+fn place(attached: &[u8]) -> Option<(u64, u64)> {
+    let (segment, offset) = attached.get(1..)?.split_first_chunk()?;
+    Some((u64::from_be_bytes(*segment), u64::from_be_bytes(offset.try_into().ok()?)))
 }
 
 fn unavailable(e: io::Error) -> Error {

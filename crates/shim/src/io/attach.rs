@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! One attached client: the shim's side of [`berth::attach`].
 //!
-//! A client that doesn't read makes the container wait, as a pipe would; one
-//! that takes nothing at all for [`STALL`] is dropped and told so.
+//! The container waits for no client that didn't ask for it, and for none that
+//! takes nothing at all for [`STALL`]: what such a one misses it gets from the
+//! log, or is told of.
 
 use std::{
     cell::{Cell, RefCell},
@@ -135,7 +136,8 @@ pub struct Attachable {
 /// Serves one client until it leaves or the output has ended. From this call
 /// on, not from the first poll, it misses nothing. Whether it left before.
 pub fn serve(client: Client, target: Attachable) -> impl Future<Output = Left> {
-    let subscriber = target.output.attach([client.open.stdout, client.open.stderr]);
+    let subscriber =
+        target.output.attach([client.open.stdout, client.open.stderr], client.open.wait, client.open.mark);
     serve_subscriber(client, target, subscriber)
 }
 
@@ -157,7 +159,7 @@ async fn serve_subscriber(client: Client, target: Attachable, subscriber: Rc<Sub
         result = read_input(&mut read, &mut buffer, input.as_ref(), &target.terminal) => {
             lost = result.is_ok();
             if let Err(e) = result {
-                subscriber.queue.borrow_mut().give_up(&e.to_string());
+                subscriber.queue.borrow_mut().refuse(&e.to_string());
                 target.output.drained();
                 // Best effort: it has broken the protocol.
                 let _ = timeout(OPEN, write_output(&mut write, &target.output, &subscriber)).await;
@@ -213,6 +215,11 @@ fn size(payload: &[u8]) -> Option<Size> {
 async fn write_output(write: &mut OwnedWriteHalf, output: &Output, subscriber: &Subscriber) {
     loop {
         if subscriber.queue.borrow().front().is_empty() {
+            if subscriber.is_behind() {
+                output.catch_up(subscriber);
+                tokio::task::yield_now().await;
+                continue;
+            }
             if subscriber.queue.borrow().is_finished() {
                 return;
             }
@@ -223,7 +230,7 @@ async fn write_output(write: &mut OwnedWriteHalf, output: &Output, subscriber: &
             Ok(Ok(())) => {}
             Ok(Err(_)) => return,
             Err(_) => {
-                if subscriber.give_up("the client took no output for 10 seconds") {
+                if subscriber.give_up() {
                     output.drained();
                 }
                 continue;

@@ -111,7 +111,7 @@ pub async fn write_output(fifo: AsyncFd<OwnedFd>, output: Rc<Output>, subscriber
             Ok(Ok(ready)) => ready,
             Ok(Err(_)) => break,
             Err(_) => {
-                if subscriber.give_up("") {
+                if subscriber.give_up() {
                     diag::warn(format_args!("nobody reads the container's output; it passes by"));
                     output.drained();
                 }

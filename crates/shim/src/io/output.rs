@@ -17,7 +17,10 @@ use tokio::{io::unix::AsyncFd, sync::Notify};
 
 use super::{
     Stream, diag,
-    log::{Log, Settings},
+    log::{
+        Log, Settings,
+        replay::{Replay, Step},
+    },
     queue::{Framing, Queue},
 };
 
@@ -32,6 +35,10 @@ const TURN: Duration = Duration::from_millis(5);
 /// Most that a final sweep takes from a stream: what the largest pipe of an
 /// unprivileged process can hold (fs.pipe-max-size).
 const SWEEP: usize = 1024 * 1024;
+
+/// Parts of the log that one who is behind gets before it is somebody else's
+/// turn.
+const STEPS: usize = 4;
 
 /// A descriptor of the container's output, or its terminal.
 pub type Source = Rc<AsyncFd<OwnedFd>>;
@@ -63,6 +70,8 @@ struct State {
     log: Option<Log>,
     files: [Option<RawFile>; 2],
     subscribers: Vec<Rc<Subscriber>>,
+    /// Bytes that came, of either stream.
+    total: [u64; 2],
 }
 
 thread_local! {
@@ -86,6 +95,13 @@ enum Phase {
 #[derive(Debug)]
 pub struct Subscriber {
     wants: [bool; 2],
+    /// The container waits while its queue is full.
+    waits: Cell<bool>,
+    /// The way back to what is printed now, of one that is behind; none where
+    /// no log leads there.
+    replay: RefCell<Option<Replay>>,
+    /// Bytes of either stream that it has, or was told that it misses.
+    had: Cell<[u64; 2]>,
     /// What it has still to take.
     pub queue: RefCell<Queue>,
     /// Something was put into the queue.
@@ -109,6 +125,7 @@ impl Output {
             log,
             files: [None, None],
             subscribers: Vec::new(),
+            total: [0; 2],
         };
         Rc::new(Self { state: RefCell::new(state), room: Notify::new(), ended: Notify::new(), tty })
     }
@@ -134,7 +151,7 @@ impl Output {
         state.log = None;
         state.files = [None, None];
         for subscriber in state.subscribers.drain(..) {
-            subscriber.queue.borrow_mut().end();
+            subscriber.end();
             subscriber.filled.notify_one();
         }
         drop(state);
@@ -142,11 +159,27 @@ impl Output {
     }
 
     /// Adds an attached client; its first frame is `Attached`. From now on it
-    /// misses nothing.
-    pub fn attach(&self, wants: [bool; 2]) -> Rc<Subscriber> {
+    /// misses nothing that it isn't told of. With `mark` it is told where in
+    /// the log that is, and gets the beginnings of lines that aren't there yet.
+    pub fn attach(&self, wants: [bool; 2], waits: bool, mark: bool) -> Rc<Subscriber> {
         let subscriber = self.subscribe(wants, Framing::Frames);
+        subscriber.waits.set(waits);
         let mut queue = subscriber.queue.borrow_mut();
-        queue.control(Kind::Attached, &[u8::from(self.tty)]);
+        let mut attached = vec![u8::from(self.tty)];
+        let state = self.state.borrow();
+        let log = state.log.as_ref().filter(|_| mark);
+        if let Some((segment, offset)) = log.map(Log::place) {
+            attached.extend_from_slice(&segment.to_be_bytes());
+            attached.extend_from_slice(&offset.to_be_bytes());
+        }
+        queue.control(Kind::Attached, &attached);
+        for stream in Stream::ALL.into_iter().filter(|stream| wants[stream.index()]) {
+            let pending = log.map_or(&[][..], |log| log.pending(stream));
+            if !pending.is_empty() {
+                queue.push(stream, pending);
+            }
+        }
+        drop(state);
         if self.has_ended() || self.state.borrow().phase == Phase::Released {
             queue.end();
         }
@@ -157,7 +190,14 @@ impl Output {
     /// Adds a subscriber.
     pub fn subscribe(&self, wants: [bool; 2], framing: Framing) -> Rc<Subscriber> {
         let queue = RefCell::new(Queue::new(framing));
-        let subscriber = Rc::new(Subscriber { wants, queue, filled: Notify::new() });
+        let subscriber = Rc::new(Subscriber {
+            wants,
+            waits: Cell::new(true),
+            replay: RefCell::default(),
+            had: Cell::new(self.state.borrow().total),
+            queue,
+            filled: Notify::new(),
+        });
         self.state.borrow_mut().subscribers.push(Rc::clone(&subscriber));
         subscriber
     }
@@ -166,6 +206,47 @@ impl Output {
     pub fn unsubscribe(&self, subscriber: &Rc<Subscriber>) {
         self.state.borrow_mut().subscribers.retain(|other| !Rc::ptr_eq(other, subscriber));
         self.room.notify_waiters();
+    }
+
+    /// Puts what a subscriber that is behind has missed into its queue, as much
+    /// as fits and a bounded part at a time; from the log, and else by telling how much it was.
+    pub fn catch_up(&self, subscriber: &Subscriber) {
+        let state = self.state.borrow();
+        let mut queue = subscriber.queue.borrow_mut();
+        let mut replay = subscriber.replay.borrow_mut();
+        let mut had = subscriber.had.get();
+        for _ in 0..STEPS {
+            if !queue.is_behind() || !queue.has_room() {
+                break;
+            }
+            let step = match (&state.log, replay.as_mut()) {
+                (Some(log), Some(replay)) => log.replay(replay, |stream, bytes| {
+                    if subscriber.wants[stream.index()] {
+                        queue.catch_up(stream, bytes);
+                        had[stream.index()] += bytes.len() as u64;
+                    }
+                }),
+                _ => Step::Lost,
+            };
+            if step == Step::More {
+                continue;
+            }
+            let missed: u64 = Stream::ALL
+                .into_iter()
+                .filter(|stream| subscriber.wants[stream.index()])
+                .map(|stream| state.total[stream.index()].saturating_sub(had[stream.index()]))
+                .sum();
+            if missed > 0 {
+                queue.control(Kind::Missed, &missed.to_be_bytes());
+            }
+            had = state.total;
+            *replay = None;
+            queue.caught_up();
+            if state.phase == Phase::Released || state.has_ended() {
+                queue.end();
+            }
+        }
+        subscriber.had.set(had);
     }
 
     /// A subscriber has taken something, or isn't waited for any more.
@@ -229,8 +310,7 @@ impl Output {
     /// Whether both streams have ended.
     #[must_use]
     pub fn has_ended(&self) -> bool {
-        let state = self.state.borrow();
-        state.phase != Phase::Waiting && state.sources.iter().all(Option::is_none)
+        self.state.borrow().has_ended()
     }
 
     /// Whether the container has a terminal.
@@ -245,7 +325,7 @@ impl Output {
 
     /// Resolves when no subscriber's queue is full.
     async fn room(&self) {
-        while self.state.borrow().subscribers.iter().any(|s| s.queue.borrow().is_full()) {
+        while self.state.borrow().subscribers.iter().any(|s| s.waits.get() && s.queue.borrow().is_full()) {
             self.room.notified().await;
         }
     }
@@ -289,19 +369,46 @@ impl Output {
 impl Subscriber {
     /// It took nothing for too long: if the container waits for it, it no
     /// longer does. Whether it did.
-    pub fn give_up(&self, why: &str) -> bool {
+    pub fn give_up(&self) -> bool {
         let mut queue = self.queue.borrow_mut();
-        let full = queue.is_full();
-        if full {
-            queue.give_up(why);
+        let waited = self.waits.get() && queue.is_full();
+        if waited {
+            queue.give_up();
+            self.waits.set(queue.is_stalled());
         }
-        full
+        waited
+    }
+
+    /// No more will come; what it is behind it still gets.
+    fn end(&self) {
+        let mut queue = self.queue.borrow_mut();
+        if !queue.is_behind() {
+            queue.end();
+        }
+    }
+
+    /// Whether there is something to get from elsewhere.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        self.queue.borrow().is_behind()
     }
 }
 
 impl State {
+    fn has_ended(&self) -> bool {
+        self.phase != Phase::Waiting && self.sources.iter().all(Option::is_none)
+    }
+
     /// Gives what was read to everyone.
     fn publish(&mut self, stream: Stream, bytes: &[u8]) {
+        for subscriber in &self.subscribers {
+            // Before it is in the log: that is where it goes on.
+            if !subscriber.waits.get() && subscriber.queue.borrow().is_full() {
+                *subscriber.replay.borrow_mut() = self.log.as_ref().and_then(Log::mark).map(Replay::new);
+                subscriber.queue.borrow_mut().fall_behind();
+            }
+        }
+        self.total[stream.index()] += bytes.len() as u64;
         if let Some(log) = &mut self.log {
             log.append(stream, bytes);
         }
@@ -309,7 +416,13 @@ impl State {
             file.write(bytes);
         }
         for subscriber in self.subscribers.iter().filter(|s| s.wants[stream.index()]) {
-            subscriber.queue.borrow_mut().push(stream, bytes);
+            let mut queue = subscriber.queue.borrow_mut();
+            if !queue.is_behind() {
+                queue.push(stream, bytes);
+                let mut had = subscriber.had.get();
+                had[stream.index()] = self.total[stream.index()];
+                subscriber.had.set(had);
+            }
             subscriber.filled.notify_one();
         }
     }
@@ -325,7 +438,7 @@ impl State {
             // other: a FIFO's reader sees its end at once.
             let only = subscriber.wants[stream.index()] && subscriber.wants != [true, true];
             if all || only {
-                subscriber.queue.borrow_mut().end();
+                subscriber.end();
                 subscriber.filled.notify_one();
             }
         }

@@ -6,8 +6,9 @@ use bytes::{Buf as _, BytesMut};
 
 use super::Stream;
 
-/// Most bytes that wait for one subscriber. A queue above it is full, and
-/// nothing more is read from the container until it isn't.
+/// Most bytes that wait for one subscriber. A queue above it is full: nothing
+/// more is read from the container until it isn't, or, of one who isn't waited
+/// for, nothing more is added.
 pub const LIMIT: usize = 256 * 1024;
 
 /// How output is put on the wire.
@@ -34,8 +35,10 @@ enum Phase {
     /// Output is added.
     Open,
     /// A reader that took nothing for too long: output passes it by until it
-    /// reads again. Raw only: in a stream of frames a gap would be silent.
+    /// reads again. Raw only: in a stream of frames a gap is told.
     Stalled,
+    /// One who wasn't waited for: what comes is put here from elsewhere.
+    Behind,
     /// Nothing will be added; the subscriber leaves when it has taken all.
     Ending,
 }
@@ -49,16 +52,26 @@ impl Queue {
 
     /// Adds a frame that isn't output.
     pub fn control(&mut self, kind: Kind, payload: &[u8]) {
-        if self.phase == Phase::Open {
+        if matches!(self.phase, Phase::Open | Phase::Behind) {
             attach::encode(&mut self.buffer, kind, payload);
         }
     }
 
     /// Adds output.
     pub fn push(&mut self, stream: Stream, bytes: &[u8]) {
-        if self.phase != Phase::Open {
-            return;
+        if self.phase == Phase::Open {
+            self.add(stream, bytes);
         }
+    }
+
+    /// Adds output to one that is behind.
+    pub fn catch_up(&mut self, stream: Stream, bytes: &[u8]) {
+        if self.phase == Phase::Behind && !bytes.is_empty() {
+            self.add(stream, bytes);
+        }
+    }
+
+    fn add(&mut self, stream: Stream, bytes: &[u8]) {
         match self.framing {
             Framing::Raw => self.buffer.extend_from_slice(bytes),
             Framing::Frames => {
@@ -77,6 +90,32 @@ impl Queue {
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.phase == Phase::Open && self.buffer.len() >= LIMIT
+    }
+
+    /// From here on output comes from elsewhere.
+    pub fn fall_behind(&mut self) {
+        if self.phase == Phase::Open {
+            self.phase = Phase::Behind;
+        }
+    }
+
+    /// It has all again.
+    pub fn caught_up(&mut self) {
+        if self.phase == Phase::Behind {
+            self.phase = Phase::Open;
+        }
+    }
+
+    /// Whether it is behind.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        self.phase == Phase::Behind
+    }
+
+    /// Whether more can be put here.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.buffer.len() < LIMIT
     }
 
     /// What to write next.
@@ -122,19 +161,19 @@ impl Queue {
 
     /// The subscriber took nothing for too long while the queue was full:
     /// the container no longer waits for it.
-    pub fn give_up(&mut self, why: &str) {
-        match self.framing {
-            Framing::Raw => {
-                self.buffer = BytesMut::new();
-                self.phase = Phase::Stalled;
-            }
-            Framing::Frames => {
-                // The frame it is in the middle of stays whole.
-                self.buffer.truncate(self.torn);
-                attach::encode(&mut self.buffer, Kind::Error, why.as_bytes());
-                self.phase = Phase::Ending;
-            }
+    pub fn give_up(&mut self) {
+        if self.framing == Framing::Raw {
+            self.buffer = BytesMut::new();
+            self.phase = Phase::Stalled;
         }
+    }
+
+    /// The subscriber is dropped, and told why.
+    pub fn refuse(&mut self, why: &str) {
+        // The frame it is in the middle of stays whole.
+        self.buffer.truncate(self.torn);
+        attach::encode(&mut self.buffer, Kind::Error, why.as_bytes());
+        self.phase = Phase::Ending;
     }
 
     /// A stalled reader reads again.
@@ -188,7 +227,7 @@ mod tests {
             let taken = taken.min(queue.front().len());
             let mut wire = BytesMut::from(&queue.front()[..taken]);
             queue.taken(taken);
-            queue.give_up("too slow");
+            queue.refuse("too slow");
             drain(&mut queue, 7, &mut wire);
             prop_assert!(queue.is_finished());
             let mut last = None;
@@ -215,7 +254,7 @@ mod tests {
         queue.taken(1);
         assert!(!queue.is_full());
         queue.push(Stream::Stdout, b"yy");
-        queue.give_up("slow");
+        queue.give_up();
         assert!(!queue.is_full() && queue.front().is_empty() && queue.is_stalled());
         queue.push(Stream::Stdout, b"lost");
         queue.resume();

@@ -84,7 +84,8 @@ impl<'a> Exec<'a> {
             stdout: true,
             stderr: true,
             exec_id: self.id.to_owned(),
-            keep_stdin: false,
+            wait: true,
+            ..AttachOpen::default()
         };
         shim.attach(open).await.ready().await
     }

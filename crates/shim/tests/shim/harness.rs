@@ -97,7 +97,7 @@ impl Shim {
         let mut wire = BytesMut::new();
         attach::encode(&mut wire, Kind::Open, &open.encode_to_vec());
         stream.write_all(&wire).await.unwrap();
-        Attached { stream, buffer: BytesMut::new(), tty: None }
+        Attached { stream, buffer: BytesMut::new(), tty: None, place: None }
     }
 
     /// What the log says, without times.
@@ -302,10 +302,24 @@ pub(crate) fn create(options: &CreateOptions) -> CreateTaskRequest {
     CreateTaskRequest { id: ID.to_owned(), options: Some(any), ..Default::default() }
 }
 
-pub(crate) const OUTPUT: AttachOpen =
-    AttachOpen { stdin: false, stdout: true, stderr: true, exec_id: String::new(), keep_stdin: false };
-pub(crate) const ALL: AttachOpen =
-    AttachOpen { stdin: true, stdout: true, stderr: true, exec_id: String::new(), keep_stdin: false };
+pub(crate) const OUTPUT: AttachOpen = AttachOpen {
+    stdin: false,
+    stdout: true,
+    stderr: true,
+    exec_id: String::new(),
+    keep_stdin: false,
+    wait: false,
+    mark: false,
+};
+pub(crate) const ALL: AttachOpen = AttachOpen {
+    stdin: true,
+    stdout: true,
+    stderr: true,
+    exec_id: String::new(),
+    keep_stdin: false,
+    wait: false,
+    mark: false,
+};
 
 /// An attached client.
 pub(crate) struct Attached {
@@ -313,6 +327,8 @@ pub(crate) struct Attached {
     buffer: BytesMut,
     /// What `Attached` said.
     pub(crate) tty: Option<bool>,
+    /// Where in the log it begins.
+    pub(crate) place: Option<(u64, u64)>,
 }
 
 /// What a client has seen.
@@ -320,6 +336,8 @@ pub(crate) struct Attached {
 pub(crate) struct Seen {
     pub(crate) stdout: Vec<u8>,
     pub(crate) stderr: Vec<u8>,
+    /// Bytes that it was told it misses.
+    pub(crate) missed: u64,
 }
 
 impl Attached {
@@ -329,7 +347,10 @@ impl Attached {
             timeout(DEADLINE, attach::read(&mut self.stream, &mut self.buffer)).await.unwrap().unwrap();
         let frame = frame.expect("Attached");
         assert_eq!(frame.kind, Kind::Attached);
-        self.tty = Some(frame.payload[..] == [1]);
+        self.tty = Some(frame.payload[0] == 1);
+        let number =
+            |at: usize| frame.payload.get(at..at + 8).map(|b| u64::from_be_bytes(b.try_into().unwrap()));
+        self.place = number(1).zip(number(9));
         self
     }
 
@@ -351,11 +372,6 @@ impl Attached {
         seen
     }
 
-    /// Everything, and why there is no more.
-    pub(crate) async fn rest_and_reason(&mut self) -> (Seen, Option<String>) {
-        self.read(|_| false).await
-    }
-
     async fn read(&mut self, enough: impl Fn(&Seen) -> bool) -> (Seen, Option<String>) {
         let mut seen = Seen::default();
         let mut why = None;
@@ -365,6 +381,7 @@ impl Attached {
             match frame.kind {
                 Kind::Stdout => seen.stdout.extend_from_slice(&frame.payload),
                 Kind::Stderr => seen.stderr.extend_from_slice(&frame.payload),
+                Kind::Missed => seen.missed += u64::from_be_bytes(frame.payload[..].try_into().unwrap()),
                 Kind::Error => why = Some(String::from_utf8(frame.payload.to_vec()).unwrap()),
                 kind => panic!("unexpected {kind:?}: {:?}", frame.payload),
             }

@@ -30,7 +30,10 @@ async fn output_is_exact_for_a_client_and_in_the_log() {
     let mut log = shim.log();
     log.sort();
     assert_eq!(log, ["stderr F err", "stdout F one", "stdout P no end"]);
-    assert_eq!(client.rest().await, Seen { stdout: b"one\nno end".to_vec(), stderr: b"err\n".to_vec() });
+    assert_eq!(
+        client.rest().await,
+        Seen { stdout: b"one\nno end".to_vec(), stderr: b"err\n".to_vec(), missed: 0 }
+    );
     let mut late = shim.attach(OUTPUT).await.ready().await;
     assert_eq!(late.rest().await, Seen::default(), "a client that comes after the end");
 }
@@ -116,23 +119,98 @@ async fn large_input_is_neither_lost_nor_kept_in_memory() {
     assert!(seen.stdout == vec![b'b'; 1_000_000]);
 }
 
+fn numbers(last: u32) -> String {
+    (1..=last).map(|n| format!("{n}\n")).collect()
+}
+
 #[tokio::test]
-async fn a_client_that_takes_nothing_is_dropped_and_the_others_miss_nothing() {
-    let Some(shim) = Shim::new("seq 1 200000") else { return };
+async fn a_client_that_takes_nothing_holds_nobody_up_and_gets_it_all_from_the_log() {
+    let Some(shim) = Shim::new("seq 1 200000; printf 'no end'; read x </fifo; echo; seq 1 200000 >&2") else {
+        return;
+    };
+    mkfifo(&shim.path("rootfs/fifo"), Mode::S_IRWXU).unwrap();
+    let engine = shim.connect().await;
+    let log = Log { max_size: 100_000, max_files: 1000, ..shim.log_options() };
+    engine.create(CreateOptions { log: Some(log), ..Default::default() }).await.unwrap();
+    let mut idle = shim.attach(OUTPUT).await.ready().await;
+    let mut ends = shim.attach(OUTPUT).await.ready().await;
+    let mut errors = shim.attach(AttachOpen { stdout: false, ..OUTPUT }).await.ready().await;
+    let mut busy = shim.attach(AttachOpen { wait: true, ..OUTPUT }).await.ready().await;
+    engine.start().await.unwrap();
+    let expected = numbers(200_000) + "no end";
+    let seen = busy.until(|seen| seen.stdout.len() >= expected.len()).await;
+    assert!(seen.stdout == expected.as_bytes());
+    // Lines that aren't in the log yet are its, too.
+    let seen = idle.until(|seen| seen.stdout.len() >= expected.len()).await;
+    assert!(seen.stdout == expected.as_bytes() && seen.missed == 0, "{}", seen.stdout.len());
+    fs::write(shim.path("rootfs/fifo"), "go\n").unwrap();
+    for client in [&mut busy, &mut idle] {
+        let rest = client.rest().await;
+        assert_eq!(rest.stdout, b"\n");
+        assert!(rest.stderr == numbers(200_000).as_bytes() && rest.missed == 0);
+    }
+    assert_eq!(engine.wait().await.unwrap().exit_status, 0);
+    // These have read nothing until now.
+    let seen = ends.rest().await;
+    assert!(seen.stdout == format!("{expected}\n").as_bytes() && seen.missed == 0);
+    let seen = errors.rest().await;
+    assert!(seen.stdout.is_empty() && seen.stderr == numbers(200_000).as_bytes() && seen.missed == 0);
+}
+
+#[tokio::test]
+async fn what_the_log_has_no_more_is_told_to_the_byte() {
+    for log in ["none", "short", "json"] {
+        let Some(shim) = Shim::new("seq 1 300000; seq 1 10 >&2") else { return };
+        let engine = shim.connect().await;
+        let log = match log {
+            "none" => None,
+            "short" => Some(Log { max_size: 50_000, max_files: 2, ..shim.log_options() }),
+            _ => Some(Log { driver: Driver::JsonFile.into(), ..shim.log_options() }),
+        };
+        engine.create(CreateOptions { log, ..Default::default() }).await.unwrap();
+        let mut idle = shim.attach(OUTPUT).await.ready().await;
+        engine.start().await.unwrap();
+        assert_eq!(engine.wait().await.unwrap().exit_status, 0);
+        let seen = idle.rest().await;
+        let expected = numbers(300_000);
+        let all = expected.len() + numbers(10).len();
+        assert!(expected.as_bytes().starts_with(&seen.stdout[..100_000]));
+        assert!(seen.missed > 500_000, "{}", seen.missed);
+        assert_eq!(seen.stdout.len() + seen.stderr.len() + usize::try_from(seen.missed).unwrap(), all);
+    }
+}
+
+#[tokio::test]
+async fn in_a_pipeline_the_container_waits() {
+    let Some(shim) = Shim::new("seq 1 300000; echo done >/done") else { return };
+    let engine = shim.connect().await;
+    engine.create(CreateOptions::default()).await.unwrap();
+    let mut slow = shim.attach(AttachOpen { wait: true, ..OUTPUT }).await.ready().await;
+    let mut idle = shim.attach(OUTPUT).await.ready().await;
+    engine.start().await.unwrap();
+    let expected = numbers(300_000);
+    slow.until(|seen| !seen.stdout.is_empty()).await;
+    assert!(!shim.path("rootfs/done").exists());
+    let seen = slow.rest().await;
+    assert!(expected.as_bytes().ends_with(&seen.stdout) && seen.missed == 0);
+    assert!(idle.rest().await.missed > 0);
+}
+
+#[tokio::test]
+async fn a_mark_says_where_the_log_ends_and_what_it_lacks_comes() {
+    let Some(shim) = Shim::new("echo one; printf two; read x </fifo; echo three") else { return };
+    mkfifo(&shim.path("rootfs/fifo"), Mode::S_IRWXU).unwrap();
     let engine = shim.connect().await;
     engine.create(CreateOptions { log: Some(shim.log_options()), ..Default::default() }).await.unwrap();
-    let mut idle = shim.attach(OUTPUT).await.ready().await;
-    let mut busy = shim.attach(OUTPUT).await.ready().await;
+    let mut first = shim.attach(OUTPUT).await.ready().await;
     engine.start().await.unwrap();
-    let expected: String = (1..=200_000).map(|n| format!("{n}\n")).collect();
-    assert!(busy.rest().await.stdout == expected.as_bytes());
-    assert_eq!(engine.wait().await.unwrap().exit_status, 0);
-    let log: String = shim.log().iter().map(|line| format!("{}\n", &line["stdout F ".len()..])).collect();
-    assert!(log == expected);
-    // It reads again: whole frames, and then why there are no more.
-    let (seen, why) = idle.rest_and_reason().await;
-    assert!(expected.as_bytes().starts_with(&seen.stdout) && seen.stdout.len() < expected.len());
-    assert_eq!(why.as_deref(), Some("the client took no output for 10 seconds"));
+    first.until(|seen| seen.stdout.ends_with(b"two")).await;
+    let mut client = shim.attach(AttachOpen { mark: true, ..OUTPUT }).await.ready().await;
+    let length = fs::metadata(shim.path("log.cri")).unwrap().len();
+    assert_eq!(client.place, Some((1, length)));
+    assert_eq!(client.until(|seen| !seen.stdout.is_empty()).await.stdout, b"two");
+    fs::write(shim.path("rootfs/fifo"), "go\n").unwrap();
+    assert_eq!(client.rest().await.stdout, b"three\n");
 }
 
 fn on_a_terminal(script: &str) -> Value {

@@ -41,18 +41,30 @@ impl End {
     }
 }
 
-/// `berth cp`.
-pub(super) async fn cp(context: &Context, args: Cp) -> Result<u8> {
+/// Whether this can be done at all: known before anybody is asked.
+///
+/// # Errors
+/// In Docker's words.
+pub(super) fn check(args: &Cp) -> Result<()> {
     for (path, which) in [(&args.source, "source"), (&args.destination, "destination")] {
         if path.is_empty() {
             return Err(Error::new(format!("{which} can not be empty")));
         }
     }
+    match (End::parse(&args.source), End::parse(&args.destination)) {
+        (End::Container { .. }, End::Container { .. }) => {
+            Err(Error::new("copying between containers is not supported"))
+        }
+        (End::Container { .. }, _) | (_, End::Container { .. }) => Ok(()),
+        _ => Err(Error::new("must specify at least one container source")),
+    }
+}
+
+/// `berth cp`.
+pub(super) async fn cp(context: &Context, args: Cp) -> Result<u8> {
+    check(&args)?;
     let quiet = args.quiet || !terminal::stdout_is_terminal();
     let copied = match (End::parse(&args.source), End::parse(&args.destination)) {
-        (End::Container { .. }, End::Container { .. }) => {
-            return Err(Error::new("copying between containers is not supported"));
-        }
         (End::Container { name, path }, End::Stream) => {
             outward::to_stdout(context, name, path, args.follow_link).await?;
             return Ok(0);
@@ -64,7 +76,8 @@ pub(super) async fn cp(context: &Context, args: Cp) -> Result<u8> {
         (End::Here(from), End::Container { name, path }) => {
             inward::from_path(context, &from, name, path, &args).await?
         }
-        _ => return Err(Error::new("must specify at least one container source")),
+        // It was checked.
+        _ => 0,
     };
     if !quiet {
         output::warn(&format!("Successfully copied {} to {}", human::size(copied), args.destination));

@@ -98,8 +98,13 @@ impl Containers {
 
 /// Runs an added process to its end.
 async fn run(live: &Live, id: &ExecId) -> Result<Answer> {
-    let wanted =
-        AttachOpen { stdin: false, stdout: true, stderr: true, exec_id: id.to_string(), keep_stdin: false };
+    let wanted = AttachOpen {
+        stdout: true,
+        stderr: true,
+        exec_id: id.to_string(),
+        wait: true,
+        ..AttachOpen::default()
+    };
     let (_input, mut output) = attach::open(live.bundle.dir(), wanted).await?;
     live.task.start_exec(id).await?;
     let mut said = Vec::new();

@@ -56,6 +56,8 @@ pub struct LogOptions {
     pub tail: Option<u64>,
     /// From there on instead.
     pub after: Option<Place>,
+    /// Only what is before that place.
+    pub before: Option<Place>,
     /// With the attributes of the lines.
     pub details: bool,
 }
@@ -149,7 +151,8 @@ impl Containers {
             reader = back;
             if !lines.is_empty() {
                 for line in lines {
-                    if options.is_past(line.time) {
+                    let is_beyond = options.before.is_some_and(|place| line.next > place);
+                    if options.is_past(line.time) || is_beyond {
                         return Ok(());
                     }
                     if options.wants(&line) && !out.send(line).await {

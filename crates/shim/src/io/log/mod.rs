@@ -9,6 +9,7 @@ pub mod clock;
 pub mod cri;
 pub mod dropped;
 pub mod json_file;
+pub mod replay;
 pub mod segments;
 pub mod splitter;
 
@@ -17,6 +18,7 @@ use std::{collections::BTreeMap, io, path::PathBuf};
 use self::{
     clock::Timestamp,
     dropped::Drops,
+    replay::{Mark, Replay, Step},
     segments::{Limits, Segments},
     splitter::{End, Splitter},
 };
@@ -101,6 +103,39 @@ impl Log {
             drops: Drops::new(dropped, untold),
         };
         Self { splitters: [Splitter::default(), Splitter::default()], writer }
+    }
+
+    /// Where a client stands that has all that was written so far; `None`
+    /// where it can't go on from there.
+    #[must_use]
+    pub fn mark(&self) -> Option<Mark> {
+        let (segment, offset) = self.place();
+        let had = Stream::ALL.map(|stream| self.splitters[stream.index()].pending().len());
+        (self.writer.format == Format::Cri).then_some(Mark { segment, offset, had })
+    }
+
+    /// Where the next record will be: a segment and the bytes before it.
+    #[must_use]
+    pub fn place(&self) -> (u64, u64) {
+        self.writer.segments.end()
+    }
+
+    /// Takes what comes next of a replay; at its end, the beginnings of lines.
+    pub fn replay(&self, replay: &mut Replay, mut emit: impl FnMut(Stream, &[u8])) -> Step {
+        let step = replay.step(self.writer.segments.path(), self.place(), &mut emit);
+        if let Step::End(had) = step {
+            for stream in Stream::ALL {
+                let pending = self.splitters[stream.index()].pending();
+                emit(stream, pending.get(had[stream.index()]..).unwrap_or_default());
+            }
+        }
+        step
+    }
+
+    /// The beginning of a line that isn't written yet.
+    #[must_use]
+    pub fn pending(&self, stream: Stream) -> &[u8] {
+        self.splitters[stream.index()].pending()
     }
 
     /// Other settings from now on. Where the log is doesn't change.

@@ -58,10 +58,15 @@ pub(super) struct Segment {
 }
 
 impl Segments {
-    /// Nothing is opened before the first write.
+    /// A log that is there is continued; a new one begins with the first write.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
-        Self { limits, current: None, closed: VecDeque::new(), stuck: false }
+        let mut segments = Self { limits, current: None, closed: VecDeque::new(), stuck: false };
+        if log::segments(segments.path()).is_ok_and(|found| !found.is_empty()) {
+            // Tried again with the first write.
+            segments.current = segments.open().ok();
+        }
+        segments
     }
 
     /// The path that the newest segment always has.
@@ -73,16 +78,16 @@ impl Segments {
     /// Other limits from now on. Where the log is doesn't change.
     pub fn set_limits(&mut self, limits: Limits) {
         self.limits = Limits { path: std::mem::take(&mut self.limits.path), ..limits };
-        if let Some((number, size)) = self.end() {
+        if self.current.is_some() {
+            let (number, size) = self.end();
             self.prune(number, size, 1);
         }
     }
 
     /// Where the next record will be: a segment and the bytes before it.
-    /// `None` before the first write.
     #[must_use]
-    pub fn end(&self) -> Option<(u64, u64)> {
-        self.current.as_ref().map(|segment| (segment.number, segment.size))
+    pub fn end(&self) -> (u64, u64) {
+        self.current.as_ref().map_or((1, 0), |segment| (segment.number, segment.size))
     }
 
     /// Writes all of `records` or nothing, into one segment.

@@ -46,6 +46,12 @@ impl Splitter {
         }
     }
 
+    /// What was taken and not emitted yet.
+    #[must_use]
+    pub fn pending(&self) -> &[u8] {
+        &self.pending
+    }
+
     /// The stream has ended: emits what is left of a line without newline.
     pub fn finish(&mut self, mut emit: impl FnMut(&[u8], End)) {
         if !self.pending.is_empty() {

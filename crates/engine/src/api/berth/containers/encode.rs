@@ -290,6 +290,7 @@ pub(super) fn attached(message: AttachOutput) -> v1::AttachResponse {
     let kind = match message {
         AttachOutput::Attached { tty } => attach_response::Kind::Attached(attach_response::Attached { tty }),
         AttachOutput::Output(from, data) => attach_response::Kind::Output(output(from, data)),
+        AttachOutput::Missed(bytes) => attach_response::Kind::Missed(attach_response::Missed { bytes }),
     };
     v1::AttachResponse { kind: Some(kind) }
 }

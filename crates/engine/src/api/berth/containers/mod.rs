@@ -216,6 +216,7 @@ impl containers_server::Containers for ContainersService {
                 tail: request.tail,
                 after: request.after.map(|place| Place { segment: place.segment, offset: place.offset }),
                 details: request.details,
+                before: None,
             };
             Ok(answers(self.containers.logs(&record, options).await?, encode::line))
         })
@@ -237,6 +238,7 @@ impl containers_server::Containers for ContainersService {
                 stdout: open.stdout,
                 stderr: open.stderr,
                 logs: open.logs,
+                wait: open.wait,
                 next_start: open.next_start,
             };
             let output = self.containers.attach(&record, options, Box::pin(inputs(messages))).await?;
