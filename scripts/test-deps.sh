@@ -23,6 +23,8 @@ needs=(
     podman:podman
     skopeo:skopeo
     umoci:umoci
+    getfattr:attr
+    mkfs.ext4:e2fsprogs
     runc:runc
 )
 missing=()

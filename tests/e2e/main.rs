@@ -36,5 +36,6 @@ mod share;
 mod stats;
 mod stuck;
 mod survival;
+mod trees;
 mod tty;
 mod users;

@@ -66,10 +66,16 @@ impl Disk {
         sh("python3", &["-c", SHUTDOWN, text(&self.mounted)]);
     }
 
-    /// What the disk has is what the log brings back.
+    /// What the disk has is what the log brings back. Mount namespaces that
+    /// were made meanwhile, by whomever, hold the file system that was shut
+    /// down: until they are gone that is the one to be mounted.
     fn again(&self) {
-        until("the disk to be free", || umount2(&self.mounted, MntFlags::empty()).ok());
-        self.mount();
+        until("the disk to be free", || {
+            umount2(&self.mounted, MntFlags::empty()).ok()?;
+            self.mount();
+            File::create(self.mounted.join("probe")).ok()
+        });
+        fs::remove_file(self.mounted.join("probe")).expect("remove");
     }
 }
 

@@ -303,6 +303,11 @@ impl Layer {
         self.file(path, mode, &bytes);
     }
 
+    /// Whatever else an archive can have.
+    pub(crate) fn raw(&mut self) -> &mut tar::Builder<Vec<u8>> {
+        &mut self.0
+    }
+
     fn entry(&mut self, path: &str, mode: u32, id: u64, kind: EntryType, bytes: &[u8]) {
         let mut header = header(mode, id, kind, bytes.len());
         self.0.append_data(&mut header, path, bytes).expect("append");
