@@ -13,6 +13,7 @@ use std::{
 
 use nix::{
     mount::{MntFlags, MsFlags, mount, umount2},
+    sched::{CloneFlags, unshare},
     sys::signal::Signal,
 };
 use serde_json::{Value, json};
@@ -46,6 +47,11 @@ struct Disk {
 
 impl Disk {
     fn make(dir: &Path) -> Self {
+        // Where nobody else's new mount namespace takes a copy along, which
+        // would keep a file system that was shut down.
+        unshare(CloneFlags::CLONE_NEWNS).expect("a mount namespace");
+        let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+        mount(None::<&str>, "/", None::<&str>, private, None::<&str>).expect("mount");
         let (image, mounted) = (dir.join("disk.img"), dir.join("root"));
         File::create(&image).and_then(|file| file.set_len(DISK)).expect("a file");
         sh("mkfs.ext4", &["-q", "-F", text(&image)]);
@@ -66,9 +72,9 @@ impl Disk {
         sh("python3", &["-c", SHUTDOWN, text(&self.mounted)]);
     }
 
-    /// What the disk has is what the log brings back. Mount namespaces that
-    /// were made meanwhile, by whomever, hold the file system that was shut
-    /// down: until they are gone that is the one to be mounted.
+    /// What the disk has is what the log brings back. Containers that are on
+    /// their way out hold the file system that was shut down: until they are
+    /// gone that is the one to be mounted.
     fn again(&self) {
         until("the disk to be free", || {
             umount2(&self.mounted, MntFlags::empty()).ok()?;

@@ -143,4 +143,6 @@ fn refused(words: impl std::fmt::Display) -> Error {
 }
 
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod tests;

@@ -369,3 +369,50 @@ fn a_link_that_appears_while_unpacking_leads_nowhere() {
     place.unpack(&archive).expect("unpack");
     assert_eq!(place.outside(), before);
 }
+
+#[test]
+fn hostile_archives_are_archives() {
+    let Some(place) = Place::new() else { return };
+    // A file, a directory, a link out, a whiteout, and a name that leads out.
+    let bytes = [0, 0, 0, 0, 0, 9, 3, 1, 0, 0, 0, 9, 2, 2, 0, 0, 2, 9, 0, 0x0a, 0, 0, 0, 9];
+    place.unpack(&super::hostile::archive(&bytes)).expect("sound");
+    let layer = place.path("layer");
+    assert_eq!(fs::read(layer.join("a")).expect("a file"), [9; 27]);
+    assert!(layer.join("b").is_dir());
+    let hidden = layer.join("canary").symlink_metadata().expect("a whiteout");
+    assert!(hidden.file_type().is_char_device());
+    assert_eq!(fs::read_link(layer.join("c")).expect("a link"), Path::new("../.."));
+    let out = super::hostile::archive(&[0, 0x34, 0, 1, 0, 9]);
+    place.unpack_into("out", &out, None).expect_err("refused");
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(300))]
+
+    /// Two layers of anything, the second with the first below it.
+    #[test]
+    fn nothing_outside_a_layer_is_touched(
+        first in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..240),
+        second in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..240),
+    ) {
+        let Some(place) = Place::new() else { return Ok(()) };
+        for layer in ["one", "two"] {
+            fs::create_dir(place.path(layer)).expect("mkdir");
+        }
+        let layers = [place.path("one"), place.path("two")];
+        let apart = [layers[0].as_path(), layers[1].as_path()];
+        let before = super::hostile::around(place.base.path(), &apart);
+        // Refused or not: it must have stayed within.
+        let _ = place.unpack_into("one", &super::hostile::archive(&first), None);
+        proptest::prop_assert_eq!(&super::hostile::around(place.base.path(), &apart), &before);
+        let lower = Lower::new(vec![place.open("one")]);
+        let below = super::hostile::around(&layers[0], &[]);
+        let unpacked = place.unpack_into("two", &super::hostile::archive(&second), Some(lower));
+        if let Ok(unpacked) = unpacked {
+            let lower = Lower::new(vec![place.open("one")]);
+            let _ = super::implied::settle(place.open("two").as_fd(), &unpacked.implied, &lower);
+        }
+        proptest::prop_assert_eq!(super::hostile::around(place.base.path(), &apart), before);
+        proptest::prop_assert_eq!(super::hostile::around(&layers[0], &[]), below);
+    }
+}
