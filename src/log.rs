@@ -7,6 +7,9 @@
 //! container.log.0000000006.gz   a segment that was closed, and compressed
 //! ```
 //!
+//! A log from before there were numbers is segment 0, which has the name
+//! without one alone.
+//!
 //! The shim writes, begins new segments and removes old ones; the engine
 //! compresses and reads. A place in a log is a segment's number and the bytes
 //! of it (uncompressed) before that place, so it stays what it is however
@@ -60,6 +63,9 @@ pub struct Forms {
 /// The path of segment `number` of the log at `path`.
 #[must_use]
 pub fn segment(path: &Path, number: u64) -> PathBuf {
+    if number == 0 {
+        return path.to_owned();
+    }
     with_suffix(path, &format!(".{number:0DIGITS$}"))
 }
 
@@ -94,6 +100,9 @@ pub fn segments(path: &Path) -> io::Result<BTreeMap<u64, Forms>> {
             *(if is_compressed { &mut forms.compressed } else { &mut forms.plain }) = true;
         }
     }
+    if found.is_empty() && fs::metadata(path).is_ok_and(|m| m.is_file()) {
+        found.insert(0, Forms { plain: true, compressed: false });
+    }
     Ok(found)
 }
 
@@ -106,7 +115,8 @@ fn parse(base: &OsStr, name: &OsStr) -> Option<(u64, bool)> {
         None => (rest, false),
     };
     let whole = digits.len() >= DIGITS && digits.bytes().all(|b| b.is_ascii_digit());
-    whole.then(|| digits.parse().ok()).flatten().map(|number| (number, is_compressed))
+    let number = whole.then(|| digits.parse().ok()).flatten().filter(|number| *number > 0)?;
+    Some((number, is_compressed))
 }
 
 #[cfg(test)]
@@ -135,5 +145,10 @@ mod tests {
         let both = Forms { plain: true, compressed: true };
         assert_eq!(found, [(6, both), (7, plain), (12_345_678_901, plain)]);
         assert!(segments(&dir.path().join("none/container.log")).expect("list").is_empty());
+        let old = dir.path().join("old.log");
+        assert!(segments(&old).expect("list").is_empty());
+        fs::write(&old, "").expect("write");
+        assert_eq!(segments(&old).expect("list").into_iter().collect::<Vec<_>>(), [(0, plain)]);
+        assert_eq!(segment(&old, 0), old);
     }
 }

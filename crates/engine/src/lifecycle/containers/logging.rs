@@ -31,6 +31,11 @@ impl Containers {
             let record_of_drops = this.bundle_path(&record.namespace, &record.id).join(DROPPED_RECORD);
             let rotated = this.log_rotations.watch(&path).await;
             let in_bundle = this.log_rotations.watch(&record_of_drops).await;
+            for watched in [&rotated, &in_bundle] {
+                if let Err(e) = watched {
+                    tracing::warn!(id = %record.id, error = e.chain(), "watch a log: it isn't compressed");
+                }
+            }
             let (Ok(Some(mut rotated)), Ok(Some(mut in_bundle))) = (rotated, in_bundle) else { return };
             this.compress(&record).await;
             let mut told = this.tell_dropped(&record, Dropped::default()).await;

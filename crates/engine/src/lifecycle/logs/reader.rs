@@ -94,7 +94,14 @@ impl Reader {
 
     /// Where that segment is gone, the next one is gone on with, and what is
     /// missing is told.
-    fn seek(&mut self, place: Place) -> io::Result<()> {
+    fn seek(&mut self, mut place: Place) -> io::Result<()> {
+        if place == Place::default() {
+            return Ok(());
+        }
+        if place.segment == 0 && !log::segments(&self.path)?.contains_key(&0) {
+            // It has a number now.
+            place.segment = 1;
+        }
         self.place = place;
         self.current = Source::open(&self.path, place.segment)?;
         if let Some(source) = &mut self.current {
@@ -183,7 +190,9 @@ impl Reader {
             };
             self.damaged += hole as u64;
             if self.damaged > 0 {
-                lines.push(Line::missing(Gap::Damaged(self.damaged), line.time, self.place));
+                let behind = next.offset - (record.len() - hole) as u64 - 1;
+                let next = Place { offset: behind, ..next };
+                lines.push(Line::missing(Gap::Damaged(self.damaged), line.time, next));
                 self.damaged = 0;
             }
             self.time = line.time;
@@ -195,7 +204,10 @@ impl Reader {
 
     /// Goes on to the next segment; false when the current one is the newest.
     fn advance(&mut self, lines: &mut Vec<Line>) -> io::Result<bool> {
-        let later = log::segments(&self.path)?.into_keys().find(|number| *number > self.place.segment);
+        let Place { segment, .. } = self.place;
+        let unread = self.current.is_none() && self.place == Place::default();
+        let is_next = |number: &u64| *number > segment || (unread && *number == segment);
+        let later = log::segments(&self.path)?.into_keys().find(is_next);
         let Some(next) = later else {
             if let Some(current) = &mut self.current
                 && current.was_cut(self.place.offset + self.buffer.len() as u64)?
@@ -205,12 +217,18 @@ impl Reader {
             }
             return Ok(false);
         };
+        if (segment, next) == (0, 1) && self.current.is_some() {
+            // The same one, which has a number now.
+            self.place.segment = 1;
+            return Ok(true);
+        }
         // It was written to its end before the next one was begun, and perhaps
         // after its end was seen here.
         if matches!(self.current, Some(Source::Plain(_))) && self.fill()? > 0 {
             return Ok(true);
         }
         self.damaged += self.buffer.len() as u64;
+        self.place.offset += self.buffer.len() as u64;
         if self.damaged > 0 {
             lines.push(Line::missing(Gap::Damaged(self.damaged), self.time, self.place));
         }
@@ -218,7 +236,8 @@ impl Reader {
         let opened = Source::open(&self.path, next)?;
         // From the beginning of a log nothing is missing: old segments go.
         let begun = self.place != Place::default();
-        let skipped = next - self.place.segment - u64::from(opened.is_some()) + u64::from(self.lost);
+        let beyond = (next - segment).saturating_sub(u64::from(opened.is_some()));
+        let skipped = beyond + u64::from(self.lost);
         if begun && skipped > 0 {
             let place = Place { segment: next, offset: 0 };
             lines.push(Line::missing(Gap::Rotated(skipped), self.time, place));
@@ -232,7 +251,8 @@ impl Reader {
     /// any more, a record that has no end is.
     pub fn rest(&mut self, closed: bool) -> Option<Line> {
         if closed {
-            self.damaged += std::mem::take(&mut self.buffer).len() as u64;
+            let torn = std::mem::take(&mut self.buffer).len() as u64;
+            (self.damaged, self.place.offset) = (self.damaged + torn, self.place.offset + torn);
         }
         let damaged = std::mem::take(&mut self.damaged);
         (damaged > 0).then(|| Line::missing(Gap::Damaged(damaged), self.time, self.place))
@@ -249,6 +269,7 @@ mod tests {
     };
 
     use flate2::{Compression, write::GzEncoder};
+    use proptest::prelude::*;
 
     struct Log {
         _dir: tempfile::TempDir,
@@ -347,6 +368,24 @@ mod tests {
         // What is long gone isn't missing.
         fs::remove_file(log::compressed(&log.path, 1)).expect("remove");
         assert_eq!(drain(&mut log.open(From::Start)), "c\nd\npart");
+    }
+
+    #[test]
+    fn a_log_without_numbers_is_read_too() {
+        let log = Log::new();
+        log.write("a\nb\nc\n");
+        fs::rename(log::segment(&log.path, 1), &log.path).expect("rename");
+        let mut reader = log.open(From::Start);
+        assert_eq!((drain(&mut reader), log.tail(2)), ("a\nb\nc\n".to_owned(), "b\nc\n".to_owned()));
+        // A new shim goes on with it.
+        fs::hard_link(&log.path, log::segment(&log.path, 1)).expect("link");
+        let places: Vec<_> = batch(&mut log.open(From::Start)).iter().map(|line| line.next.segment).collect();
+        assert_eq!(places, [1, 1, 1]);
+        log.write("d\n");
+        assert_eq!(drain(&mut reader), "d\n");
+        let place = Place { segment: 0, offset: reader.place().offset };
+        log.write("e\n");
+        assert_eq!(drain(&mut log.open(From::Place(place))), "e\n");
     }
 
     #[test]
@@ -512,6 +551,50 @@ mod tests {
             let rest = seen.strip_suffix("<damaged 0>next\n").unwrap_or_else(|| panic!("{cut}: no end"));
             assert!(whole.starts_with(rest) && (cut < 100 || rest.len() > 1000), "{cut}: {}", rest.len());
             assert!(log.tail(1).ends_with("next\n"));
+        }
+    }
+
+    fn piece() -> impl Strategy<Value = Vec<u8>> {
+        let line = |stream: &str, tag: &str, text: &str| {
+            format!("2026-11-23T23:09:18.5Z {stream} {tag} {text}\n").into_bytes()
+        };
+        prop_oneof![
+            6 => "[a-z]{0,20}".prop_map(move |text| line("stdout", "F", &text)),
+            2 => "[a-z]{0,20}".prop_map(move |text| line("stderr", "P", &text)),
+            1 => Just(line("stderr", "F:gap", "3 lines, 40 bytes")),
+            1 => prop::collection::vec(any::<u8>(), 0..30),
+            1 => (0_usize..40).prop_map(|n| vec![0; n]),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_in_one_order_from_anywhere(
+            segments in prop::collection::vec(
+                (prop::collection::vec(piece(), 0..12), any::<bool>(), prop::option::of(0_usize..200)), 0..4),
+            place in 0_usize..20,
+            tail in 0_u64..20,
+        ) {
+            let log = Log::new();
+            for (pieces, compress, cut) in &segments {
+                log.raw(&pieces.concat());
+                if *compress {
+                    log.compress(log.number(), |bytes| bytes.truncate(cut.unwrap_or(usize::MAX)));
+                }
+                log.rotate();
+            }
+            let is_line = |line: &Line| line.gap.is_none();
+            let all = batch(&mut log.open(From::Start));
+            prop_assert!(all.is_sorted_by_key(|line| line.next));
+            let lines: Vec<_> = all.into_iter().filter(is_line).collect();
+            if let Some(line) = lines.get(place) {
+                let rest = batch(&mut log.open(From::Place(line.next)));
+                let rest: Vec<_> = rest.into_iter().filter(is_line).collect();
+                prop_assert_eq!(&rest[..], &lines[place + 1..]);
+            }
+            let end = batch(&mut log.open(From::Tail(tail)));
+            let end: Vec<_> = end.into_iter().filter(is_line).collect();
+            prop_assert!(lines.ends_with(&end));
         }
     }
 }

@@ -154,6 +154,10 @@ impl Segments {
     fn open(&mut self) -> io::Result<Segment> {
         let found = log::segments(&self.limits.path)?;
         let Some((&number, forms)) = found.last_key_value() else { return self.begin(1) };
+        if number == 0 {
+            fs::hard_link(&self.limits.path, log::segment(&self.limits.path, 1))?;
+            return self.open();
+        }
         self.closed = found.keys().filter(|n| **n < number || !forms.plain).map(|n| (*n, 0)).collect();
         for at in 0..self.closed.len() {
             self.closed[at].1 = self.known(self.closed[at].0).map_or(0, |m| m.len());
@@ -328,6 +332,18 @@ mod tests {
         fs::rename(log::segment(&path, 3), log::compressed(&path, 3)).expect("rename");
         Segments::new(limits(&dir, 9)).write(b"e\n").expect("write");
         assert_eq!(log::segments(&path).expect("list").into_keys().collect::<Vec<_>>(), [2, 3, 4]);
+    }
+
+    #[test]
+    fn a_log_without_numbers_is_continued_with_them() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let path = dir.path().join("log");
+        fs::write(&path, "a\n").expect("write");
+        let mut segments = Segments::new(limits(&dir, 5));
+        for text in ["b\n", "c\n"] {
+            segments.write(text.as_bytes()).expect("write");
+        }
+        assert_eq!(content(&path), pairs(&[(1, "a\nb\n"), (2, "c\n")]));
     }
 
     #[test]
