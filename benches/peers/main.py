@@ -38,11 +38,12 @@ def main() -> int:
         note(f"{', '.join(peer.name for peer in ready)}: {options.rounds} rounds")
         rest = {peer.name: memory_at_rest(peer) for peer in ready if peer.engine_pids()}
         times = measure(ready, options.rounds, options.warm_up)
+        execs = measure_execs(ready, options.rounds, options.warm_up)
         monitors = {peer.name: monitor for peer in ready if (monitor := monitor_memory(peer))}
         versions = {peer.name: peer.version() for peer in ready}
-    print("\n".join(report(options, ready, versions, times, monitors, rest)))
+    print("\n".join(report(options, ready, versions, times, execs, monitors, rest)))
     if options.json:
-        facts = {"versions": versions, "milliseconds": times, "monitors": monitors, "at_rest": rest}
+        facts = {"versions": versions, "milliseconds": times, "execs": execs, "monitors": monitors, "at_rest": rest}
         options.json.write_text(json.dumps(facts, indent=2) + "\n")
     return 0
 
@@ -96,12 +97,27 @@ def left_out(name: str) -> Iterator[None]:
 
 
 def measure(ready: list[Peer], rounds: int, warm_up: int) -> dict[str, list[float]]:
-    times: dict[str, list[float]] = {peer.name: [] for peer in ready}
+    return interleaved({peer.name: peer.run_true for peer in ready}, rounds, warm_up)
+
+
+def measure_execs(ready: list[Peer], rounds: int, warm_up: int) -> dict[str, list[float]]:
+    """`exec` of the same command in a container that sleeps."""
+    name = f"{host.TAG}-exec"
+    able = [peer for peer in ready if peer.sleeper(name) is not None]
+    times = interleaved({peer.name: lambda peer=peer: peer.exec_true(name) for peer in able}, rounds, warm_up)
+    for peer in able:
+        peer.wake(name)
+    return times
+
+
+def interleaved(works: dict[str, Callable[[], float]], rounds: int, warm_up: int) -> dict[str, list[float]]:
+    """Milliseconds of each, by turns."""
+    times: dict[str, list[float]] = {name: [] for name in works}
     for number in range(-warm_up, rounds):
-        for peer in ready:
-            milliseconds = peer.run_true()
+        for name, work in works.items():
+            milliseconds = work()
             if number >= 0:
-                times[peer.name].append(milliseconds)
+                times[name].append(milliseconds)
     return times
 
 
@@ -130,6 +146,7 @@ def report(
     ready: list[Peer],
     versions: dict[str, str],
     times: dict[str, list[float]],
+    execs: dict[str, list[float]],
     monitors: dict[str, dict],
     rest: dict[str, list[dict]],
 ) -> Iterator[str]:
@@ -138,14 +155,16 @@ def report(
     yield ""
     yield "| | version | work | median | min | max | × berth |"
     yield "|---|---|---|--:|--:|--:|--:|"
-    berth = statistics.median(times["berth"]) if "berth" in times else None
     for peer in ready:
-        ms = times[peer.name]
-        median = statistics.median(ms)
-        ratio = f"{median / berth:.2f}" if berth else ""
         columns = [peer.name, versions[peer.name], f"{peer.work} `{image.ARGUMENTS[0]}`"]
-        columns += [f"{median:.1f}", f"{min(ms):.1f}", f"{max(ms):.1f}", ratio]
-        yield f"| {' | '.join(columns)} |"
+        yield f"| {' | '.join(columns + row(peer.name, times))} |"
+    yield ""
+    yield f"`exec` of `{image.ARGUMENTS[0]}` in a container that sleeps, in as many rounds. Milliseconds."
+    yield ""
+    yield "| | median | min | max | × berth |"
+    yield "|---|--:|--:|--:|--:|"
+    for name in execs:
+        yield f"| {' | '.join([name, *row(name, execs)])} |"
     yield ""
     yield f"Beside a sleeping container, median of {SLEEPERS}; KiB."
     yield ""
@@ -163,6 +182,13 @@ def report(
         programs = " + ".join(process["program"] for process in processes)
         sizes = (f"{sum(p[key] for p in processes) / 2**20:.1f}" for key in ("rss", "private"))
         yield f"| {name} | {programs} | {' | '.join(sizes)} |"
+
+
+def row(name: str, times: dict[str, list[float]]) -> list[str]:
+    median = statistics.median(times[name])
+    berth = statistics.median(times["berth"]) if "berth" in times else None
+    ratio = f"{median / berth:.2f}" if berth else ""
+    return [f"{median:.1f}", f"{min(times[name]):.1f}", f"{max(times[name]):.1f}", ratio]
 
 
 def cpu() -> str:

@@ -75,6 +75,15 @@ class Peer:
     def run_command(self, name: str) -> list[str | os.PathLike]:
         raise NotImplementedError
 
+    def exec_true(self, name: str) -> float:
+        """Milliseconds of one `exec` of `true` in a container that sleeps."""
+        self.runs += 1
+        return self.execute(*self.exec_command(name))["nanos"] / 1e6
+
+    def exec_command(self, name: str) -> list[str | os.PathLike]:
+        """Of those that have a `sleeper`."""
+        return self.client("exec", name, *image.ARGUMENTS)
+
     def sleeper(self, name: str) -> int | None:
         """Leaves a container asleep; pid of its first process."""
         return None
@@ -163,6 +172,9 @@ class Ctr(Peer):
         self.execute(*self.client("run", "-d", image.NAME, name, *SLEEP))
         tasks = self.execute(*self.client("tasks", "ls"))["stdout"].splitlines()[1:]
         return next(int(line.split()[1]) for line in tasks if line.split()[0] == name)
+
+    def exec_command(self, name: str) -> list[str | os.PathLike]:
+        return self.client("tasks", "exec", "--exec-id", f"e{self.runs}", name, *image.ARGUMENTS)
 
     def wake(self, name: str) -> None:
         self.execute(*self.client("tasks", "rm", "-f", name))

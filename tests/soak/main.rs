@@ -21,3 +21,4 @@ mod outputs;
 mod power;
 mod scale;
 mod scarce;
+mod stuck;
