@@ -3,7 +3,7 @@
 
 use std::{fs, os::unix::fs::FileTypeExt as _};
 
-use crate::support::engine::with_busybox;
+use crate::support::{Engine, Image, engine::with_busybox};
 
 #[test]
 fn a_device_is_there_and_may_be_used_as_far_as_it_was_said() {
@@ -93,4 +93,49 @@ fn groups_are_added_and_limits_arrive() {
     };
     let text = fs::read_to_string(format!("{file}{group}")).expect("its limit");
     assert!(text.contains("1048576"), "{text}");
+}
+
+#[test]
+fn a_device_by_name_brings_what_its_file_says() {
+    let files = tempfile::tempdir().expect("tempdir");
+    let (etc, run) = (files.path().join("etc"), files.path().join("run"));
+    fs::create_dir_all(&etc).expect("a directory");
+    fs::write(files.path().join("lib"), "a library\n").expect("a file");
+    let note = files.path().join("note");
+    let yaml = format!(
+        "cdiVersion: 0.6.0\nkind: example.com/thing\n\
+         devices:\n- name: one\n  containerEdits:\n    deviceNodes:\n    - {{path: /dev/thing0, hostPath: /dev/kmsg}}\n\
+         containerEdits:\n  env: [THING=yes]\n  additionalGids: [4242]\n\
+         \x20 mounts:\n  - {{hostPath: {dir}/lib, containerPath: /opt/lib, options: [ro, bind]}}\n\
+         \x20 hooks:\n  - {{hookName: createRuntime, path: /bin/sh, args: [sh, -c, 'echo hooked > {note}']}}\n",
+        dir = files.path().display(),
+        note = note.display()
+    );
+    fs::write(etc.join("thing.yaml"), yaml).expect("a file");
+    fs::write(etc.join("broken.json"), "{").expect("a file");
+    let config = format!("[containers]\ncdi_spec_dirs = [{etc:?}, {run:?}]\n");
+    let Some(engine) = Engine::start_with(&config) else { return };
+    engine.load(&Image::busybox(), "busybox");
+    let script = "set -e; head -c 1 /dev/thing0 >/dev/null; cat /opt/lib; echo $THING; id -G";
+    let thing = ["--cap-add", "SYSLOG", "--device", "example.com/thing=one"];
+    let run_it = |name: &str| {
+        engine.berth(&[&["run", "--name", name], &thing[..], &["busybox", "sh", "-c", script]].concat())
+    };
+    let shown = run_it("first").ok().stdout;
+    assert!(shown.starts_with("a library\nyes\n0 "), "{shown}");
+    assert!(shown.trim_end().ends_with(" 4242"), "{shown}");
+    assert_eq!(fs::read_to_string(&note).expect("the hook's note"), "hooked\n");
+    let requests = &engine.inspect("first")["HostConfig"]["DeviceRequests"];
+    assert_eq!(requests, &serde_json::json!([{"Driver": "cdi", "DeviceIDs": ["example.com/thing=one"]}]));
+
+    let missing = engine.berth(&["run", "--rm", "--gpus", "2", "busybox", "true"]).exits(125).stderr;
+    let expected = "CDI device injection failed: unresolvable CDI devices nvidia.com/gpu=0, nvidia.com/gpu=1";
+    assert!(missing.contains(expected), "{missing}");
+    let bad = engine.berth(&["run", "--rm", "--device", "a=b", "busybox", "true"]).exits(125).stderr;
+    assert!(bad.contains("invalid CDI device name \"a=b\""), "{bad}");
+
+    // What is read is what is there at the start.
+    fs::remove_file(etc.join("thing.yaml")).expect("remove");
+    let gone = engine.berth(&["start", "first"]).exits(1).stderr;
+    assert!(gone.contains("unresolvable CDI devices example.com/thing=one"), "{gone}");
 }

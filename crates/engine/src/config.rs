@@ -146,6 +146,10 @@ pub struct Containers {
     pub log_max_file: u32,
     /// Where the journal listens, for the log driver `journald`.
     pub journald_socket: PathBuf,
+    /// Where files of the Container Device Interface are; the last one counts
+    /// most.
+    #[serde(deserialize_with = "value::absolute_paths")]
+    pub cdi_spec_dirs: Vec<PathBuf>,
 }
 
 impl Default for Containers {
@@ -156,6 +160,7 @@ impl Default for Containers {
             log_max_size: ByteSize::mebibytes(20),
             log_max_file: 5,
             journald_socket: "/run/systemd/journal/socket".into(),
+            cdi_spec_dirs: vec!["/etc/cdi".into(), "/var/run/cdi".into()],
         }
     }
 }

@@ -4,11 +4,14 @@
 
 use std::path::PathBuf;
 
-use berth::api::v1::{BlockRate, DeviceMapping, Mount, RestartPolicy, Ulimit};
+use berth::api::v1::{BlockRate, Mount, RestartPolicy, Ulimit};
 use clap::{ArgAction, Args, ValueEnum};
 
 use super::health::Health;
-use crate::parse::{device, key_value, mount, net, restart, size, ulimit, volume};
+use crate::parse::{
+    device::{self, Device, Gpus},
+    key_value, mount, net, restart, size, ulimit, volume,
+};
 
 const PROCESS: &str = "Process";
 const IDENTITY: &str = "Name and labels";
@@ -229,9 +232,12 @@ pub struct Create {
     /// Most processes; -1 is no limit
     #[arg(long, value_name = "NUMBER", allow_negative_numbers = true, help_heading = RESOURCES)]
     pub pids_limit: Option<i64>,
-    /// Give it a device of the host
+    /// Give it a device of the host, or one by its CDI name, VENDOR/CLASS=NAME
     #[arg(long, value_name = "HOST[:PATH][:rwm]", value_parser = device::device, help_heading = RESOURCES)]
-    pub device: Vec<DeviceMapping>,
+    pub device: Vec<Device>,
+    /// Give it GPUs, which a CDI file describes as nvidia.com/gpu
+    #[arg(long, value_name = "all|NUMBER|device=ID[,ID]", value_parser = device::gpus, help_heading = RESOURCES)]
+    pub gpus: Option<Gpus>,
     /// Let it use devices, e.g. "c 10:200 rwm"
     #[arg(long, value_name = "RULE", help_heading = RESOURCES)]
     pub device_cgroup_rule: Vec<String>,

@@ -7,7 +7,7 @@ use super::health;
 use crate::{
     cli::create::{Attach, Create},
     error::{Error, Result},
-    parse::{key_value, lines, security},
+    parse::{device::Device, key_value, lines, security},
 };
 
 /// What the container's streams are attached to.
@@ -79,6 +79,14 @@ pub(super) fn of(create: &Create, streams: Streams) -> Result<ContainerConfig> {
 }
 
 fn host(create: &Create) -> Result<HostConfig> {
+    let nodes = create.device.iter().filter_map(|device| match device {
+        Device::Node(node) => Some(node),
+        Device::Name(_) => None,
+    });
+    let cdi_names = create.device.iter().filter_map(|device| match device {
+        Device::Name(name) => Some(name),
+        Device::Node(_) => None,
+    });
     let security_opt = create.security_opt.iter().map(|opt| security::option(opt));
     Ok(HostConfig {
         network_mode: create.network.clone().unwrap_or_default(),
@@ -111,7 +119,8 @@ fn host(create: &Create) -> Result<HostConfig> {
         shm_size: create.shm_size.unwrap_or_default(),
         mounts: create.volume.iter().chain(&create.mount).cloned().collect(),
         tmpfs: create.tmpfs.iter().cloned().collect(),
-        devices: create.device.clone(),
+        devices: nodes.cloned().collect(),
+        cdi_devices: cdi_names.chain(create.gpus.iter().flat_map(|gpus| &gpus.0)).cloned().collect(),
         device_cgroup_rules: create.device_cgroup_rule.clone(),
         blkio_weight_devices: create.blkio_weight_device.clone(),
         blkio_device_read_bps: create.device_read_bps.clone(),

@@ -183,6 +183,7 @@ struct Host {
     pids_limit: Option<i64>,
     ulimits: Vec<Limit>,
     devices: Vec<Device>,
+    device_requests: Vec<DeviceRequest>,
     device_cgroup_rules: Vec<String>,
     blkio_weight_device: Vec<Weight>,
     blkio_device_read_bps: Vec<Rate>,
@@ -202,6 +203,21 @@ struct Device {
     path_on_host: String,
     path_in_container: String,
     cgroup_permissions: String,
+}
+
+/// Devices by name, as Docker shows them.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct DeviceRequest {
+    driver: &'static str,
+    #[serde(rename = "DeviceIDs")]
+    device_ids: Vec<String>,
+}
+
+impl DeviceRequest {
+    fn of(names: Vec<String>) -> Vec<Self> {
+        if names.is_empty() { Vec::new() } else { vec![Self { driver: "cdi", device_ids: names }] }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -422,6 +438,7 @@ impl Host {
             memory_swap: host.memory_swap,
             pids_limit: host.pids_limit,
             devices: host.devices.into_iter().map(Device::of).collect(),
+            device_requests: DeviceRequest::of(host.cdi_devices),
             device_cgroup_rules: host.device_cgroup_rules,
             blkio_weight_device: (host.blkio_weight_devices.into_iter())
                 .map(|limit| Weight { path: limit.path, weight: limit.rate })

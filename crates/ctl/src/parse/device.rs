@@ -1,19 +1,72 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `--device HOST[:CONTAINER][:rwm]`, and limits of one block device,
-//! `PATH:RATE`. Whether there is such a device is for the engine to say.
+//! `--device HOST[:CONTAINER][:rwm]` or `VENDOR/CLASS=NAME`, `--gpus`, and
+//! limits of one block device, `PATH:RATE`. Whether there is such a device is
+//! for the engine to say.
 
 use berth::api::v1::{BlockRate, DeviceMapping};
 
 use super::{Parsed, size};
 
+/// What `--device` takes.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Device {
+    /// A node of the host, or a directory of them.
+    Node(DeviceMapping),
+    /// A name of the Container Device Interface.
+    Name(String),
+}
+
 /// A device of the host.
 ///
 /// # Errors
 /// In Docker's words.
-pub fn device(text: &str) -> Parsed<DeviceMapping> {
+pub fn device(text: &str) -> Parsed<Device> {
     if text.contains('=') && !text.starts_with('/') {
-        return Err(format!("{text}: devices by CDI are not supported in this version"));
+        return Ok(Device::Name(text.to_owned()));
     }
+    node(text).map(Device::Node)
+}
+
+/// The kind that NVIDIA's tools describe GPUs by.
+const GPU: &str = "nvidia.com/gpu";
+
+/// Names of the Container Device Interface.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gpus(pub Vec<String>);
+
+/// `all`, a number of them, or `device=0,1`; Docker's further options in the
+/// same list, which choose among drivers that aren't there, are refused.
+///
+/// # Errors
+/// Names what isn't understood.
+pub fn gpus(text: &str) -> Parsed<Gpus> {
+    // Docker's users quote the list for its own parser: '"device=0,1"'.
+    let text = text.trim_matches('"');
+    let named = |names: &mut dyn Iterator<Item = String>| {
+        Ok(Gpus(names.map(|name| format!("{GPU}={name}")).collect()))
+    };
+    let count = |text: &str| match text {
+        "all" | "-1" => named(&mut ["all".to_owned()].into_iter()),
+        digits => match digits.parse::<u16>() {
+            Ok(0) | Err(_) => Err(format!(
+                "invalid argument {text:?} for \"--gpus\": expected all, a number, or device=ID[,ID]"
+            )),
+            Ok(n) => named(&mut (0..n).map(|n| n.to_string())),
+        },
+    };
+    match text.split_once('=') {
+        None => count(text),
+        Some(("count", number)) => count(number),
+        Some(("device", list)) if list.split(',').all(|id| !id.is_empty() && !id.contains(['=', '/'])) => {
+            named(&mut list.split(',').map(ToOwned::to_owned))
+        }
+        Some((option, _)) => Err(format!(
+            "invalid argument {text:?} for \"--gpus\": {option} is not supported, expected all, a number, or device=ID[,ID]"
+        )),
+    }
+}
+
+fn node(text: &str) -> Parsed<DeviceMapping> {
     let parts: Vec<&str> = text.split(':').collect();
     let (host, container, permissions) = match parts[..] {
         [host] => (host, "", ""),
@@ -82,15 +135,36 @@ mod tests {
     #[test]
     fn a_device_may_have_another_name_and_fewer_rights() {
         let show = |text: &str| {
-            let found = device(text).expect(text);
+            let Ok(Device::Node(found)) = device(text) else { panic!("{text}") };
             [found.path_on_host, found.path_in_container, found.cgroup_permissions].join("|")
         };
         assert_eq!(show("/dev/a"), "/dev/a||");
         assert_eq!(show("/dev/a:rw"), "/dev/a||rw");
         assert_eq!(show("/dev/a:/dev/b"), "/dev/a|/dev/b|");
         assert_eq!(show("/dev/a:/dev/b:m"), "/dev/a|/dev/b|m");
-        for bad in ["", "/dev/a:", ":/dev/a", "/a:/b:r:w", "vendor.com/class=name"] {
+        for bad in ["", "/dev/a:", ":/dev/a", "/a:/b:r:w"] {
             assert!(device(bad).is_err(), "{bad}");
+        }
+        assert_eq!(device("a.b/c=d"), Ok(Device::Name("a.b/c=d".to_owned())));
+    }
+
+    #[test]
+    fn gpus_are_devices_by_name() {
+        let show = |text: &str| gpus(text).map(|gpus| gpus.0.join(" ").replace("nvidia.com/gpu=", ""));
+        for (text, names) in [
+            ("all", "all"),
+            ("-1", "all"),
+            ("2", "0 1"),
+            ("count=1", "0"),
+            ("device=0,GPU-3a", "0 GPU-3a"),
+            ("\"device=1,2\"", "1 2"),
+        ] {
+            assert_eq!(show(text).as_deref(), Ok(names), "{text}");
+        }
+        for bad in
+            ["", "0", "some", "device=", "device=0,", "driver=x", "device=a/b=c", "all,capabilities=utility"]
+        {
+            assert!(show(bad).is_err(), "{bad}");
         }
     }
 

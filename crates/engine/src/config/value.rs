@@ -139,6 +139,11 @@ pub(super) fn absolute_path<'de, D: Deserializer<'de>>(from: D) -> Result<PathBu
     checked_path(&String::deserialize(from)?).map_err(D::Error::custom)
 }
 
+pub(super) fn absolute_paths<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<PathBuf>, D::Error> {
+    let all = Vec::<String>::deserialize(from)?;
+    all.iter().map(|text| checked_path(text)).collect::<Result<_, _>>().map_err(D::Error::custom)
+}
+
 /// An empty path is none.
 pub(super) fn optional_path<'de, D: Deserializer<'de>>(from: D) -> Result<Option<PathBuf>, D::Error> {
     let text = String::deserialize(from)?;

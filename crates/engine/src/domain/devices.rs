@@ -5,6 +5,7 @@
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType};
 use serde::{Deserialize, Serialize};
 
+use super::cdi;
 use crate::error::{Error, Kind, Result};
 
 /// A device of the host, or a directory of them.
@@ -36,6 +37,9 @@ pub struct Devices {
     /// Nodes that are made and may be used.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub mappings: Vec<DeviceMapping>,
+    /// Devices by name, `vendor.com/class=name`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub cdi: Vec<String>,
     /// More rules of the devices cgroup, `c 1:3 rwm`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<String>,
@@ -79,6 +83,7 @@ impl Devices {
                 return Err(invalid(format!("invalid device mode: {}", mapping.permissions.escape_debug())));
             }
         }
+        self.cdi.iter().try_for_each(|name| cdi::check_name(name))?;
         self.rules.iter().try_for_each(|text| rule(text).map(drop))?;
         for weight in &self.weights {
             if !(10..=1000).contains(&weight.rate) {

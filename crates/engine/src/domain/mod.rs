@@ -3,6 +3,7 @@
 //!
 //! Everybody may use this module; it uses nobody's but `error`.
 
+pub mod cdi;
 pub mod command;
 pub mod container;
 pub mod devices;

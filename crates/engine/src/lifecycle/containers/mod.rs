@@ -6,6 +6,7 @@
 //! and how its shim is reached. There is no lock across containers, and lists
 //! are read from the database, so a stuck shim stops nobody else.
 
+mod cdi;
 mod commit;
 mod create;
 mod devices;

@@ -14,7 +14,7 @@ use berth::{
 use rusqlite::Transaction;
 
 use super::{
-    Containers, Entry, Live, Phase,
+    Containers, Entry, Live, Phase, cdi,
     create::give_root,
     devices,
     donors::Held,
@@ -209,8 +209,13 @@ impl Containers {
         let rootfs = self.snapshots.rootfs(record.id.as_str())?;
         let held = self.hold_namespaces(record, &document.config)?;
         let etc = self.etc_files(record, &document)?;
-        let facts = Facts { joined: held.paths.clone(), ..self.facts(record, &document, etc)? };
-        let spec = spec::build(&document, &facts)?;
+        let edits = cdi::look_up(&self.defaults.cdi_spec_dirs, &document.config.host.devices.cdi)?;
+        let mut facts = Facts { joined: held.paths.clone(), ..self.facts(record, &document, etc)? };
+        for node in &edits.device_nodes {
+            facts.given.mapped.push(cdi::node(node)?);
+        }
+        let mut spec = spec::build(&document, &facts)?;
+        edits.apply(&mut spec);
         let profile = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
         let filter = self.filters.compiled(profile)?;
         self.end_left_shim(record)?;

@@ -77,6 +77,7 @@ fn host(host: v1::HostConfig) -> Result<HostConfig> {
         tmpfs: host.tmpfs.into_iter().collect(),
         devices: Devices {
             mappings: host.devices.into_iter().map(device).collect(),
+            cdi: host.cdi_devices,
             rules: host.device_cgroup_rules,
             weights: rates(host.blkio_weight_devices),
             read_bps: rates(host.blkio_device_read_bps),

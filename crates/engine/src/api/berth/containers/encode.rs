@@ -219,6 +219,7 @@ fn host(host: HostConfig) -> v1::HostConfig {
         mounts: host.mounts.into_iter().map(mount).collect(),
         tmpfs: host.tmpfs.into_iter().collect(),
         devices: host.devices.mappings.into_iter().map(device).collect(),
+        cdi_devices: host.devices.cdi,
         device_cgroup_rules: host.devices.rules,
         blkio_weight_devices: rates(host.devices.weights),
         blkio_device_read_bps: rates(host.devices.read_bps),
@@ -338,6 +339,7 @@ mod tests {
                     path_on_host: "/dev/a".to_owned(),
                     ..v1::DeviceMapping::default()
                 }],
+                cdi_devices: vec!["a.b/c=d".to_owned()],
                 blkio_device_read_bps: vec![v1::BlockRate { path: "/dev/b".to_owned(), rate: 5 }],
                 memory_swappiness: Some(0),
                 memory: 7,
