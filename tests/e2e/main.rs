@@ -31,6 +31,7 @@ mod log_segments;
 mod logs;
 mod manage;
 mod pause;
+mod pull;
 mod restart;
 mod share;
 mod stats;

@@ -6,7 +6,7 @@
 use berth::failpoint;
 
 use crate::support::{
-    Engine, Image,
+    Engine, FakeRegistry, Image,
     image::{Builder, Layer, busybox_layer},
     until,
     wait::{DEADLINE, poll},
@@ -195,6 +195,37 @@ fn the_engine_is_killed_while_an_image_is_loaded() {
         assert_eq!(marker.stdout, *point);
         bench.engine.berth(&["rmi", &name]).ok();
         bench.assert_sound(point);
+    }
+}
+
+#[test]
+fn the_engine_is_killed_while_an_image_is_pulled_and_what_came_is_kept() {
+    let image = Image::noisy();
+    let registry = FakeRegistry::serving(&image, "library/noisy", "latest");
+    let mirror = format!(
+        "[registry.hosts.\"docker.io\"]\nmirrors = [\"http://{}\"]\nmirrors_only = true\n",
+        registry.address()
+    );
+    let whole: u64 = image.blobs().map(|(_, bytes)| bytes.len() as u64).sum();
+    let (_, points) = failpoint::ENGINE.into_iter().find(|(name, _)| *name == "load").expect("load");
+    for point in points {
+        let Some(mut engine) = Engine::prepare_failing(&mirror) else { return };
+        engine.restart();
+        engine.arm(&format!("{point}=kill\n"));
+        registry.take_sent();
+        let mut interrupted = engine.background(&["pull", "noisy"]);
+        assert_eq!(engine.died(), 128 + 9, "{point} was not passed");
+        interrupted.wait();
+        engine.arm("");
+        let kept = engine.stored_bytes();
+        registry.take_sent();
+        engine.restart();
+        engine.berth(&["pull", "noisy"]).ok();
+        let (again, missing) = (registry.take_sent(), whole.saturating_sub(kept) + 1000);
+        println!("{point}: {kept} bytes kept of {whole}, {again} fetched");
+        assert!(again <= missing + missing / 100, "{point}: {again} bytes, {missing} were missing");
+        engine.berth(&["pull", "--verify", "noisy"]).ok();
+        engine.fsck(&[]).ok();
     }
 }
 

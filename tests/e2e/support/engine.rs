@@ -119,6 +119,14 @@ impl Engine {
         &self.dir
     }
 
+    /// Bytes of blobs in its store, whole ones and partial ones.
+    pub(crate) fn stored_bytes(&self) -> u64 {
+        let content = self.dir.join("root/content");
+        let dirs = [content.join("ingest"), content.join("blobs/sha256")];
+        let files = dirs.iter().filter_map(|dir| fs::read_dir(dir).ok()).flatten();
+        files.map(|file| file.and_then(|file| file.metadata()).map_or(0, |metadata| metadata.len())).sum()
+    }
+
     /// Where it listens.
     pub(crate) fn address(&self) -> String {
         format!("unix://{}", self.socket().display())

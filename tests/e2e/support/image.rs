@@ -42,7 +42,23 @@ impl Image {
         Self::busybox_with(json!({"Cmd": ["sh"]}))
     }
 
-    /// The same with another configuration (`Env` is added).
+    /// Two layers of 2 MiB that don't compress.
+    pub(crate) fn noisy() -> Self {
+        let layers = [1_u32, 2].map(|seed| {
+            let mut state = seed;
+            let next = || {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                state.to_be_bytes()[0]
+            };
+            let mut layer = Layer::new();
+            let noise: Vec<u8> = std::iter::repeat_with(next).take(2 << 20).collect();
+            layer.file(&format!("noise{seed}"), 0o644, &noise);
+            layer
+        });
+        layers.into_iter().fold(Builder::new(), Builder::layer).build()
+    }
+
+    /// Busybox with another configuration (`Env` is added).
     pub(crate) fn busybox_with(config: Value) -> Self {
         Builder::new().layer(busybox_layer()).config(config).build()
     }

@@ -159,6 +159,9 @@ pub struct Pull {
     /// Print the image's name only
     #[arg(short, long)]
     pub quiet: bool,
+    /// Read all that is here of the image, and repair what is damaged
+    #[arg(long)]
+    pub verify: bool,
 }
 
 /// `berth login`.

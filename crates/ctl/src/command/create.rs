@@ -72,7 +72,7 @@ pub(super) async fn make(
 
 async fn fetch(context: &Context, args: &Create) -> Result<()> {
     let voice = if args.quiet { Voice::Silent } else { Voice::Stderr };
-    pull::fetch(context, args.image(), args.platform.as_deref(), voice).await?;
+    pull::fetch(context, args.image(), args.platform.as_deref(), false, voice).await?;
     Ok(())
 }
 

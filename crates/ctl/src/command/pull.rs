@@ -68,7 +68,7 @@ pub(super) async fn pull(context: &Context, args: Pull) -> Result<u8> {
     if shown.defaulted {
         voice.say("Using default tag: latest\n")?;
     }
-    let done = fetch(context, &args.image, args.platform.as_deref(), voice).await?;
+    let done = fetch(context, &args.image, args.platform.as_deref(), args.verify, voice).await?;
     Voice::Stdout.say(&format!("{}\n", text::visible(&done.reference)))?;
     Ok(0)
 }
@@ -78,6 +78,7 @@ pub(super) async fn fetch(
     context: &Context,
     image: &str,
     platform: Option<&str>,
+    verify: bool,
     voice: Voice,
 ) -> Result<PullDone> {
     let request = PullImageRequest {
@@ -85,6 +86,7 @@ pub(super) async fn fetch(
         image: image.to_owned(),
         platform: platform.unwrap_or_default().to_owned(),
         auth: auth::for_image(image)?,
+        verify,
     };
     let mut stream = context.client.images().pull(request).await?.into_inner();
     let done = follow(&mut stream, image, voice).await?;

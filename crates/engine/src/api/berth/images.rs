@@ -55,6 +55,7 @@ impl images_server::Images for ImagesService {
                 reference: request.image.parse()?,
                 platform: Platform::of_request(&request.platform)?,
                 credentials: request.auth.and_then(credentials),
+                verify: request.verify,
             });
             Ok(follow(follower, pull_answer))
         })

@@ -7,12 +7,19 @@
 
 use std::{
     os::fd::{AsFd as _, OwnedFd},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use berth::failpoint;
+use bytes::Bytes;
 use oci_spec::image::ImageConfiguration;
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::{
+    sync::mpsc,
+    task::{JoinHandle, JoinSet},
+};
 
 use super::{
     Images,
@@ -56,7 +63,11 @@ pub(super) struct Plan {
 /// Where the layers' bytes are.
 #[derive(Debug, Clone)]
 pub(super) enum Source {
-    Registry(Arc<Repository>),
+    Registry {
+        repository: Arc<Repository>,
+        /// Unpack also what is here, to see whether it is right.
+        verify: bool,
+    },
     /// One section per layer.
     Archive(Vec<Section>),
     /// Here: whatever isn't unpacked is a blob in the content store.
@@ -69,6 +80,8 @@ pub(super) struct Assembled {
     plan: Plan,
     configuration: ImageConfiguration,
     layers: Vec<Layer>,
+    /// Layers that were here were damaged.
+    mended: Arc<AtomicBool>,
     _guards: Vec<Guard>,
     _snapshot_pins: Pins,
     _blob_pins: Pins,
@@ -80,6 +93,8 @@ struct Layer {
     key: Digest,
     /// None: it was there before.
     new: Option<(Preparing, Unpacked)>,
+    /// It is a layer already: the new one takes its place where they differ.
+    known: bool,
     size: u64,
     slot: Slot,
 }
@@ -91,6 +106,8 @@ struct Work {
     diff_id: Digest,
     compression: Compression,
     source: LayerSource,
+    /// The layer is there; only its blob is missing.
+    unpacked: bool,
     slot: Slot,
 }
 
@@ -134,11 +151,10 @@ pub(super) async fn assemble(images: &Arc<Images>, plan: Plan, board: &Board) ->
         // lead two pulls into each other's way.
         guards.push(images.layer_locks.lock(&chain[at]).await);
         let (key, slot) = (chain[at].clone(), slots[at].clone());
-        let (store, wanted) = (Arc::clone(&images.snapshots), key.clone());
-        let present = blocking(move || store.layer(&wanted)).await?;
-        if let Some(size) = present {
+        let present = look(images, &plan.source, &key, &descriptor).await?;
+        if let Present::Whole(size) = present {
             slot.set(Phase::Exists, descriptor.size);
-            layers.push(Layer { descriptor, key, new: None, size, slot });
+            layers.push(Layer { descriptor, key, new: None, known: true, size, slot });
             continue;
         }
         let task = Work {
@@ -146,29 +162,67 @@ pub(super) async fn assemble(images: &Arc<Images>, plan: Plan, board: &Board) ->
             compression: compression(&plan.source, &descriptor, at)?,
             diff_id: diff_ids[at].clone(),
             source: match &plan.source {
-                Source::Registry(repository) => LayerSource::Registry(Arc::clone(repository)),
+                Source::Registry { repository, .. } => LayerSource::Registry(Arc::clone(repository)),
                 Source::Archive(sections) => LayerSource::Archive(sections[at].clone()),
                 Source::Stored => LayerSource::Stored,
             },
             descriptor: descriptor.clone(),
+            unpacked: matches!(present, Present::WithoutBlob(_)),
             slot: slot.clone(),
         };
         work.spawn(async move { task.run().await.map(|done| (at, done)) });
-        layers.push(Layer { descriptor, key, new: None, size: 0, slot });
+        let (known, size) = match present {
+            Present::Nothing => (false, 0),
+            Present::Damaged(size) | Present::WithoutBlob(size) | Present::Whole(size) => (true, size),
+        };
+        layers.push(Layer { descriptor, key, new: None, known, size, slot });
     }
     while let Some(done) = work.join_next().await {
-        let (at, (preparing, unpacked)) = done.context("unpack layers")??;
-        layers[at].size = unpacked.size;
-        layers[at].new = Some((preparing, unpacked));
+        let (at, new) = done.context("unpack layers")??;
+        layers[at].size = new.as_ref().map_or(layers[at].size, |(_, unpacked)| unpacked.size);
+        layers[at].new = new;
     }
     Ok(Assembled {
         plan,
         configuration,
         layers,
+        mended: Arc::default(),
         _guards: guards,
         _snapshot_pins: snapshot_pins,
         _blob_pins: blob_pins,
     })
+}
+
+/// What there is of a layer, and its size.
+enum Present {
+    Nothing,
+    Whole(u64),
+    /// It can be used, but not handed on.
+    WithoutBlob(u64),
+    /// It is, or may be, damaged.
+    Damaged(u64),
+}
+
+async fn look(
+    images: &Arc<Images>,
+    source: &Source,
+    key: &Digest,
+    descriptor: &Descriptor,
+) -> Result<Present> {
+    let (images, key, blob) = (Arc::clone(images), key.clone(), descriptor.digest.clone());
+    let verify = matches!(source, Source::Registry { verify: true, .. });
+    let fetches = matches!(source, Source::Registry { .. });
+    blocking(move || {
+        let Some(size) = images.snapshots.layer(&key)? else { return Ok(Present::Nothing) };
+        if verify || !images.snapshots.has_files(&key)? {
+            return Ok(Present::Damaged(size));
+        }
+        if fetches && images.content.size(&blob)?.is_none() {
+            return Ok(Present::WithoutBlob(size));
+        }
+        Ok(Present::Whole(size))
+    })
+    .await
 }
 
 fn needed_blobs(plan: &Plan) -> Vec<Digest> {
@@ -193,25 +247,56 @@ fn compression(source: &Source, descriptor: &Descriptor, at: usize) -> Result<Co
 }
 
 impl Work {
-    async fn run(self) -> Result<(Preparing, Unpacked)> {
+    /// None when there was nothing to unpack.
+    async fn run(self) -> Result<Option<(Preparing, Unpacked)>> {
         let permit = Arc::clone(&self.images.slots).acquire_owned().await;
-        let permit = permit.map_err(|_| Error::new(Kind::Cancelled, "the engine is stopping"))?;
+        let _permit = permit.map_err(|_| Error::new(Kind::Cancelled, "the engine is stopping"))?;
         let mut suppliers = Suppliers::default();
+        if self.unpacked {
+            return self.only_blob(&mut suppliers).await.map(|()| None);
+        }
         let unpacked = loop {
             if let Some(unpacked) = self.attempt(&mut suppliers).await? {
                 break unpacked;
             }
             self.slot.set(Phase::Retrying, 0);
         };
-        drop(permit);
         if unpacked.1.diff_id == self.diff_id {
             self.slot.set(Phase::Extracting, unpacked.1.size);
-            return Ok(unpacked);
+            return Ok(Some(unpacked));
         }
         let digest = &self.descriptor.digest;
         let words =
             format!("layer {digest} isn't what the image says: its content is {}", unpacked.1.diff_id);
         Err(Error::new(Kind::DataLoss, words))
+    }
+
+    /// Fetches the blob of a layer that is there.
+    async fn only_blob(&self, suppliers: &mut Suppliers) -> Result<()> {
+        let LayerSource::Registry(repository) = &self.source else { return Ok(()) };
+        loop {
+            let guard = self.images.blob_locks.lock(&self.descriptor.digest).await;
+            let (content, digest) = (Arc::clone(&self.images.content), self.descriptor.digest.clone());
+            if blocking(move || content.size(&digest)).await?.is_some() {
+                self.slot.set(Phase::Exists, self.descriptor.size);
+                return Ok(());
+            }
+            let (images, blob) = (Arc::clone(&self.images), self.descriptor.clone());
+            let store = move |receiver| {
+                let _guard = guard;
+                Feed::new(Input::Network(receiver), images.content.ingest(&blob.digest)?, blob.size)?.finish()
+            };
+            if self
+                .transfer(repository, suppliers, async |receiver| {
+                    Ok(tokio::task::spawn_blocking(move || store(receiver)))
+                })
+                .await?
+                .is_some()
+            {
+                self.slot.set(Phase::Complete, self.descriptor.size);
+                return Ok(());
+            }
+        }
     }
 
     /// Unpacks from wherever the layer is; none when what was there turned out
@@ -233,7 +318,10 @@ impl Work {
                 let section = section.clone();
                 self.start(Input::Archive(section), guard).await?.await.context("unpack a layer")?.map(Some)
             }
-            (None, LayerSource::Registry(repository)) => self.fetch(repository, suppliers, guard).await,
+            (None, LayerSource::Registry(repository)) => {
+                let unpack = async |receiver| self.start(Input::Network(receiver), guard).await;
+                self.transfer(repository, suppliers, unpack).await
+            }
             (None, LayerSource::Stored) => {
                 let what = format!("layer {} is gone: pull the image again", self.descriptor.digest);
                 Err(Error::new(Kind::DataLoss, what))
@@ -263,18 +351,19 @@ impl Work {
         .await
     }
 
-    /// None when what came was damaged, and it is worth to try again.
-    async fn fetch(
+    /// Downloads, and has the bytes taken by what `begin` begins. None when
+    /// what came was damaged, and it is worth to try again.
+    async fn transfer<T>(
         &self,
         repository: &Repository,
         suppliers: &mut Suppliers,
-        guard: Guard,
-    ) -> Result<Option<(Preparing, Unpacked)>> {
+        begin: impl AsyncFnOnce(mpsc::Receiver<Bytes>) -> Result<JoinHandle<Result<T>>>,
+    ) -> Result<Option<T>> {
         let (content, digest) = (Arc::clone(&self.images.content), self.descriptor.digest.clone());
         let kept = blocking(move || Ok(content.ingest(&digest)?.offset())).await?;
         let kept = if kept <= self.descriptor.size { kept } else { 0 };
         let (sender, receiver) = mpsc::channel(CHUNKS);
-        let unpacking = self.start(Input::Network(receiver), guard).await?;
+        let taking = begin(receiver).await?;
         let (slot, total) = (self.slot.clone(), self.descriptor.size);
         slot.set(Phase::Downloading, kept);
         let told = move |transfer| match transfer {
@@ -284,9 +373,9 @@ impl Work {
         };
         let fetched = repository.blob(&self.descriptor, kept, suppliers, &sender, &told).await;
         drop(sender);
-        let unpacked = unpacking.await.context("unpack a layer")?;
-        match (fetched, unpacked) {
-            // Nobody received: the unpacker says why.
+        let taken = taking.await.context("unpack a layer")?;
+        match (fetched, taken) {
+            // Nobody received: the other side says why.
             (Err(e), _) if e.kind() != Kind::Cancelled => Err(e),
             // What an earlier attempt left may be what is wrong, and so may be
             // what one of several places delivered.
@@ -294,16 +383,12 @@ impl Work {
                 tracing::warn!(blob = %self.descriptor.digest, error = %e.chain(), "a layer came damaged");
                 Ok(None)
             }
-            (_, unpacked) => unpacked.map(Some),
+            (_, taken) => taken.map(Some),
         }
     }
 
     /// Begins to unpack what `input` gives, on a thread of its own.
-    async fn start(
-        &self,
-        input: Input,
-        guard: Guard,
-    ) -> Result<tokio::task::JoinHandle<Result<(Preparing, Unpacked)>>> {
+    async fn start(&self, input: Input, guard: Guard) -> Result<JoinHandle<Result<(Preparing, Unpacked)>>> {
         let (images, slot) = (Arc::clone(&self.images), self.slot.clone());
         let (descriptor, compression) = (self.descriptor.clone(), self.compression);
         let from_archive = matches!(input, Input::Archive(_));
@@ -344,6 +429,11 @@ fn unpack_feed(
 }
 
 impl Assembled {
+    /// Whether the commit has found damaged layers, and put them right.
+    pub(super) fn mended(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.mended)
+    }
+
     pub(super) fn manifest_digest(&self) -> &Digest {
         &self.plan.manifest_digest
     }
@@ -360,6 +450,7 @@ impl Assembled {
         self.store_documents(images)?;
         images.snapshots.sync()?;
         failpoint::hit("image.synced")?;
+        self.mend(images)?;
         let id = self.plan.manifest.config.digest.clone();
         images.db.write_durably(|tx| {
             let mut below: Option<&Digest> = None;
@@ -387,6 +478,22 @@ impl Assembled {
         }
         images.events.committed();
         Ok(id)
+    }
+
+    /// Puts new files where a layer's were damaged. What is as it was goes.
+    fn mend(&mut self, images: &Arc<Images>) -> Result<()> {
+        for layer in self.layers.iter_mut().filter(|layer| layer.known) {
+            let Some((fresh, unpacked)) = layer.new.take() else { continue };
+            if images.snapshots.same(&layer.key, &fresh, &unpacked.implied)? {
+                layer.slot.set(Phase::Exists, layer.descriptor.size);
+                continue;
+            }
+            images.snapshots.replace(&layer.key, &fresh)?;
+            tracing::warn!(layer = %layer.key, "a damaged layer was replaced");
+            self.mended.store(true, Ordering::Relaxed);
+            layer.slot.set(Phase::Complete, layer.descriptor.size);
+        }
+        Ok(())
     }
 
     fn row(&self) -> Result<rows::ImageRow> {

@@ -6,6 +6,7 @@ pub(super) mod build;
 mod collect;
 mod feed;
 mod import;
+mod intact;
 mod list;
 mod load;
 mod locks;

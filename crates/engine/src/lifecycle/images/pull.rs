@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, PoisonError, Weak},
+    sync::{Arc, PoisonError, Weak, atomic::Ordering},
 };
 
 use berth::ids::Namespace;
@@ -40,6 +40,8 @@ pub struct PullRequest {
     pub platform: Platform,
     /// For this pull only.
     pub credentials: Option<Credentials>,
+    /// Look at every byte of what is here already, and repair it.
+    pub verify: bool,
 }
 
 impl Images {
@@ -79,7 +81,8 @@ async fn run(images: &Arc<Images>, request: &PullRequest, board: &Board) -> Resu
         reference: reference.to_string(),
         up_to_date,
     };
-    if let Some(id) = up_to_date(images, request, &top.digest).await? {
+    let here = up_to_date(images, request, &top.digest).await?;
+    if let Some(id) = here.clone().filter(|_| !request.verify) {
         board.resolved(reference.to_string(), Vec::new());
         return Ok(done(id, true));
     }
@@ -87,6 +90,7 @@ async fn run(images: &Arc<Images>, request: &PullRequest, board: &Board) -> Resu
     let layers = plan.manifest.layers.iter().map(|layer| layer.digest.clone()).collect();
     board.resolved(reference.to_string(), layers);
     let assembled = assemble(images, plan, board).await?;
+    let mended = assembled.mended();
     let (images, request, target) = (Arc::clone(images), request.clone(), top.digest.clone());
     let id = blocking(move || {
         let namespace = request.namespace.as_str();
@@ -96,21 +100,26 @@ async fn run(images: &Arc<Images>, request: &PullRequest, board: &Board) -> Resu
         })
     })
     .await?;
-    Ok(done(id, false))
+    let same = here.as_ref() == Some(&id) && !mended.load(Ordering::Relaxed);
+    Ok(done(id, same))
 }
 
-/// The local image, when the tag still stands for what it stood for.
+/// The local image, when the tag still stands for what it stood for and
+/// nothing of it is missing.
 async fn up_to_date(images: &Arc<Images>, request: &PullRequest, target: &Digest) -> Result<Option<Digest>> {
     let (images, request, target) = (Arc::clone(images), request.clone(), target.clone());
     blocking(move || {
-        images.db.read(|c| {
+        let found = images.db.read(|c| {
             let row = rows::get_ref(c, request.namespace.as_str(), &request.reference.stored())?;
             let Some(row) = row.filter(|row| row.target == target.as_str()) else { return Ok(None) };
             let Some(image) = rows::get(c, &row.image_id)? else { return Ok(None) };
             let configuration = super::resolve::configuration(&image)?;
             let same = request.platform.match_of(&platform_of(&configuration)) == Some(0);
-            Ok(if same { Some(image.id.parse()?) } else { None })
-        })
+            Ok(same.then_some(image))
+        })?;
+        let Some(image) = found else { return Ok(None) };
+        let intact = if request.verify { images.check_blobs(&image)? } else { images.is_intact(&image)? };
+        Ok(if intact { Some(image.id.parse()?) } else { None })
     })
     .await
 }
@@ -150,7 +159,7 @@ async fn plan(request: &PullRequest, repository: &Arc<Repository>, top: Fetched)
         manifest,
         config,
         documents,
-        source: Source::Registry(Arc::clone(repository)),
+        source: Source::Registry { repository: Arc::clone(repository), verify: request.verify },
     })
 }
 

@@ -156,7 +156,7 @@ impl Drop for Ingest {
     }
 }
 
-/// The name of a blob's file while it is incomplete.
+/// The name of a blob's file while it isn't whole, or not known to be.
 pub(super) fn name(digest: &Digest) -> String {
     format!("{}-{}", digest.algorithm().as_str(), digest.hex())
 }

@@ -20,7 +20,7 @@ use std::{
 
 use nix::{
     errno::Errno,
-    fcntl::{AT_FDCWD, AtFlags, OFlag},
+    fcntl::{AT_FDCWD, AtFlags, OFlag, renameat},
     sys::stat::{Mode, fstatat, mkdirat},
     unistd::{UnlinkatFlags, linkat, unlinkat},
 };
@@ -225,8 +225,9 @@ impl Content {
         }
     }
 
-    /// Removes what an engine that died left: blobs without a row, and partial
-    /// downloads that nobody came back for. Called once, at start.
+    /// Sorts out what an engine that died left. Blobs without a row are as good
+    /// as downloads that were broken off: the next pull takes them up. Partial
+    /// downloads that nobody came back for are removed. Called once, at start.
     ///
     /// # Errors
     /// Those of the host and the database.
@@ -238,8 +239,18 @@ impl Content {
                 .context("open the content store")?;
             for name in fs::children(dir.as_fd()).context("list blobs")? {
                 let name = name.to_string_lossy().into_owned();
-                if !known.contains(&format!("{}:{name}", algorithm.as_str())) {
-                    fs::remove_tree(dir.as_fd(), Path::new(&name)).context("remove an unknown blob")?;
+                let digest = format!("{}:{name}", algorithm.as_str());
+                if known.contains(&digest) {
+                    continue;
+                }
+                match digest.parse::<Digest>() {
+                    Ok(digest) => {
+                        renameat(&dir, name.as_str(), &self.ingest, ingest::name(&digest).as_str())
+                            .context("put an unknown blob aside")?;
+                    }
+                    Err(_) => {
+                        fs::remove_tree(dir.as_fd(), Path::new(&name)).context("remove what is no blob")?
+                    }
                 }
             }
         }
@@ -342,13 +353,14 @@ mod tests {
     }
 
     #[test]
-    fn a_start_removes_blobs_that_no_row_knows_and_keeps_fresh_partials() {
+    fn a_start_takes_blobs_that_no_row_knows_for_fresh_partials_and_keeps_those() {
         let (_root, _db, content) = content();
         let (stray, partial) = (Digest::of(b"stray"), Digest::of(b"partial"));
         content.write(&stray, b"stray").expect("write");
         content.ingest(&partial).expect("ingest").write(b"par").expect("write");
         content.reconcile().expect("reconcile");
         assert_eq!(content.size(&stray).expect("size"), None);
+        assert_eq!(content.ingest(&stray).expect("ingest").offset(), 5);
         assert_eq!(content.ingest(&partial).expect("ingest").offset(), 3);
     }
 }

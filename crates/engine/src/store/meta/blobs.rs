@@ -56,6 +56,19 @@ pub fn unused(c: &Connection) -> Result<Vec<String>> {
     .context("find unused blobs")
 }
 
+/// The recorded blobs of an image, and their sizes.
+///
+/// # Errors
+/// Those of the database.
+pub fn of_image(c: &Connection, image_id: &str) -> Result<Vec<(String, u64)>> {
+    let row = |r: &rusqlite::Row<'_>| Ok((r.get(0)?, u64::try_from(r.get::<_, i64>(1)?).unwrap_or(0)));
+    c.prepare_cached(
+        "SELECT b.digest, b.size FROM blobs b JOIN image_blobs i ON i.digest = b.digest WHERE i.image_id = ?1",
+    )
+    .and_then(|mut select| select.query_map([image_id], row)?.collect())
+    .with_context(|| format!("list the blobs of image {image_id}"))
+}
+
 /// Names in the namespace of images that have the blob.
 ///
 /// # Errors

@@ -14,6 +14,7 @@ mod diff;
 mod init_layer;
 mod layer;
 mod preparing;
+mod replace;
 
 use std::{
     os::fd::{AsFd, OwnedFd},

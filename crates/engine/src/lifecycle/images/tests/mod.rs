@@ -3,6 +3,7 @@
 
 mod hostile;
 mod registry;
+mod repair;
 
 use std::{collections::BTreeMap, io::Write as _, sync::Arc};
 
@@ -116,6 +117,7 @@ impl Place {
             reference: reference.parse().expect("reference"),
             platform: "linux/amd64".parse::<Platform>().expect("platform"),
             credentials: None,
+            verify: false,
         }
     }
 
