@@ -18,6 +18,7 @@ needs=(
     newuidmap:uidmap
     strace:strace
     python3:python3
+    openssl:openssl
     dockerd:docker.io
     containerd:containerd
     podman:podman

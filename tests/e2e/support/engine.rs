@@ -36,6 +36,8 @@ pub(crate) struct Engine {
     programs: PathBuf,
     cgroup_parent: String,
     child: Option<Child>,
+    /// Variables of its environment.
+    environment: Vec<(String, String)>,
     /// Errors that the test provokes: parts of log lines.
     expected_errors: Mutex<Vec<String>>,
 }
@@ -77,6 +79,7 @@ impl Engine {
             programs: programs(),
             cgroup_parent: format!("/berth-test-{tag}"),
             child: None,
+            environment: Vec::new(),
             expected_errors: Mutex::default(),
         })
     }
@@ -89,6 +92,11 @@ impl Engine {
         let berthd = engine.programs.join("berthd");
         assert!(berthd.exists(), "{} is missing: run scripts/failpoints.sh first", berthd.display());
         Some(engine)
+    }
+
+    /// Sets a variable in the environment of the engines to come.
+    pub(crate) fn set(&mut self, name: &str, value: &str) {
+        self.environment.push((name.to_owned(), value.to_owned()));
     }
 
     /// Arms failpoints of the engine and its shims, as `point=action` lines;
@@ -163,7 +171,8 @@ impl Engine {
             .env_clear()
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
             .env("BERTH_FAILPOINTS", self.dir.join("failpoints"))
-            .env("RUST_BACKTRACE", "1");
+            .env("RUST_BACKTRACE", "1")
+            .envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A registry that misbehaves as it is told: it answers fixed paths with fixed
-//! answers, and everything else with 404. It knows ranges, and counts.
+//! answers, and everything else with 404. It knows ranges, counts, and can pass
+//! for a proxy.
 
 use std::{
     collections::BTreeMap,
@@ -162,6 +163,8 @@ fn speak(mut stream: TcpStream, answer: &dyn Fn(&str) -> Answer, desk: &Desk) ->
         let mut words = line.split(' ');
         let (method, path) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
         let asked = http::read_headers(&mut reader)?;
+        // A proxy is asked for whole URLs.
+        let path = path.find("/v2/").map_or(path, |at| &path[at..]);
         let path = path.split('?').next().unwrap_or(path);
         let Answer { mut status, mut headers, mut body } = answer(path);
         let from = asked

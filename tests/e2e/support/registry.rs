@@ -9,7 +9,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use super::{Image, http, until};
+use super::{Image, Pki, http, until};
 
 /// A registry on 127.0.0.1; stopped when dropped.
 #[derive(Debug)]
@@ -24,18 +24,32 @@ impl Registry {
     pub(crate) fn start() -> Self {
         // Another process may take the port between our look and its bind:
         // then the registry ends, and we look again.
-        (0..5).find_map(|_| Self::try_start("")).expect("a docker-registry (run scripts/test-deps.sh)")
+        (0..5).find_map(|_| Self::try_start("", "")).expect("a docker-registry (run scripts/test-deps.sh)")
     }
 
     /// One that lets in nobody but `me`, whose password is `secret`.
     pub(crate) fn start_private() -> Self {
         let users = "me:$2b$04$W65bNH1YCaJygzV.ezngtubr9JuILqDh8gilo5lZdQqefy8ABEjWu\n";
-        let started = (0..5).find_map(|_| Self::try_start(users));
+        let started = (0..5).find_map(|_| Self::try_start(users, ""));
+        started.expect("a docker-registry (run scripts/test-deps.sh)")
+    }
+
+    /// One that speaks TLS, to those who have a certificate.
+    pub(crate) fn start_tls(pki: &Pki) -> Self {
+        let path = |name: &str| pki.path(name).display().to_string();
+        let tls = format!(
+            "  tls:\n    certificate: {}\n    key: {}\n    clientcas: [{}]\n",
+            path("server.pem"),
+            path("server.key"),
+            path("ca.pem")
+        );
+        let started = (0..5).find_map(|_| Self::try_start("", &tls));
         started.expect("a docker-registry (run scripts/test-deps.sh)")
     }
 
     /// `users` in the format of htpasswd(1); empty lets everybody in.
-    fn try_start(users: &str) -> Option<Self> {
+    /// `tls` is a part of its configuration.
+    fn try_start(users: &str, tls: &str) -> Option<Self> {
         let dir = tempfile::tempdir().expect("tempdir");
         let file = dir.path().join("htpasswd");
         fs::write(&file, users).expect("write htpasswd");
@@ -48,7 +62,7 @@ impl Registry {
         fs::write(
             &config,
             format!(
-                "version: 0.1\nlog:\n  level: error\n  accesslog:\n    disabled: true\nstorage:\n  filesystem:\n    rootdirectory: {}\n  delete:\n    enabled: true\nhttp:\n  addr: {address}\n{auth}",
+                "version: 0.1\nlog:\n  level: error\n  accesslog:\n    disabled: true\nstorage:\n  filesystem:\n    rootdirectory: {}\n  delete:\n    enabled: true\nhttp:\n  addr: {address}\n{tls}{auth}",
                 dir.path().join("data").display()
             ),
         )
@@ -67,7 +81,8 @@ impl Registry {
                 return Some(false);
             }
             let answer = http::request(address, "GET", "/v2/", "text/plain", b"").ok()?;
-            matches!(answer.status, 200 | 401).then_some(true)
+            // 400: it wants TLS.
+            matches!(answer.status, 200 | 400 | 401).then_some(true)
         });
         up.then_some(Self { child, address, _dir: dir })
     }

@@ -190,7 +190,12 @@ fn certificates(dir: &Path, registry: &str) -> Result<Option<Vec<Endpoint>>> {
         return Ok(None);
     }
     let trust = Trust { insecure: false, authorities, identity };
-    Ok(Some(vec![Endpoint::own(registry, false, trust)?]))
+    let mut endpoint = Endpoint::own(registry, false, trust)?;
+    // Who has certificates speaks TLS, on this machine too.
+    if endpoint.url.set_scheme("https").is_err() {
+        return Err(invalid(format!("invalid registry host {registry:?}")));
+    }
+    Ok(Some(vec![endpoint]))
 }
 
 #[cfg(test)]

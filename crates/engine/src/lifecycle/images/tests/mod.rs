@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Pulls from a registry of our own that behaves as badly as a test asks.
 
+mod auth;
 mod hostile;
 mod registry;
 mod repair;

@@ -33,6 +33,7 @@ impl Stop {
 #[derive(Debug, Clone)]
 pub(super) struct Request {
     pub(super) path: String,
+    pub(super) body: Vec<u8>,
     headers: Vec<(String, String)>,
 }
 
@@ -209,10 +210,10 @@ fn serve(
             None => break,
         }
     }
-    let request = Request { path, headers };
+    let mut request = Request { path, body: Vec::new(), headers };
     // What is sent has to be taken, or the answer is lost to a reset.
     let length = request.header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
-    std::io::copy(&mut reader.take(length), &mut std::io::sink())?;
+    reader.take(length).read_to_end(&mut request.body)?;
     seen.lock().expect("lock").push(request.clone());
     let reply = answer(&request);
     let head = format!(
