@@ -75,6 +75,13 @@ async fn follow(stream: &mut Streaming<PushImageResponse>, voice: Voice) -> Resu
                 draw(&mut progress, voice)?;
                 let line = format!("{}: digest: {} size: {}\n", tag.tag, tag.digest, tag.size);
                 voice.say(&text::visible(&line))?;
+                if !tag.left_out.is_empty() {
+                    let line = format!(
+                        "Not all multiplatform-content is present: only this platform was pushed\n{} -> {}\n",
+                        tag.left_out, tag.digest
+                    );
+                    voice.say(&text::visible(&line))?;
+                }
             }
             None => {}
         }

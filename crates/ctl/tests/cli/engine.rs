@@ -671,7 +671,12 @@ impl Images for Fake {
             layer("sha256:aaaaaaaaaaaaaaaa", Phase::Pushing),
             layer("sha256:aaaaaaaaaaaaaaaa", Phase::Pushed),
             layer("sha256:bbbbbbbbbbbbbbbb", Phase::AlreadyThere),
-            Kind::Pushed(PushedTag { tag: "1".into(), digest: "sha256:cc".into(), size: 428 }),
+            Kind::Pushed(PushedTag {
+                tag: "1".into(),
+                digest: "sha256:cc".into(),
+                size: 428,
+                left_out: String::new(),
+            }),
         ];
         Ok(stream(kinds.into_iter().map(|kind| Ok(PushImageResponse { kind: Some(kind) })).collect()))
     }

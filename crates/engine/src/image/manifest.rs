@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Manifests and indexes, of OCI and Docker: read, checked, chosen from.
 
+use std::fmt;
+
+use oci_spec::image::ImageConfiguration;
 use serde::{Deserialize, Serialize};
 
 use super::platform::Platform;
@@ -95,7 +98,7 @@ struct RawPlatform {
     variant: Option<String>,
 }
 
-fn invalid(words: impl std::fmt::Display) -> Error {
+fn invalid(words: impl fmt::Display) -> Error {
     Error::new(Kind::InvalidArgument, format!("invalid manifest: {words}"))
 }
 
@@ -133,6 +136,28 @@ impl Document {
             _ => Err(invalid("it is neither an image nor an index of images")),
         }
     }
+}
+
+/// Parses a configuration and checks that it belongs to the manifest. With it
+/// come the digests of its layers, unpacked.
+///
+/// # Errors
+/// `InvalidArgument` for anything malformed.
+pub fn read_configuration(bytes: &[u8], manifest: &Manifest) -> Result<(ImageConfiguration, Vec<Digest>)> {
+    let invalid = |words: &dyn fmt::Display| {
+        Error::new(Kind::InvalidArgument, format!("invalid image configuration: {words}"))
+    };
+    let configuration: ImageConfiguration = serde_json::from_slice(bytes).map_err(|e| invalid(&e))?;
+    if configuration.rootfs().typ() != "layers" {
+        return Err(invalid(&"its rootfs isn't of layers"));
+    }
+    let diff_ids = configuration.rootfs().diff_ids();
+    if diff_ids.len() != manifest.layers.len() {
+        let (layers, ids) = (manifest.layers.len(), diff_ids.len());
+        return Err(invalid(&format_args!("it speaks of {ids} layers, the manifest of {layers}")));
+    }
+    let diff_ids = diff_ids.iter().map(|id| id.parse()).collect::<Result<_>>()?;
+    Ok((configuration, diff_ids))
 }
 
 /// Whether a media type is that of an index; `None` for one we don't know.

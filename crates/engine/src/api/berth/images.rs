@@ -327,7 +327,9 @@ fn push_answer(event: Event) -> Option<PushImageResponse> {
         Event::Resolved { reference, layers } => Kind::Resolved(resolved(reference, &layers)),
         Event::Layer(progress) => Kind::Layer(layer(progress)),
         Event::Pushed(pushed) => {
-            Kind::Pushed(PushedTag { tag: pushed.tag, digest: pushed.digest.to_string(), size: pushed.size })
+            let left_out = pushed.left_out.map(|index| index.to_string()).unwrap_or_default();
+            let digest = pushed.digest.to_string();
+            Kind::Pushed(PushedTag { tag: pushed.tag, digest, size: pushed.size, left_out })
         }
         Event::Loaded(_) | Event::Pulled(_) => return None,
     };

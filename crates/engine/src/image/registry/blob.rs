@@ -47,9 +47,12 @@ impl Suppliers {
     /// was made of several.
     pub fn distrust(&mut self, repository: &Repository) -> bool {
         let delivered = self.delivered.get_mut().unwrap_or_else(PoisonError::into_inner);
+        // Each time there is somebody less to ask, or this is the end.
+        let fewer = !delivered.is_empty();
         self.distrusted.append(delivered);
         let several = std::mem::take(self.pieces.get_mut()) > 1;
-        if repository.order(|serves| serves.pull).any(|place| !self.distrusted.contains(&place)) {
+        let mut places = repository.order(|serves| serves.pull);
+        if fewer && places.any(|place| !self.distrusted.contains(&place)) {
             return true;
         }
         let again = several && !std::mem::replace(&mut self.anew, true);

@@ -152,8 +152,7 @@ impl Repository {
     /// `ResourceExhausted` (rate limit), `DataLoss`.
     pub async fn manifest(&self, target: &str) -> Result<Fetched> {
         let path = format!("manifests/{target}");
-        let accept = [OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST].join(", ");
-        let get = Call::get(&path).header(ACCEPT, accept);
+        let get = Call::get(&path).header(ACCEPT, every_kind());
         let mut failures = Vec::new();
         let may: fn(&Serves) -> bool =
             if target.contains(':') { |serves| serves.pull } else { |serves| serves.resolve };
@@ -257,6 +256,11 @@ impl Repository {
         let host = self.sessions.get(at).map_or_else(String::new, Session::host);
         failure.explain(&format!("pull access denied for {}", self.name), &host, what)
     }
+}
+
+/// What we can make something of, for an `Accept` header.
+fn every_kind() -> String {
+    [OCI_INDEX, OCI_MANIFEST, DOCKER_LIST, DOCKER_MANIFEST].join(", ")
 }
 
 fn join_target(name: &str, target: &str) -> String {

@@ -19,7 +19,7 @@ use std::{
 use bytes::Bytes;
 use reqwest::{
     Body, Method, Response, StatusCode, Url,
-    header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, RANGE},
+    header::{ACCEPT, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, RANGE},
 };
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
@@ -27,7 +27,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use super::{
     Registry, Transfer,
     auth::Credentials,
-    hosts,
+    every_kind, hosts,
     transport::{Access, At, Call, Failure, MAX_TRIES, Session, redirect},
 };
 use crate::{
@@ -37,7 +37,7 @@ use crate::{
 };
 
 /// Bytes of a chunk; what is no longer goes whole.
-const CHUNK: u64 = 32 << 20;
+const CHUNK: u64 = if cfg!(test) { 16 << 10 } else { 32 << 20 };
 /// Bytes read at once.
 const PIECE: usize = 128 << 10;
 /// Pieces ahead of the network.
@@ -160,6 +160,21 @@ impl Destination {
         }
     }
 
+    /// Whether the repository has a manifest or an index. A registry that
+    /// doesn't say has none.
+    ///
+    /// # Errors
+    /// As [`Destination::blob`].
+    pub async fn has_manifest(&self, digest: &Digest) -> Result<bool> {
+        let path = format!("manifests/{digest}");
+        let head = Call::new(Method::HEAD, At::Path(&path)).header(ACCEPT, every_kind());
+        match self.watched(&head, &AtomicU64::new(0)).await {
+            Ok(_) => Ok(true),
+            Err(Failure::Status { status, .. }) if status.is_client_error() => Ok(false),
+            Err(failure) => Err(self.error(failure, &format!("manifest {}", digest.short()))),
+        }
+    }
+
     fn error(&self, failure: Failure, what: &str) -> Error {
         failure.explain(&format!("push access denied for {}", self.name), &self.session.host(), what)
     }
@@ -173,13 +188,24 @@ impl Destination {
             return Ok(Arrived::Before);
         }
         let Some(upload) = self.begin(layer).await? else { return Ok(Arrived::Mounted) };
-        if layer.size <= CHUNK {
-            self.finish(upload, layer, 0, told).await?;
+        let sent = if layer.size <= CHUNK {
+            self.finish(upload, layer, 0, told).await
         } else {
-            let upload = self.chunks(upload, layer, told).await?;
-            self.finish(upload, layer, layer.size, told).await?;
+            match self.chunks(upload, layer, told).await {
+                Ok(upload) => self.finish(upload, layer, layer.size, told).await,
+                Err(failure) => Err(failure),
+            }
+        };
+        sent.map(|()| Arrived::Sent).map_err(|failure| self.unless_forgotten(failure))
+    }
+
+    /// An upload that the registry knows no more is begun anew.
+    fn unless_forgotten(&self, failure: Failure) -> Failure {
+        if !matches!(&failure, Failure::Status { status: StatusCode::NOT_FOUND, .. }) {
+            return failure;
         }
-        Ok(Arrived::Sent)
+        let words = format!("registry {} has forgotten an upload", self.session.host());
+        Failure::Unreachable { error: Error::new(Kind::Unavailable, words), refused: false }
     }
 
     async fn has(&self, digest: &Digest) -> Result<bool, Failure> {

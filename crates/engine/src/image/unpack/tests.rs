@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Layers, good and hostile, unpacked into a directory beside a canary.
 
+mod corpus;
+
 use std::{
     collections::BTreeMap,
     fs,

@@ -6,6 +6,7 @@
 //! most partial downloads, which the next attempt continues.
 
 use std::{
+    collections::VecDeque,
     os::fd::{AsFd as _, OwnedFd},
     sync::{
         Arc,
@@ -24,14 +25,14 @@ use tokio::{
 use super::{
     Images,
     feed::{Feed, Input, Section},
-    locks::Guard,
+    locks::{Guard, Shown},
     progress::{Board, Phase, Slot},
 };
 use crate::{
     domain::digest::{Digest, chain_ids},
     error::{Context as _, Error, Kind, Result},
     image::{
-        manifest::{Descriptor, Manifest},
+        manifest::{Descriptor, Manifest, read_configuration},
         registry::{Repository, Suppliers, Transfer},
         unpack::{
             self, Compression, Lower, Unpacked,
@@ -117,24 +118,6 @@ enum LayerSource {
     Stored,
 }
 
-/// Parses a configuration and checks that it belongs to the manifest.
-pub(super) fn read_configuration(
-    bytes: &[u8],
-    manifest: &Manifest,
-) -> Result<(ImageConfiguration, Vec<Digest>)> {
-    let invalid = |words: &dyn std::fmt::Display| {
-        Error::new(Kind::InvalidArgument, format!("invalid image configuration: {words}"))
-    };
-    let configuration: ImageConfiguration = serde_json::from_slice(bytes).map_err(|e| invalid(&e))?;
-    let diff_ids = configuration.rootfs().diff_ids();
-    if diff_ids.len() != manifest.layers.len() {
-        let (layers, ids) = (manifest.layers.len(), diff_ids.len());
-        return Err(invalid(&format_args!("it speaks of {ids} layers, the manifest of {layers}")));
-    }
-    let diff_ids = diff_ids.iter().map(|id| id.parse()).collect::<Result<_>>()?;
-    Ok((configuration, diff_ids))
-}
-
 /// Fetches and unpacks what isn't there yet.
 pub(super) async fn assemble(images: &Arc<Images>, plan: Plan, board: &Board) -> Result<Assembled> {
     let (configuration, diff_ids) = read_configuration(&plan.config, &plan.manifest)?;
@@ -146,11 +129,16 @@ pub(super) async fn assemble(images: &Arc<Images>, plan: Plan, board: &Board) ->
     let mut guards = Vec::with_capacity(chain.len());
     let mut layers = Vec::with_capacity(chain.len());
     let mut work = JoinSet::new();
+    // Whoever has the locks now shows how far it is.
+    let mut mirrors: VecDeque<_> =
+        chain.iter().zip(&slots).map(|(key, slot)| images.layer_locks.mirror(key, slot)).collect();
     for (at, descriptor) in descriptors.into_iter().enumerate() {
         // Chains share beginnings only: taking their locks base first can't
         // lead two pulls into each other's way.
-        guards.push(images.layer_locks.lock(&chain[at]).await);
-        let (key, slot) = (chain[at].clone(), slots[at].clone());
+        let guard = images.layer_locks.lock(&chain[at]).await;
+        mirrors.pop_front();
+        let (key, slot) = (chain[at].clone(), slots[at].showing(guard.shown()));
+        guards.push(guard);
         let present = look(images, &plan.source, &key, &descriptor).await?;
         if let Present::Whole(size) = present {
             slot.set(Phase::Exists, descriptor.size);
@@ -271,23 +259,28 @@ impl Work {
         Err(Error::new(Kind::DataLoss, words))
     }
 
+    async fn blob_lock(&self) -> Guard {
+        let _mirror = self.images.blob_locks.mirror(&self.descriptor.digest, &self.slot);
+        self.images.blob_locks.lock(&self.descriptor.digest).await
+    }
+
     /// Fetches the blob of a layer that is there.
     async fn only_blob(&self, suppliers: &mut Suppliers) -> Result<()> {
         let LayerSource::Registry(repository) = &self.source else { return Ok(()) };
         loop {
-            let guard = self.images.blob_locks.lock(&self.descriptor.digest).await;
+            let guard = self.blob_lock().await;
             let (content, digest) = (Arc::clone(&self.images.content), self.descriptor.digest.clone());
             if blocking(move || content.size(&digest)).await?.is_some() {
                 self.slot.set(Phase::Exists, self.descriptor.size);
                 return Ok(());
             }
-            let (images, blob) = (Arc::clone(&self.images), self.descriptor.clone());
+            let (images, blob, shown) = (Arc::clone(&self.images), self.descriptor.clone(), guard.shown());
             let store = move |receiver| {
                 let _guard = guard;
                 Feed::new(Input::Network(receiver), images.content.ingest(&blob.digest)?, blob.size)?.finish()
             };
             if self
-                .transfer(repository, suppliers, async |receiver| {
+                .transfer(repository, suppliers, shown, async |receiver| {
                     Ok(tokio::task::spawn_blocking(move || store(receiver)))
                 })
                 .await?
@@ -303,7 +296,7 @@ impl Work {
     /// to be damaged and there is another way.
     async fn attempt(&self, suppliers: &mut Suppliers) -> Result<Option<(Preparing, Unpacked)>> {
         // The same blob may be in an image twice, or in two images at once.
-        let guard = self.images.blob_locks.lock(&self.descriptor.digest).await;
+        let guard = self.blob_lock().await;
         let (content, digest) = (Arc::clone(&self.images.content), self.descriptor.digest.clone());
         let present = blocking(move || content.size(&digest)).await?;
         match (present, &self.source) {
@@ -319,8 +312,9 @@ impl Work {
                 self.start(Input::Archive(section), guard).await?.await.context("unpack a layer")?.map(Some)
             }
             (None, LayerSource::Registry(repository)) => {
+                let shown = guard.shown();
                 let unpack = async |receiver| self.start(Input::Network(receiver), guard).await;
-                self.transfer(repository, suppliers, unpack).await
+                self.transfer(repository, suppliers, shown, unpack).await
             }
             (None, LayerSource::Stored) => {
                 let what = format!("layer {} is gone: pull the image again", self.descriptor.digest);
@@ -357,6 +351,7 @@ impl Work {
         &self,
         repository: &Repository,
         suppliers: &mut Suppliers,
+        shown: Arc<Shown>,
         begin: impl AsyncFnOnce(mpsc::Receiver<Bytes>) -> Result<JoinHandle<Result<T>>>,
     ) -> Result<Option<T>> {
         let (content, digest) = (Arc::clone(&self.images.content), self.descriptor.digest.clone());
@@ -364,7 +359,7 @@ impl Work {
         let kept = if kept <= self.descriptor.size { kept } else { 0 };
         let (sender, receiver) = mpsc::channel(CHUNKS);
         let taking = begin(receiver).await?;
-        let (slot, total) = (self.slot.clone(), self.descriptor.size);
+        let (slot, total) = (self.slot.showing(shown), self.descriptor.size);
         slot.set(Phase::Downloading, kept);
         let told = move |transfer| match transfer {
             Transfer::At(at) if at < total => slot.set(Phase::Downloading, at),

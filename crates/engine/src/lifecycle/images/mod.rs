@@ -18,6 +18,7 @@ mod push;
 mod remove;
 mod resolve;
 mod save;
+mod telling;
 #[cfg(test)]
 mod tests;
 

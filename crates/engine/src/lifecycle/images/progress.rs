@@ -12,7 +12,7 @@ use std::{
 
 use tokio::{sync::watch, task::AbortHandle};
 
-use super::push::Pushed;
+use super::{locks::Shown, push::Pushed};
 use crate::{
     domain::digest::Digest,
     error::{Error, Kind, Result},
@@ -133,7 +133,7 @@ impl Board {
             let digest = digest.clone();
             state.layers.push(LayerProgress { digest, phase: Phase::Waiting, current: 0, total });
         });
-        Slot { board: self.clone(), at, last: Arc::default() }
+        Slot { board: self.clone(), at, last: Arc::default(), shown: Vec::new() }
     }
 
     pub(super) fn tell(&self, result: Event) {
@@ -142,6 +142,20 @@ impl Board {
 
     pub(super) fn end(&self, end: Result<Option<Pulled>>) {
         self.state.send_modify(|state| state.end = Some(end.map_err(Arc::new)));
+    }
+
+    /// Compressed bytes that are here, and all that there are; none before both
+    /// are known, or when nothing had to come.
+    pub(super) fn received(&self) -> Option<(u64, u64)> {
+        let state = self.state.borrow();
+        let known = state.layers.iter().any(|layer| layer.phase == Phase::Downloading);
+        let here = |layer: &LayerProgress| match layer.phase {
+            Phase::Waiting | Phase::Retrying => 0,
+            Phase::Downloading => layer.current,
+            _ => layer.total,
+        };
+        let sum = |of: &dyn Fn(&LayerProgress) -> u64| state.layers.iter().map(of).sum();
+        known.then(|| (sum(&here), sum(&|layer| layer.total)))
     }
 
     fn watch(&self) -> watch::Receiver<State> {
@@ -157,9 +171,18 @@ pub(super) struct Slot {
     board: Board,
     at: usize,
     last: Arc<std::sync::Mutex<Option<(Phase, Instant)>>>,
+    /// Others look on here, who wait for the same.
+    shown: Vec<Arc<Shown>>,
 }
 
 impl Slot {
+    /// The same, seen by those who wait for the same work as well.
+    pub(super) fn showing(&self, shown: Arc<Shown>) -> Self {
+        let mut slot = self.clone();
+        slot.shown.push(shown);
+        slot
+    }
+
     pub(super) fn set(&self, phase: Phase, current: u64) {
         let mut last = self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let recent = |(before, when): (Phase, Instant)| before == phase && when.elapsed() < INTERVAL;
@@ -168,6 +191,9 @@ impl Slot {
         }
         *last = Some((phase, Instant::now()));
         drop(last);
+        for shown in &self.shown {
+            shown.send_replace(Some((phase, current)));
+        }
         self.board.state.send_modify(|state| {
             if let Some(layer) = state.layers.get_mut(self.at) {
                 (layer.phase, layer.current) = (phase, current);

@@ -10,15 +10,16 @@ use berth::ids::Namespace;
 
 use super::{
     Images,
-    assemble::{Plan, Source, assemble, blocking, read_configuration},
+    assemble::{Plan, Source, assemble, blocking},
     progress::{Board, Follower, Job, Pulled},
     resolve::DANGLING,
+    telling::Telling,
 };
 use crate::{
     domain::digest::Digest,
     error::{Error, Kind, Result},
     image::{
-        manifest::{self, Descriptor, Document, MAX_DOCUMENT, Manifest},
+        manifest::{self, Descriptor, Document, MAX_DOCUMENT, Manifest, read_configuration},
         platform::Platform,
         reference::Reference,
         registry::{Fetched, Repository, Suppliers, auth::Credentials},
@@ -56,7 +57,12 @@ impl Images {
         let board = Board::new();
         let (images, reported, key) = (Arc::clone(self), board.clone(), request.clone());
         let task = tokio::spawn(async move {
-            let end = run(&images, &key, &reported).await;
+            let telling = Telling::new(&images, &key);
+            let end = tokio::select! {
+                end = run(&images, &key, &reported) => end,
+                () = telling.of_progress(&reported) => Err(Error::new(Kind::Internal, "a pull without an end")),
+            };
+            telling.of_end(end.as_ref().err());
             // Whoever asks from now on wants a new answer.
             images.pulls.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
             reported.end(end.map(Some));

@@ -54,6 +54,9 @@ pub struct Pushed {
     pub digest: Digest,
     /// Bytes of the manifest.
     pub size: u64,
+    /// The index that the image was pulled by, which the registry doesn't have
+    /// under this tag: it lacks what the index has for other platforms.
+    pub left_out: Option<Digest>,
 }
 
 /// A tag and its manifest.
@@ -63,6 +66,15 @@ struct Tagged {
     digest: Digest,
     bytes: Vec<u8>,
     manifest: Manifest,
+    index: Option<Index>,
+}
+
+/// The index that an image was pulled by.
+struct Index {
+    digest: Digest,
+    bytes: Vec<u8>,
+    /// What it has besides the image.
+    others: Vec<Digest>,
 }
 
 /// A blob, and the repositories that may have it.
@@ -103,14 +115,41 @@ async fn run(images: &Arc<Images>, request: &PushRequest, board: &Board) -> Resu
     let destination = Arc::new(found.await?);
     send_blobs(images, &destination, &tagged, blobs, board).await?;
     for tag in &tagged {
-        let name = tag.reference.tag().unwrap_or_default();
-        destination.manifest(name, &layout::media_type(&tag.bytes), &tag.bytes).await?;
-        let pushed =
-            Pushed { tag: name.to_owned(), digest: tag.digest.clone(), size: tag.bytes.len() as u64 };
-        board.tell(Event::Pushed(pushed));
+        board.tell(Event::Pushed(send_documents(&destination, tag).await?));
     }
     let (this, namespace) = (Arc::clone(images), request.namespace.clone());
     blocking(move || this.pushed(&namespace, &tagged)).await
+}
+
+/// The manifest under its tag; or the index that it was pulled by, where the
+/// registry has everything that is in it.
+async fn send_documents(destination: &Destination, tag: &Tagged) -> Result<Pushed> {
+    let name = tag.reference.tag().unwrap_or_default();
+    let media_type = |bytes: &[u8]| layout::media_type(bytes);
+    if let Some(index) = &tag.index
+        && has_all(destination, &index.others).await?
+    {
+        destination.manifest(tag.digest.as_str(), &media_type(&tag.bytes), &tag.bytes).await?;
+        destination.manifest(name, &media_type(&index.bytes), &index.bytes).await?;
+        let size = index.bytes.len() as u64;
+        return Ok(Pushed { tag: name.to_owned(), digest: index.digest.clone(), size, left_out: None });
+    }
+    destination.manifest(name, &media_type(&tag.bytes), &tag.bytes).await?;
+    Ok(Pushed {
+        tag: name.to_owned(),
+        digest: tag.digest.clone(),
+        size: tag.bytes.len() as u64,
+        left_out: tag.index.as_ref().map(|index| index.digest.clone()),
+    })
+}
+
+async fn has_all(destination: &Destination, manifests: &[Digest]) -> Result<bool> {
+    for digest in manifests {
+        if !destination.has_manifest(digest).await? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn is_config(tagged: &[Tagged], blob: &Blob) -> bool {
@@ -183,7 +222,7 @@ impl Images {
         let found = self.db.read(|c| named(c, namespace.as_str(), reference, all_tags))?;
         let mut pins = self.content.pin(&[]);
         let (mut tagged, mut wanted) = (Vec::new(), Vec::<Descriptor>::new());
-        for (name, row) in found {
+        for (name, target, row) in found {
             let digest: Digest = row.manifest_digest.parse()?;
             pins.add(std::slice::from_ref(&digest));
             let bytes = self.content.read(&digest, MAX_DOCUMENT)?;
@@ -196,7 +235,15 @@ impl Images {
                     wanted.push(part.clone());
                 }
             }
-            tagged.push(Tagged { reference: name, image_id: row.id.parse()?, digest, bytes, manifest });
+            let index = self.index_of(&target.parse()?, &digest, &mut pins)?;
+            tagged.push(Tagged {
+                reference: name,
+                image_id: row.id.parse()?,
+                digest,
+                bytes,
+                manifest,
+                index,
+            });
         }
         let blobs = self.db.read(|c| {
             let blob = |descriptor: Descriptor| {
@@ -206,6 +253,22 @@ impl Images {
             wanted.into_iter().map(blob).collect::<Result<Vec<_>>>()
         })?;
         Ok((tagged, blobs, pins))
+    }
+
+    /// The index `target`, if that is what it is and it is still here.
+    fn index_of(&self, target: &Digest, manifest: &Digest, pins: &mut Pins) -> Result<Option<Index>> {
+        if target == manifest {
+            return Ok(None);
+        }
+        pins.add(std::slice::from_ref(target));
+        let bytes = match self.content.read(target, MAX_DOCUMENT) {
+            Err(e) if matches!(e.kind(), Kind::NotFound | Kind::DataLoss) => return Ok(None),
+            read => read?,
+        };
+        let Document::Index(entries) = Document::parse(&bytes, "")? else { return Ok(None) };
+        let mut others: Vec<Digest> = entries.into_iter().map(|entry| entry.digest).collect();
+        others.retain(|digest| digest != manifest);
+        Ok(Some(Index { digest: target.clone(), bytes, others }))
     }
 
     fn pushed(&self, namespace: &Namespace, tagged: &[Tagged]) -> Result<()> {
@@ -226,7 +289,7 @@ fn named(
     namespace: &str,
     reference: &Reference,
     all_tags: bool,
-) -> Result<Vec<(Reference, rows::ImageRow)>> {
+) -> Result<Vec<(Reference, String, rows::ImageRow)>> {
     let prefix = format!("{}:", reference.name());
     let names: Vec<rows::RefRow> = if all_tags {
         rows::refs(c, namespace)?.into_iter().filter(|row| row.name.starts_with(&prefix)).collect()
@@ -236,7 +299,7 @@ fn named(
     let mut found = Vec::with_capacity(names.len());
     for name in names {
         if let Some(row) = rows::get(c, &name.image_id)? {
-            found.push((name.name.parse()?, row));
+            found.push((name.name.parse()?, name.target, row));
         }
     }
     if found.is_empty() {

@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 
 use super::{
     Images,
-    assemble::{blocking, read_configuration},
+    assemble::blocking,
     pull::event,
     resolve::{DANGLING, find},
 };
@@ -26,7 +26,7 @@ use crate::{
     error::{Context as _, Error, Kind, Result},
     image::{
         layout::{self, Entry, Writer},
-        manifest::{Document, MAX_DOCUMENT},
+        manifest::{Document, MAX_DOCUMENT, read_configuration},
         reference::Reference,
         unpack::Compression,
     },

@@ -10,7 +10,7 @@ use super::{
 };
 
 /// An image whose first layer is large enough to break in the middle.
-fn large() -> Arc<TestImage> {
+pub(super) fn large() -> Arc<TestImage> {
     let mut seed = 1_u32;
     let noise: String = std::iter::repeat_with(|| {
         seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);

@@ -2,7 +2,9 @@
 //! Pulls from a registry of our own that behaves as badly as a test asks.
 
 mod auth;
+mod documents;
 mod hostile;
+mod push;
 mod registry;
 mod repair;
 
@@ -436,6 +438,97 @@ async fn pulls_of_the_same_at_the_same_time_are_one() {
         assert_eq!(finish(pull).await.expect("pull").image_id, image.id());
     }
     assert_eq!(server.requests().len(), 4, "manifest, configuration, two layers");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_image_with_the_same_layer_waits_and_sees_how_it_gets_on() {
+    if !rooted() {
+        return;
+    }
+    let noise = "x".repeat(1000);
+    let first = Arc::new(TestImage::new("amd64", &[("shared", &noise), ("first", "1")]));
+    let second = Arc::new(TestImage::new("amd64", &[("shared", &noise), ("second", "2")]));
+    let (one, two, shared) = (Arc::clone(&first), Arc::clone(&second), Digest::of(&first.layers[0]));
+    let server = Server::start(move |request| {
+        let image = if request.path.contains("library/first") { &one } else { &two };
+        let reply = image.answer(&request.path);
+        let half = reply.body()[..reply.body().len() / 2].to_vec();
+        if request.path.ends_with(shared.as_str()) && request.range().is_none() {
+            let mut raw =
+                format!("HTTP/1.1 200 x\r\nContent-Length: {}\r\n\r\n", reply.body().len()).into_bytes();
+            raw.extend(half);
+            return reply.in_manner(registry::Manner::Stuck(raw));
+        }
+        reply.ranged(request)
+    });
+    // The stuck transfer is given up after two seconds, and continued.
+    let place = Place::through(&[&server], 2);
+    let leader = place.images.pull(Place::request("first"));
+    let layer = Digest::of(&first.layers[0]);
+    let asked =
+        |server: &Server| server.requests().iter().filter(|r| r.path.ends_with(layer.as_str())).count();
+    while asked(&server) == 0 {
+        tokio::task::yield_now().await;
+    }
+    let mut waiting = place.images.pull(Place::request("second"));
+    let mut seen = Vec::new();
+    while let Some(event) = waiting.next().await {
+        if let Event::Layer(progress) = event.expect("no error")
+            && progress.digest == layer
+        {
+            seen.push(progress.phase);
+        }
+    }
+    assert!(seen.contains(&Phase::Downloading) || seen.contains(&Phase::Retrying), "{seen:?}");
+    assert_eq!(seen.last(), Some(&Phase::Exists), "{seen:?}");
+    finish(leader).await.expect("the first");
+    assert_eq!(asked(&server), 2, "once, and the rest of it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pull_is_told_as_events() {
+    if !rooted() {
+        return;
+    }
+    let image = hello();
+    let (served, layer) = (Arc::clone(&image), Digest::of(&image.layers[0]));
+    let server = Server::start(move |request| {
+        let reply = served.answer(&request.path);
+        if request.path.contains("/broken/") && request.path.ends_with(layer.as_str()) {
+            return Reply::status(404);
+        }
+        if request.path.ends_with(layer.as_str()) && request.range().is_none() {
+            return reply.in_manner(registry::Manner::Silence);
+        }
+        reply
+    });
+    let place = Place::through(&[&server], 1);
+    let told = || -> Vec<String> {
+        let read = |c: &rusqlite::Connection| {
+            let mut select =
+                c.prepare("SELECT action || ' ' || attributes FROM events ORDER BY cursor").context("p")?;
+            select.query_map((), |row| row.get(0)).and_then(Iterator::collect).context("q")
+        };
+        place.db.read(read).expect("events")
+    };
+    place.pull(Place::request("broken/it")).await.expect_err("broken");
+    while !told().iter().any(|event| event.starts_with("pull_failed") && event.contains("not found")) {
+        tokio::task::yield_now().await;
+    }
+    drop(place.images.pull(Place::request("quickly")));
+    let total: usize = image.layers.iter().map(Vec::len).sum();
+    let pull = place.images.pull(Place::request("hello-world"));
+    while !told().iter().any(|event| {
+        event.starts_with("pulling")
+            && event.contains(&format!("\"total\":\"{total}\""))
+            && event.contains("hello-world:latest")
+    }) {
+        tokio::task::yield_now().await;
+    }
+    drop(pull);
+    while !told().iter().any(|event| event.starts_with("pull_failed") && event.contains("it was cancelled")) {
+        tokio::task::yield_now().await;
+    }
 }
 
 async fn load(place: &Place, archive: &[u8]) -> Result<Vec<Loaded>> {

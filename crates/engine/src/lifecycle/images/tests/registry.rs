@@ -32,6 +32,7 @@ impl Stop {
 /// What a client asked.
 #[derive(Debug, Clone)]
 pub(super) struct Request {
+    pub(super) method: String,
     pub(super) path: String,
     pub(super) body: Vec<u8>,
     headers: Vec<(String, String)>,
@@ -200,7 +201,8 @@ fn serve(
     let mut reader = BufReader::new(stream.try_clone()?);
     let mut first = String::new();
     reader.read_line(&mut first)?;
-    let path = first.split(' ').nth(1).unwrap_or_default().to_owned();
+    let mut words = first.split(' ').map(str::to_owned);
+    let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
     let mut headers = Vec::new();
     loop {
         let mut line = String::new();
@@ -210,7 +212,7 @@ fn serve(
             None => break,
         }
     }
-    let mut request = Request { path, body: Vec::new(), headers };
+    let mut request = Request { method, path, body: Vec::new(), headers };
     // What is sent has to be taken, or the answer is lost to a reset.
     let length = request.header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
     reader.take(length).read_to_end(&mut request.body)?;
