@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 import host
 import image
 import peers
+import pull
 from host import Unavailable
 from peers import Peer
 
@@ -32,10 +33,14 @@ def main() -> int:
     os.environ["PATH"] = host.ENVIRONMENT["PATH"]
     image.archive()
     with contextlib.ExitStack() as stack:
-        ready = start(stack, options.only)
+        ready = start(stack, options)
         if not ready:
             return 1
         note(f"{', '.join(peer.name for peer in ready)}: {options.rounds} rounds")
+        if options.pull:
+            for line in pull.measure(ready, options.rounds, options.pull):
+                print(line, flush=True)
+            return 0
         rest = {peer.name: memory_at_rest(peer) for peer in ready if peer.engine_pids()}
         times = measure(ready, options.rounds, options.warm_up)
         execs = measure_execs(ready, options.rounds, options.warm_up)
@@ -56,6 +61,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--warm-up", type=int, default=2, help="rounds before that (2)")
     parser.add_argument("--only", type=lambda names: names.split(","), help="peers, with commas between")
     parser.add_argument("--bin", type=pathlib.Path, default=target / "release", help="where berth's programs are")
+    parser.add_argument("--pull", type=int, metavar="MIB", help="measure pulls instead, of an image of so much")
     parser.add_argument("--json", type=pathlib.Path, help="also write every single time there")
     return parser.parse_args()
 
@@ -64,7 +70,7 @@ def note(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def start(stack: contextlib.ExitStack, only: list[str] | None) -> list[Peer]:
+def start(stack: contextlib.ExitStack, options: argparse.Namespace) -> list[Peer]:
     """Makes every wanted peer ready; says which ones are left out, and why."""
     containerd = peers.Containerd()
     makers: dict[str, Callable[[], Peer]] = {
@@ -76,7 +82,10 @@ def start(stack: contextlib.ExitStack, only: list[str] | None) -> list[Peer]:
         "crun": lambda: peers.Runtime("crun"),
         "unshare": peers.Namespaces,
     }
-    wanted = [name for name in makers if only is None or name in only]
+    if options.pull:
+        engines = ("berth", "docker", "podman", "ctr")
+        makers = {name: makers[name] for name in engines} | {"skopeo": pull.Skopeo}
+    wanted = [name for name in makers if options.only is None or name in options.only]
     if {"docker", "ctr"} & set(wanted):
         with left_out("docker, ctr"):
             stack.enter_context(containerd.started())

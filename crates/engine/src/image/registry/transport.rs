@@ -20,6 +20,8 @@ use reqwest::{
     header::{AUTHORIZATION, HeaderName, HeaderValue, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE},
 };
 
+use tokio::sync::Semaphore;
+
 use super::{
     auth::{self, Challenge, Credentials, host_of},
     client::Pair,
@@ -31,7 +33,7 @@ use crate::error::{Error, Kind, Result};
 /// Redirects of one request.
 const MAX_REDIRECTS: usize = 10;
 /// Times that one request may be told to authenticate.
-const MAX_CHALLENGES: usize = 2;
+const MAX_CHALLENGES: usize = 3;
 /// Tries of one request, the first included.
 pub(super) const MAX_TRIES: u32 = 5;
 /// The first pause between tries; it doubles.
@@ -185,6 +187,8 @@ pub(super) struct Session {
     /// It has answered.
     met: AtomicBool,
     authorization: Mutex<Option<HeaderValue>>,
+    /// One request at a time asks for a token, the others take what it gets.
+    asking: Semaphore,
     /// What a token server gave to be kept instead of a password.
     refresh: Mutex<Option<String>>,
 }
@@ -206,6 +210,7 @@ impl Session {
             credentials,
             met: AtomicBool::new(false),
             authorization: Mutex::default(),
+            asking: Semaphore::new(1),
             refresh: Mutex::default(),
         }
     }
@@ -234,6 +239,8 @@ impl Session {
                 return check(response).await;
             }
             challenges += 1;
+            // Never closed: this is a permit.
+            let _turn = self.asking.acquire().await;
             // Another request may have seen to it meanwhile.
             if self.authorization() == shown {
                 self.authorize(response).await?;

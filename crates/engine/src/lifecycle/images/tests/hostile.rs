@@ -272,7 +272,8 @@ async fn the_next_mirror_goes_on_in_the_middle_of_a_blob() {
     let ranges: Vec<_> =
         good.requests().iter().filter(|r| r.path.ends_with(layer.as_str())).map(Request::range).collect();
     assert_eq!(ranges, [Some(20_000)]);
-    assert_eq!(good.sent(), size - 20_000);
+    // The other layer is a small one.
+    assert!((size - 20_000..size - 19_000).contains(&good.sent()), "{}", good.sent());
 }
 
 #[tokio::test(flavor = "multi_thread")]

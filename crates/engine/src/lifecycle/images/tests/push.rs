@@ -37,7 +37,7 @@ impl Taking {
                 Reply::status(if known { 200 } else { 404 })
             }
             ("POST", _) => {
-                let id = uploads.len().to_string();
+                let id = self.count("upload").to_string();
                 uploads.insert(id.clone(), Vec::new());
                 Reply::status(202).header("Location", &location(&id))
             }
