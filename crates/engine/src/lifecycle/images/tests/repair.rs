@@ -26,12 +26,18 @@ impl Here {
         self.place.root.path().join("content/blobs/sha256").join(Digest::of(bytes).hex())
     }
 
-    /// The directory of the layer that has `name`.
+    /// The directory of the layer that has `name`; not one that is on its way
+    /// out.
     fn layer(&self, name: &str) -> PathBuf {
-        let all = fs::read_dir(self.place.root.path().join("snapshots")).expect("list");
-        let dirs = all.map(|entry| entry.expect("entry").path().join("fs"));
-        let mut found = dirs.filter(|dir| dir.join(name).exists());
-        found.next().expect("the layer")
+        let committed = |c: &rusqlite::Connection| {
+            let mut select =
+                c.prepare("SELECT dir FROM snapshots WHERE kind = 'committed'").context("prepare")?;
+            select.query_map((), |row| row.get::<_, i64>(0)).and_then(Iterator::collect).context("query")
+        };
+        let rows: Vec<i64> = self.place.db.read(committed).expect("rows");
+        let base = self.place.root.path().join("snapshots");
+        let mut dirs = rows.into_iter().map(|dir| base.join(dir.to_string()).join("fs"));
+        dirs.find(|dir| dir.join(name).exists()).expect("the layer")
     }
 
     async fn pull(&self, verify: bool) -> Result<Pulled> {
