@@ -235,15 +235,65 @@ fn filters_choose_images() {
     engine.berth(&["images", "--filter", "before=none"]).exits(1).complains(&["No such image: none:latest"]);
 }
 
+#[test]
+fn an_image_is_mounted_for_as_long_as_somebody_looks() {
+    let Some(mut engine) = with_busybox() else { return };
+    engine.load(&image("mounted", &json!({})), "image");
+    let at = engine.dir().join("at");
+    let path = at.to_str().expect("UTF-8").to_owned();
+    engine.berth(&["image", "mount", "image", &path]).exits(1).complains(&["No such file or directory"]);
+    fs::create_dir(&at).expect("mkdir");
+    assert_eq!(engine.berth(&["image", "mount", "image", &path]).ok().line(), path);
+    let text = || fs::read_to_string(at.join("text")).unwrap_or_default();
+    assert_eq!(text(), "mounted");
+    assert!(fs::write(at.join("text"), "x").is_err() && !at.join("dev").exists());
+    engine.berth(&["image", "mount", "busybox", &path]).exits(1).complains(&["is mounted at", "already"]);
+    let id = engine.berth(&["images", "-q", "image"]).ok().line().to_owned();
+    let list = engine.berth(&["image", "mount"]).ok().stdout;
+    assert!(list.lines().any(|line| line.starts_with(&id) && line.ends_with(&path)), "{list}");
+
+    // It keeps the image, and outlives the engine, which isn't asked.
+    let refused = engine.berth(&["rmi", "-f", "image"]).exits(1);
+    assert!(refused.stderr.contains(&format!("image is mounted at {path}")), "{refused:?}");
+    engine.berth(&["image", "prune", "-af"]).ok();
+    assert_eq!(names(&engine), ["image:latest"]);
+    engine.kill9();
+    assert_eq!(text(), "mounted");
+    engine.restart();
+    assert_eq!(engine.berth(&["image", "mount"]).ok().stdout, list);
+
+    let open = fs::File::open(at.join("text")).expect("open");
+    engine.berth(&["image", "unmount", &path]).exits(1).complains(&["is in use"]);
+    drop(open);
+    engine.berth(&["image", "unmount", &path]).ok();
+    assert!(!at.join("text").exists());
+    engine.berth(&["image", "unmount", &path]).exits(1).complains(&["no image is mounted at"]);
+
+    // What somebody else has taken away is forgotten by the next engine, and
+    // what they have put there instead is theirs.
+    engine.berth(&["image", "mount", "image", &path]).ok();
+    nix::mount::umount2(&at, nix::mount::MntFlags::empty()).expect("umount");
+    let other = Small::mount_at(&at);
+    engine.kill9();
+    engine.restart();
+    assert_eq!(engine.berth(&["image", "mount"]).ok().stdout.lines().count(), 1);
+    engine.berth(&["rmi", "image"]).ok();
+    drop(other);
+}
+
 /// A file system of 256 MiB for the store, for as long as it lives.
 struct Small(std::path::PathBuf);
 
 impl Small {
     fn mount(root: std::path::PathBuf) -> Self {
-        use nix::mount::{MsFlags, mount};
         fs::create_dir(&root).expect("mkdir");
-        mount(Some("tmpfs"), &root, Some("tmpfs"), MsFlags::empty(), Some("size=256m")).expect("mount");
-        Self(root)
+        Self::mount_at(&root)
+    }
+
+    fn mount_at(at: &Path) -> Self {
+        use nix::mount::{MsFlags, mount};
+        mount(Some("tmpfs"), at, Some("tmpfs"), MsFlags::empty(), Some("size=256m")).expect("mount");
+        Self(at.to_owned())
     }
 }
 

@@ -186,6 +186,7 @@ impl Engine {
             config.registry.clone(),
             Arc::clone(&events),
         )?;
+        images.reconcile_mounts()?;
         let containers = Containers::new(Deps {
             db: Arc::clone(&db),
             images: Arc::clone(&images),

@@ -83,6 +83,12 @@ Examples:
     /// `berth image prune`.
     #[command(skip)]
     Prune(Prune),
+    /// `berth image mount`.
+    #[command(skip)]
+    Mount(Mount),
+    /// `berth image unmount`.
+    #[command(skip)]
+    Unmount(Unmount),
     /// `berth image pin`, `berth image unpin`.
     #[command(skip)]
     Pin(Pin, bool),
@@ -123,6 +129,17 @@ pub enum GroupVerb {
     Pin(Pin),
     /// Take a pin away
     Unpin(Pin),
+    /// Mount an image's files, read-only, in a directory; or list what is mounted
+    #[command(after_help = "The mount outlives the engine and keeps the image.
+
+Examples:
+  berth image mount debian:latest /mnt/debian
+  berth image mount
+  berth image unmount /mnt/debian")]
+    Mount(Mount),
+    /// Take mounts of images away
+    #[command(visible_alias = "umount")]
+    Unmount(Unmount),
     /// Show everything about images
     Inspect(super::system::Inspect),
 }
@@ -140,6 +157,8 @@ impl From<GroupVerb> for super::Verb {
             GroupVerb::Import(a) => Verb::Import(a),
             GroupVerb::History(a) => Verb::History(a),
             GroupVerb::Prune(a) => Verb::Prune(a),
+            GroupVerb::Mount(a) => Verb::Mount(a),
+            GroupVerb::Unmount(a) => Verb::Unmount(a),
             GroupVerb::Pin(a) => Verb::Pin(a, true),
             GroupVerb::Unpin(a) => Verb::Pin(a, false),
             GroupVerb::Inspect(a) => return Self::System(a.only(Type::Image)),
@@ -276,6 +295,28 @@ pub struct Prune {
     /// Only say what would be removed
     #[arg(long)]
     pub dry_run: bool,
+}
+
+/// `berth image mount`.
+#[derive(Debug, Args)]
+pub struct Mount {
+    /// Name or id; without it all mounts are listed
+    #[arg(value_name = "IMAGE", requires = "directory")]
+    pub image: Option<String>,
+    /// An existing directory
+    #[arg(value_name = "DIR")]
+    pub directory: Option<PathBuf>,
+}
+
+/// `berth image unmount`.
+#[derive(Debug, Args)]
+pub struct Unmount {
+    /// Where images are mounted
+    #[arg(value_name = "DIR", required = true)]
+    pub directories: Vec<String>,
+    /// Also one that is in use
+    #[arg(short, long)]
+    pub force: bool,
 }
 
 /// `berth image pin` and `berth image unpin`.

@@ -24,6 +24,7 @@ mod layout_dir;
 mod load;
 mod login;
 mod logs;
+mod mount;
 mod pause;
 mod pipe;
 mod port;
@@ -131,6 +132,8 @@ async fn image_verb(context: &Context, verb: image::Verb) -> Result<u8> {
         image::Verb::Import(args) => import::import(context, args).await,
         image::Verb::History(args) => history::history(context, args).await,
         image::Verb::Prune(args) => prune::images(context, args).await,
+        image::Verb::Mount(args) => mount::mount(context, args).await,
+        image::Verb::Unmount(args) => mount::unmount(context, args).await,
         image::Verb::Pin(args, keep) => prune::pin(context, args, keep).await,
     }
 }

@@ -618,6 +618,30 @@ impl Images for Fake {
         }))
     }
 
+    async fn mount(
+        &self,
+        request: Request<MountImageRequest>,
+    ) -> Result<Response<MountImageResponse>, Status> {
+        let MountImageRequest { image, path, .. } = request.into_inner();
+        self.call(&format!("mount {image} {path}"));
+        Ok(Response::new(MountImageResponse { path, image_id: image }))
+    }
+
+    async fn unmount(
+        &self,
+        request: Request<UnmountImageRequest>,
+    ) -> Result<Response<UnmountImageResponse>, Status> {
+        self.call(&format!("unmount {}", request.into_inner().path));
+        Ok(Response::new(UnmountImageResponse {}))
+    }
+
+    async fn list_mounts(
+        &self,
+        _: Request<ListImageMountsRequest>,
+    ) -> Result<Response<ListImageMountsResponse>, Status> {
+        Ok(Response::new(ListImageMountsResponse::default()))
+    }
+
     async fn pin(&self, request: Request<PinImageRequest>) -> Result<Response<PinImageResponse>, Status> {
         let PinImageRequest { image, unpin, .. } = request.into_inner();
         self.call(&format!("pin {image} {}", !unpin));

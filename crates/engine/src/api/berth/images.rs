@@ -1,18 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 //! berth.v1.Images.
 
-use std::{future::Future, sync::Arc};
+use std::{future::Future, path::Path, sync::Arc};
 
 use berth::{
     api::v1::{
-        HistoryEntry, Image, ImageConfig, ImportImageRequest, ImportImageResponse, InspectImageRequest,
-        InspectImageResponse, LayerProgress, ListImagesRequest, ListImagesResponse, LoadImageRequest,
-        LoadImageResponse, LoadedImage, LoginRequest, LoginResponse, PinImageRequest, PinImageResponse,
-        PruneImagesRequest, PruneImagesResponse, PullDone, PullImageRequest, PullImageResponse, PullResolved,
-        PushImageRequest, PushImageResponse, PushedTag, RegistryAuth, RemoveImageRequest,
-        RemoveImageResponse, SaveImageRequest, SaveImageResponse, TagImageRequest, TagImageResponse,
-        images_server, import_image_request, layer_progress::Phase, load_image_response, pull_image_response,
-        push_image_response, save_image_request,
+        HistoryEntry, Image, ImageConfig, ImageMount, ImportImageRequest, ImportImageResponse,
+        InspectImageRequest, InspectImageResponse, LayerProgress, ListImageMountsRequest,
+        ListImageMountsResponse, ListImagesRequest, ListImagesResponse, LoadImageRequest, LoadImageResponse,
+        LoadedImage, LoginRequest, LoginResponse, MountImageRequest, MountImageResponse, PinImageRequest,
+        PinImageResponse, PruneImagesRequest, PruneImagesResponse, PullDone, PullImageRequest,
+        PullImageResponse, PullResolved, PushImageRequest, PushImageResponse, PushedTag, RegistryAuth,
+        RemoveImageRequest, RemoveImageResponse, SaveImageRequest, SaveImageResponse, TagImageRequest,
+        TagImageResponse, UnmountImageRequest, UnmountImageResponse, images_server, import_image_request,
+        layer_progress::Phase, load_image_response, pull_image_response, push_image_response,
+        save_image_request,
     },
     ids::Namespace,
 };
@@ -27,7 +29,8 @@ use crate::{
     error::{Context as _, Error, Kind, Result},
     lifecycle::images::{
         self as lifecycle, Credentials, Event, Follower, Format, ImageDetails, ImageFilter, ImageSummary,
-        Images, ImportRequest, Packing, Platform, PruneOptions, PullRequest, PushRequest, Shape,
+        Images, ImportRequest, MountedImage, Packing, Platform, PruneOptions, PullRequest, PushRequest,
+        Shape,
     },
 };
 
@@ -158,6 +161,45 @@ impl images_server::Images for ImagesService {
             let space = namespace(&space)?;
             self.run(move |images| images.pin(&space, &image, !unpin)).await?;
             Ok(PinImageResponse {})
+        })
+        .await
+    }
+
+    async fn mount(
+        &self,
+        request: Request<MountImageRequest>,
+    ) -> Result<Response<MountImageResponse>, Status> {
+        contained(async {
+            let MountImageRequest { namespace: space, image, path } = request.into_inner();
+            let space = namespace(&space)?;
+            let mounted = self.run(move |images| images.mount(&space, &image, Path::new(&path))).await?;
+            Ok(MountImageResponse { path: mounted.path, image_id: mounted.image_id })
+        })
+        .await
+    }
+
+    async fn unmount(
+        &self,
+        request: Request<UnmountImageRequest>,
+    ) -> Result<Response<UnmountImageResponse>, Status> {
+        contained(async {
+            let UnmountImageRequest { namespace: space, path, force } = request.into_inner();
+            let space = namespace(&space)?;
+            self.run(move |images| images.unmount(&space, Path::new(&path), force)).await?;
+            Ok(UnmountImageResponse {})
+        })
+        .await
+    }
+
+    async fn list_mounts(
+        &self,
+        request: Request<ListImageMountsRequest>,
+    ) -> Result<Response<ListImageMountsResponse>, Status> {
+        contained(async {
+            let space = namespace(&request.into_inner().namespace)?;
+            let mounts = self.run(move |images| images.mounted(&space)).await?.into_iter();
+            let mount = |of: MountedImage| ImageMount { path: of.path, image_id: of.image_id };
+            Ok(ListImageMountsResponse { mounts: mounts.map(mount).collect() })
         })
         .await
     }

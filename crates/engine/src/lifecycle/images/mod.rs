@@ -10,6 +10,7 @@ mod intact;
 mod list;
 mod load;
 mod locks;
+mod mount;
 mod preload;
 mod progress;
 mod prune;
@@ -36,6 +37,7 @@ pub use self::{
     import::ImportRequest,
     list::{ImageDetails, ImageFilter, ImageSummary},
     load::{Loading, Upload},
+    mount::MountedImage,
     progress::{Event, Follower, LayerProgress, Loaded, Phase, Pulled},
     prune::PruneOptions,
     pull::PullRequest,

@@ -112,6 +112,15 @@ impl<'a> Removal<'a> {
     }
 
     fn run(mut self) -> Result<Removed> {
+        // Its last name goes with the image: rows that a mount needs.
+        if (self.name.is_none() || self.refs.len() <= 1)
+            && let Some(path) = rows::mounted_at(self.tx, self.id.as_str())?
+        {
+            let id = self.id.short();
+            return Err(conflict(format!(
+                "unable to delete {id} (cannot be forced) - image is mounted at {path}"
+            )));
+        }
         match self.name.clone() {
             Some(name) => self.by_name(&name)?,
             None => self.by_id()?,

@@ -255,6 +255,16 @@ pub fn is_used(c: &Connection, image_id: &str) -> Result<bool> {
     .with_context(|| format!("look for users of image {image_id}"))
 }
 
+/// Where the image is mounted.
+///
+/// # Errors
+/// Those of the database.
+pub fn mounted_at(c: &Connection, image_id: &str) -> Result<Option<String>> {
+    c.prepare_cached("SELECT path FROM image_mounts WHERE image_id = ?1 ORDER BY path LIMIT 1")
+        .and_then(|mut select| select.query_row([image_id], |r| r.get(0)).optional())
+        .with_context(|| format!("look for mounts of image {image_id}"))
+}
+
 /// How many containers of the namespace were made from each image.
 ///
 /// # Errors

@@ -17,6 +17,7 @@ pub mod graph;
 pub mod health;
 pub mod images;
 pub mod logs;
+pub mod mounts;
 pub mod preloaded;
 pub mod snapshots;
 

@@ -230,6 +230,14 @@ impl Snapshots {
         Ok(chain.iter().map(|row| (row.size, self.fs(row.dir))).collect())
     }
 
+    /// A directory with nothing in it.
+    ///
+    /// # Errors
+    /// Those of the host.
+    pub fn empty(&self) -> Result<OwnedFd> {
+        paths::open_dir(self.dir.as_fd(), &Path::new(INIT).join("proc")).context("open an empty directory")
+    }
+
     /// The directory of the layer `key`.
     ///
     /// # Errors
