@@ -23,7 +23,7 @@ pub mod snapshots;
 
 use std::{
     path::Path,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -38,18 +38,23 @@ const MIGRATIONS: [&str; 6] = [
     include_str!("schema/002.sql"),
     include_str!("schema/003.sql"),
     include_str!("schema/004.sql"),
-    include_str!("schema/007.sql"),
     include_str!("schema/005.sql"),
+    include_str!("schema/006.sql"),
 ];
 
 /// Idle read connections that are kept.
 const IDLE_READERS: usize = 4;
 
+/// How long a read that can't have a connection of its own waits for one.
+const READER_WITHIN: Duration = Duration::from_secs(5);
+
 /// The metadata database.
 #[derive(Debug)]
 pub struct Db {
     path: std::path::PathBuf,
+    /// The idle ones; one is there from the beginning.
     readers: Mutex<Vec<Connection>>,
+    reader_is_back: Condvar,
     /// After the readers: the last to close folds the log into the database,
     /// which a reader may not.
     writer: Mutex<Connection>,
@@ -66,10 +71,14 @@ impl Db {
         let mut writer = Connection::open(path).context("open the metadata database")?;
         configure(&writer).context("configure the metadata database")?;
         migrate(&mut writer)?;
+        let reader = open_reader(path)?;
+        // The first read opens the rest of its files.
+        version(&reader)?;
         Ok(Self {
             path: path.to_owned(),
             writer: Mutex::new(writer),
-            readers: Mutex::default(),
+            readers: Mutex::new(vec![reader]),
+            reader_is_back: Condvar::new(),
             reserve: None,
         })
     }
@@ -124,19 +133,31 @@ impl Db {
     /// # Errors
     /// That of `f`, or the database's.
     pub fn read<T>(&self, f: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
-        let idle = lock(&self.readers).pop();
-        let mut reader = match idle {
-            Some(reader) => reader,
-            None => open_reader(&self.path)?,
-        };
+        let mut reader = self.reader()?;
         let snapshot = reader.transaction().context("begin to read metadata")?;
         let result = f(&snapshot);
         drop(snapshot);
         let mut readers = lock(&self.readers);
         if readers.len() < IDLE_READERS {
             readers.push(reader);
+            self.reader_is_back.notify_one();
         }
         result
+    }
+
+    /// An idle connection, or a new one. Without a descriptor for that, whoever
+    /// reads now will give one back.
+    fn reader(&self) -> Result<Connection> {
+        if let Some(idle) = lock(&self.readers).pop() {
+            return Ok(idle);
+        }
+        open_reader(&self.path).or_else(|e| {
+            let waited =
+                self.reader_is_back
+                    .wait_timeout_while(lock(&self.readers), READER_WITHIN, |readers| readers.is_empty());
+            let mut readers = waited.unwrap_or_else(PoisonError::into_inner).0;
+            readers.pop().ok_or(e)
+        })
     }
 }
 
@@ -258,6 +279,31 @@ mod tests {
         let path = dir.path().join("meta.db");
         Connection::open(&path).expect("open").pragma_update(None, "user_version", 99).expect("set");
         assert_eq!(Db::open(&path).expect_err("newer").kind(), Kind::FailedPrecondition);
+    }
+
+    #[test]
+    fn who_can_open_no_connection_waits_for_one() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let path = dir.path().join("db");
+        let db = Db::open(&path).expect("open");
+        let (busy, begun) = std::sync::mpsc::channel::<()>();
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        std::thread::scope(|scope| {
+            let db = &db;
+            scope.spawn(move || {
+                db.read(|_| {
+                    busy.send(()).expect("somebody waits");
+                    // Long enough for the other one to come to wait.
+                    let _ = ended.recv_timeout(Duration::from_millis(200));
+                    Ok(())
+                })
+            });
+            begun.recv().expect("a reader");
+            // As without a descriptor: nothing can be opened.
+            std::fs::rename(&path, dir.path().join("elsewhere")).expect("rename");
+            assert_eq!(db.read(version).expect("the one that comes back"), MIGRATIONS.len());
+            drop(end);
+        });
     }
 
     #[test]
