@@ -27,7 +27,7 @@ fuzz_target!(|bytes: &[u8]| {
     fs::write(path("canary/file"), "untouched").unwrap();
     let (first, second) = bytes.split_at(bytes.len() / 2);
     let archive = |bytes: &[u8]| if how & 1 == 0 { hostile::archive(bytes) } else { bytes.to_vec() };
-    let mut below = Vec::new();
+    let mut below = Vec::<std::path::PathBuf>::new();
     for (layer, bytes) in [("one", archive(first)), ("two", archive(second))] {
         let apart = path(layer);
         let before = hostile::around(place.path(), &[&apart]);
