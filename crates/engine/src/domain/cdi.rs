@@ -239,7 +239,8 @@ impl Edits {
     }
 }
 
-fn is_plain(path: &str) -> bool {
+/// Whether a path is absolute and says where it leads, in one line.
+pub(super) fn is_plain(path: &str) -> bool {
     path.starts_with('/') && !path.split('/').any(|part| part == "..") && !path.contains(['\0', '\n'])
 }
 

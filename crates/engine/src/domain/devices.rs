@@ -74,8 +74,7 @@ impl Devices {
     pub fn check(&self) -> Result<()> {
         for mapping in &self.mappings {
             for path in [&mapping.host, mapping.inside()] {
-                let plain = path.starts_with('/') && !path.split('/').any(|part| part == "..");
-                if !plain || path.contains(['\0', '\n']) {
+                if !cdi::is_plain(path) {
                     return Err(invalid(format!("{path:?} is not an absolute path")));
                 }
             }
