@@ -12,7 +12,7 @@
 //! ```
 //!
 //! The rest is what `berthd` and `berth-shim` agree on: the ids and paths of
-//! a container ([`ids`], [`bundle`], [`log`]), how a shim is started ([`bootstrap`]),
+//! a container ([`ids`], [`bundle`], [`log`], [`cgroup`]), how a shim is started ([`bootstrap`]),
 //! and the protocols they speak ([`ttrpc`], [`attach`], [`files`]). Nothing here
 //! decides anything: no life cycle, no kernel.
 
@@ -20,6 +20,7 @@ pub mod api;
 pub mod attach;
 pub mod bootstrap;
 pub mod bundle;
+pub mod cgroup;
 #[cfg(feature = "client")]
 mod client;
 pub mod failpoint;

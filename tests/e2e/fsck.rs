@@ -9,7 +9,11 @@ use std::{
     process::Command,
 };
 
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::{
+    mount::{MntFlags, MsFlags, mount, umount2},
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use serde_json::Value;
 
 use crate::support::{Engine, command::Background, engine::with_busybox, until};
@@ -29,12 +33,24 @@ fn assert_finds(engine: &Engine, expected: &[&[&str]]) {
 }
 
 /// Where cgroups are of which the container's own is one.
-fn hierarchy(engine: &Engine) -> PathBuf {
+fn hierarchies(engine: &Engine) -> Vec<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mounts").expect("mounts");
     let points = mounts.lines().filter(|l| l.contains(" cgroup2 ") || l.contains(" cgroup "));
-    let mut dirs = points.filter_map(|line| line.split(' ').nth(1)).map(PathBuf::from);
+    let dirs = points.filter_map(|line| line.split(' ').nth(1)).map(PathBuf::from);
     let parent = engine.cgroup_parent().trim_start_matches('/');
-    dirs.find_map(|dir| Some(dir.join(parent)).filter(|dir| dir.is_dir())).expect("the engine's cgroup")
+    dirs.map(|dir| dir.join(parent)).filter(|dir| dir.is_dir()).collect()
+}
+
+fn hierarchy(engine: &Engine) -> PathBuf {
+    hierarchies(engine).into_iter().next().expect("the engine's cgroup")
+}
+
+/// The container's file with one of these names, in whichever hierarchy.
+fn limit(engine: &Engine, container: &str, names: [&str; 2]) -> PathBuf {
+    let id = engine.inspect(container)["Id"].as_str().expect("id").to_owned();
+    let dirs = hierarchies(engine).into_iter().map(|dir| dir.join(format!("default-{id}")));
+    let mut files = dirs.flat_map(|dir| names.map(|name| dir.join(name)));
+    files.find(|file| file.exists()).unwrap_or_else(|| panic!("none of {names:?}"))
 }
 
 fn layer_of(engine: &Engine, container: &str) -> PathBuf {
@@ -216,4 +232,123 @@ fn its_exit_status_and_its_json_can_be_relied_on() {
     fs::create_dir(empty.dir().join("root")).expect("mkdir");
     fs::write(empty.dir().join("root/meta.db"), "not a database, and long enough to be one").expect("write");
     empty.fsck(&[]).exits(2);
+}
+
+#[test]
+fn limits_that_the_kernel_does_not_keep_are_found_and_set_again() {
+    let Some(mut engine) = with_busybox() else { return };
+    let limits =
+        ["-m", "64m", "--memory-reservation", "32m", "--cpus", "0.5", "-c", "512", "--pids-limit", "50"];
+    let sets = ["--cpuset-cpus", "0", "--cpuset-mems", "0"];
+    let command = ["--name", "up", "busybox", "sleep", "1000"];
+    engine.berth(&[&["run", "-d"][..], &limits, &sets, &command].concat()).ok();
+    engine.berth(&["run", "-d", "--name", "free", "busybox", "sleep", "1000"]).ok();
+    engine.fsck(&[]).ok();
+
+    // The name in either version, what is written there, and what is said of it.
+    let disturbed = [
+        (
+            ["memory.limit_in_bytes", "memory.max"],
+            ["50331648"; 2],
+            "its memory in the kernel: 50331648 bytes; expected: 67108864 bytes",
+        ),
+        (
+            ["memory.soft_limit_in_bytes", "memory.low"],
+            ["1048576"; 2],
+            "its reserved memory in the kernel: 1048576 bytes; expected: 33554432 bytes",
+        ),
+        (
+            ["cpu.cfs_quota_us", "cpu.max"],
+            ["20000", "20000 100000"],
+            "its CPU time in the kernel: 20000 of 100000 microseconds; expected: 50000 of 100000",
+        ),
+        (["cpu.shares", "cpu.weight"], ["2", "1"], "its weight of CPU in the kernel: "),
+        (["pids.max"; 2], ["max"; 2], "its processes in the kernel: no limit; expected: 50 processes"),
+    ];
+    let mut files = Vec::new();
+    for (names, values, words) in disturbed {
+        let file = limit(&engine, "up", names);
+        let before = fs::read_to_string(&file).expect("read");
+        let old = file.file_name().is_some_and(|name| name == names[0]);
+        fs::write(&file, values[usize::from(!old)]).expect("write");
+        assert_finds(&engine, &[&["container ", words]]);
+        fs::write(&file, before.trim()).expect("write");
+        files.push((file, before, values[usize::from(!old)]));
+    }
+    let free = limit(&engine, "free", ["pids.max"; 2]);
+    fs::write(&free, "7").expect("write");
+    assert_finds(&engine, &[&["its processes in the kernel: 7 processes; expected: no limit"]]);
+
+    // What an engine that was killed in an update has left is put right by the
+    // next one.
+    engine.kill9();
+    for (file, _, wrong) in &files {
+        fs::write(file, wrong).expect("write");
+    }
+    engine.fsck(&[]).ok();
+    engine.restart();
+    until("the limits to be set again", || {
+        files.iter().all(|(file, before, _)| fs::read_to_string(file).expect("read") == *before).then_some(())
+    });
+    assert_eq!(fs::read_to_string(&free).expect("read"), "max\n");
+    engine.fsck(&[]).ok();
+}
+
+#[test]
+fn namespaces_and_execs_that_are_not_as_recorded_are_found() {
+    let Some(engine) = with_busybox() else { return };
+    engine.berth(&["run", "-d", "--name", "up", "busybox", "sleep", "1000"]).ok();
+    engine
+        .berth(&["run", "-d", "--name", "guest", "--network", "container:up", "busybox", "sleep", "1000"])
+        .ok();
+    engine.berth(&["exec", "-d", "up", "sleep", "1000"]).ok();
+    engine.fsck(&[]).ok();
+
+    let meta = rusqlite::Connection::open(engine.dir().join("root/meta.db")).expect("open");
+    let network = |name: &str, value: &str| {
+        let sql = "UPDATE containers SET document = json_set(document, '$.config.host.network', json(?1)) WHERE name = ?2";
+        assert_eq!(meta.execute(sql, [value, name]).expect("update"), 1);
+    };
+    let pid = engine.inspect("guest")["State"]["Pid"].to_string();
+    network("guest", "\"host\"");
+    assert_finds(
+        &engine,
+        &[&["process", &pid, "it is in network namespace net:[", "; expected: the host's"]],
+    );
+    engine.berth(&["run", "-d", "--name", "other", "busybox", "sleep", "1000"]).ok();
+    let other = engine.inspect("other")["Id"].as_str().expect("id").to_owned();
+    engine.berth(&["restart", "-t", "0", "up"]).ok();
+    let up = engine.inspect("up")["Id"].as_str().expect("id").to_owned();
+    // Who was started again has another network, and that is as it should be.
+    network("guest", &format!("{{\"container\": \"{up}\"}}"));
+    engine.fsck(&[]).ok();
+    engine.berth(&["restart", "-t", "0", "guest"]).ok();
+    let pid = engine.inspect("guest")["State"]["Pid"].to_string();
+    network("guest", &format!("{{\"container\": \"{other}\"}}"));
+    assert_finds(
+        &engine,
+        &[&["process", &pid, "it is in network namespace", &format!("that of container {other}")]],
+    );
+    network("guest", &format!("{{\"container\": \"{up}\"}}"));
+
+    engine.berth(&["exec", "-d", "up", "sleep", "1000"]).ok();
+    let group = hierarchies(&engine).into_iter().map(|dir| dir.join(format!("default-{up}")));
+    let Some(unified) = group.into_iter().find(|dir| dir.join("cgroup.kill").exists()) else {
+        println!("skipped: no cgroup v2 tree, so that no exec has a cgroup of its own");
+        return;
+    };
+    let stray = unified.join("exec-stray");
+    fs::create_dir(&stray).expect("mkdir");
+    assert_finds(&engine, &[&["cgroup", "/exec-stray: no exec of ", &up, "has it; expected: nothing there"]]);
+    fs::remove_dir(&stray).expect("rmdir");
+    // A process that its shim knows, outside of the container's cgroups.
+    let exec = engine.berth(&["exec", "ls", "--format", "{{.PID}}"]).ok().stdout.trim().to_owned();
+    let own: Vec<_> = hierarchies(&engine);
+    for dir in &own {
+        fs::write(dir.parent().expect("above").join("cgroup.procs"), &exec).expect("move");
+    }
+    let found = engine.fsck(&[]).exits(1).stdout;
+    assert!(found.contains(&format!("process {exec}: it is exec ")), "{found}");
+    kill(Pid::from_raw(exec.parse().expect("pid")), Signal::SIGKILL).expect("kill");
+    until("its end", || (engine.fsck(&[]).code == 0).then_some(()));
 }

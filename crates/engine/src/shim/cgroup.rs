@@ -90,7 +90,29 @@ pub fn is_frozen(cgroup: &str) -> Result<Option<bool>> {
     Ok(frozen)
 }
 
-fn existing(cgroup: &str) -> Result<Vec<PathBuf>> {
+/// Whether no process is in it, nor in one below it; so is one that is gone.
+///
+/// # Errors
+/// Those of the host.
+pub fn is_empty(cgroup: &str) -> Result<bool> {
+    fn all(dir: &Path) -> io::Result<bool> {
+        for below in subdirectories(dir)? {
+            if !all(&below)? {
+                return Ok(false);
+            }
+        }
+        Ok(processes(dir)?.is_empty())
+    }
+    for dir in existing(cgroup)? {
+        if !all(&dir).with_context(|| format!("look at the processes in {}", dir.display()))? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Its directories, in every hierarchy where it is.
+pub(super) fn existing(cgroup: &str) -> Result<Vec<PathBuf>> {
     let relative = cgroup.trim_start_matches('/');
     // Empty would be the root of all: never (D16).
     if relative.is_empty() || relative.split('/').any(|part| part.is_empty() || part == "." || part == "..") {

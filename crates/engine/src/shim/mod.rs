@@ -6,6 +6,7 @@ pub mod attach;
 pub mod bundle;
 pub mod cgroup;
 pub mod files;
+pub mod limits;
 pub mod manager;
 mod metrics;
 pub mod process;

@@ -4,6 +4,7 @@
 
 pub mod capabilities;
 mod devices;
+pub mod limits;
 mod mounts;
 pub mod resources;
 pub mod rlimits;

@@ -6,13 +6,13 @@ use oci_spec::runtime::{
     LinuxWeightDeviceBuilder,
 };
 
-use super::{BlockDevice, Given, devices};
+use super::{BlockDevice, Given, devices, limits::Limit};
 use crate::{domain::container::HostConfig, error::Result};
 
 /// Microseconds; the kernel's default period.
 const CPU_PERIOD: i64 = 100_000;
 /// The kernel's default weight.
-const CPU_SHARES: u64 = 1024;
+pub(super) const CPU_SHARES: u64 = 1024;
 const NANOS_PER_CPU: i64 = 1_000_000_000;
 
 /// Only the controllers that are asked for appear: the others cost time.
@@ -81,7 +81,7 @@ fn memory(host: &HostConfig) -> Option<LinuxMemory> {
 }
 
 /// -1 is no limit.
-fn memory_and_swap(host: &HostConfig) -> i64 {
+pub(super) fn memory_and_swap(host: &HostConfig) -> i64 {
     match (host.memory, host.memory_swap) {
         (0, _) => -1,
         (memory, 0) => memory.saturating_mul(2),
@@ -90,26 +90,36 @@ fn memory_and_swap(host: &HostConfig) -> i64 {
 }
 
 fn memory_change(before: &HostConfig, after: &HostConfig) -> Option<LinuxMemory> {
-    let no_limit = |bytes: i64| if bytes == 0 { -1 } else { bytes };
-    let limits = |host: &HostConfig| (no_limit(host.memory), memory_and_swap(host));
-    let limits_change = limits(before) != limits(after);
-    let reservation_changes = before.memory_reservation != after.memory_reservation;
-    if !limits_change && !reservation_changes {
+    let limits = memory_limits(before) != memory_limits(after);
+    set_memory(after, limits, before.memory_reservation != after.memory_reservation)
+}
+
+/// Of memory, and of memory and swap; -1 is no limit.
+fn memory_limits(host: &HostConfig) -> (i64, i64) {
+    (or_minus_one(host.memory), memory_and_swap(host))
+}
+
+fn or_minus_one(bytes: i64) -> i64 {
+    if bytes == 0 { -1 } else { bytes }
+}
+
+fn set_memory(host: &HostConfig, limits: bool, reservation: bool) -> Option<LinuxMemory> {
+    if !limits && !reservation {
         return None;
     }
     let mut memory = LinuxMemory::default();
-    if limits_change {
-        let (limit, swap) = limits(after);
+    if limits {
+        let (limit, swap) = memory_limits(host);
         memory.set_limit(Some(limit)).set_swap(Some(swap));
     }
-    if reservation_changes {
-        memory.set_reservation(Some(no_limit(after.memory_reservation)));
+    if reservation {
+        memory.set_reservation(Some(or_minus_one(host.memory_reservation)));
     }
     Some(memory)
 }
 
 /// Period and quota; `None` is no limit.
-fn bandwidth(host: &HostConfig) -> Option<(u64, i64)> {
+pub(super) fn bandwidth(host: &HostConfig) -> Option<(u64, i64)> {
     let period = CPU_PERIOD.unsigned_abs();
     if host.nano_cpus > 0 {
         return Some((period, host.nano_cpus / (NANOS_PER_CPU / CPU_PERIOD)));
@@ -137,21 +147,47 @@ fn cpu(host: &HostConfig) -> Option<LinuxCpu> {
 }
 
 fn cpu_change(before: &HostConfig, after: &HostConfig) -> Option<LinuxCpu> {
+    set_cpu(after, |limit| match limit {
+        Limit::Cpu => bandwidth(before) != bandwidth(after),
+        Limit::CpuShares => before.cpu_shares != after.cpu_shares,
+        Limit::Cpus => before.cpuset_cpus != after.cpuset_cpus,
+        Limit::Mems => before.cpuset_mems != after.cpuset_mems,
+        _ => false,
+    })
+}
+
+fn set_cpu(host: &HostConfig, is_meant: impl Fn(Limit) -> bool) -> Option<LinuxCpu> {
     let mut cpu = LinuxCpu::default();
-    if bandwidth(before) != bandwidth(after) {
-        let (period, quota) = bandwidth(after).unwrap_or((CPU_PERIOD.unsigned_abs(), -1));
+    if is_meant(Limit::Cpu) {
+        let (period, quota) = bandwidth(host).unwrap_or((CPU_PERIOD.unsigned_abs(), -1));
         cpu.set_period(Some(period)).set_quota(Some(quota));
     }
-    if before.cpu_shares != after.cpu_shares {
-        cpu.set_shares(Some(if after.cpu_shares == 0 { CPU_SHARES } else { after.cpu_shares }));
+    if is_meant(Limit::CpuShares) {
+        cpu.set_shares(Some(if host.cpu_shares == 0 { CPU_SHARES } else { host.cpu_shares }));
     }
-    let list = |before: &String, after: &String| (before != after).then(|| after.clone());
-    cpu.set_cpus(list(&before.cpuset_cpus, &after.cpuset_cpus));
-    cpu.set_mems(list(&before.cpuset_mems, &after.cpuset_mems));
+    cpu.set_cpus(is_meant(Limit::Cpus).then(|| host.cpuset_cpus.clone()));
+    cpu.set_mems(is_meant(Limit::Mems).then(|| host.cpuset_mems.clone()));
     (cpu != LinuxCpu::default()).then_some(cpu)
 }
 
-fn most_pids(host: &HostConfig) -> Option<i64> {
+/// Some of the limits, in so many words, whatever is in force.
+#[must_use]
+pub fn again(host: &HostConfig, limits: &[Limit]) -> LinuxResources {
+    let is_meant = |limit| limits.contains(&limit);
+    let mut resources = LinuxResources::default();
+    resources
+        .set_devices(None)
+        .set_memory(set_memory(
+            host,
+            is_meant(Limit::Memory) || is_meant(Limit::MemoryAndSwap),
+            is_meant(Limit::Reservation),
+        ))
+        .set_cpu(set_cpu(host, is_meant))
+        .set_pids(is_meant(Limit::Pids).then(|| pids(most_pids(host).unwrap_or(-1))));
+    resources
+}
+
+pub(super) fn most_pids(host: &HostConfig) -> Option<i64> {
     host.pids_limit.filter(|limit| *limit > 0)
 }
 

@@ -19,13 +19,14 @@ use crate::{
     domain::{
         record::Record,
         restart::{Moment, Wanted},
+        spec::resources,
         state::{ExitEvidence, Status},
     },
     error::{Context as _, Error, Kind, Result},
     kernel::pidfd,
     shim::{
         bundle::{self as bundles, Bundle},
-        cgroup,
+        cgroup, limits,
         process::Process,
         search,
         task::{self, Task},
@@ -282,10 +283,38 @@ impl Containers {
         if paused != record.paused && phase != task::Phase::Stopped {
             self.record_paused(record, paused).await?;
         }
+        self.limit_again(entry, record, &live);
         // One that has stopped meanwhile says so to the watcher's first question.
         self.adopt_execs(record, &live);
         self.watch(Arc::clone(entry), record.clone(), live);
         Ok(())
+    }
+
+    /// The last engine may have died in a change of limits that nobody was told
+    /// of: what its row says counts.
+    fn limit_again(self: &Arc<Self>, entry: &Arc<Entry>, record: &Record, live: &Arc<Live>) {
+        let (this, entry, live) = (Arc::clone(self), Arc::clone(entry), Arc::clone(live));
+        let id = record.id.clone();
+        tokio::spawn(async move {
+            let _gate = entry.gate.lock().await;
+            if entry.running().is_none() {
+                return;
+            }
+            let (document, cgroup) = (id.clone(), live.cgroup.clone());
+            let differing = this.blocking(move |this| {
+                let host = this.read_document(&document)?.config.host;
+                let differences = limits::in_force(&cgroup)?.differences(&host);
+                let limits: Vec<_> = differences.iter().map(|one| one.limit).collect();
+                Ok((!limits.is_empty()).then(|| resources::again(&host, &limits)))
+            });
+            let set = match differing.await {
+                Ok(Some(resources)) => live.task.update(&resources).await,
+                other => other.map(drop),
+            };
+            if let Err(e) = set {
+                tracing::warn!(%id, error = e.chain(), "set a container's limits again");
+            }
+        });
     }
 
     /// It has ended; the gate is held.

@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 //! From each row of a container to what it says exists.
 
-use std::{fs, os::fd::AsFd as _};
+use std::os::fd::AsFd as _;
 
 use berth::bundle::{self as layout, ProcessIdentity};
 
 use super::{
-    Engine, Report,
+    Engine, Report, execs, namespaces,
     processes::is_in,
     world::{World, in_flight},
 };
 use crate::{
-    domain::{record::Record, state::Status},
+    domain::{container::Document, record::Record, spec::limits::Difference, state::Status},
     error::{Context as _, Error, Kind, Result},
     kernel::pidfd,
-    shim::{bundle::Bundle, cgroup},
+    shim::{bundle::Bundle, cgroup, limits},
     store::meta::snapshots,
 };
 
@@ -158,11 +158,11 @@ fn first_process(
     if is_in(init.pid, &group) == Some(false) {
         report.wrong("process", init.pid, format!("it is not in {group}"), "the cgroup of its container");
     }
-    let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/mnt"));
-    let ours = namespace("self").context("look at our own mount namespace")?;
-    if namespace(&init.pid.to_string()).is_ok_and(|its| its == ours) {
-        report.wrong("process", init.pid, "it is in the host's mount namespace", "one of its own");
+    if let Some(document) = world.documents.get(&row.id) {
+        namespaces::check(world, row, document, init.pid, report)?;
+        limits(world, row, document, report)?;
     }
+    execs::check(world, row, report)?;
     if let Some(frozen) = cgroup::is_frozen(&group)?
         && frozen != row.paused
     {
@@ -172,6 +172,20 @@ fn first_process(
             Engine::Running => report.wrong("container", &row.id, found, word(row.paused)),
             // Frozen first, recorded then: an engine may end in between.
             Engine::Stopped => report.pending("container", &row.id, found, word(row.paused)),
+        }
+    }
+    Ok(())
+}
+
+/// What the kernel holds it to, against what its row says.
+fn limits(world: &World<'_>, row: &Record, document: &Document, report: &mut Report) -> Result<()> {
+    let differences = limits::in_force(&world.cgroup(row))?.differences(&document.config.host);
+    for Difference { limit, found, expected } in differences {
+        let found = format!("its {limit} in the kernel: {found}");
+        match world.engine {
+            Engine::Running => report.wrong("container", &row.id, found, expected),
+            // Changed first, recorded then; the next one puts it right.
+            Engine::Stopped => report.pending("container", &row.id, found, expected),
         }
     }
     Ok(())

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The checker: does everything that the database says exist, and does
 //! anything exist that the database doesn't know? Compares metadata, bundles,
-//! shims, processes, cgroups, mounts, content and snapshots, and changes
-//! nothing. `berthd fsck` is its door; every end-to-end test ends with it.
+//! shims and what they know, processes, namespaces, cgroups and their limits,
+//! mounts, content and snapshots, and changes nothing. `berthd fsck` is its door; every end-to-end test ends with it.
 //!
 //! It works beside an engine. What the engine has announced (a container that
 //! is being made, started, removed) is *pending*, not wrong; what is wrong for
@@ -10,8 +10,10 @@
 
 mod containers;
 mod content;
+mod execs;
 mod host;
 mod lives;
+mod namespaces;
 mod orphans;
 mod processes;
 mod report;
@@ -61,7 +63,7 @@ pub enum Depth {
     Digests,
 }
 
-/// Compares everything. Blocks.
+/// Compares everything. Blocks; not to be called where a runtime is at work.
 ///
 /// # Errors
 /// What keeps it from looking: no metadata, of another version, or damaged;

@@ -9,11 +9,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use berth::ids::ContainerId;
+use berth::{api::shim::ExecProcess, ids::ContainerId};
 
-use super::{Engine, Places, processes::Processes};
+use super::{Engine, Places, execs, processes::Processes};
 use crate::{
-    domain::{record::Record, state::Status},
+    domain::{container::Document, record::Record, state::Status},
     error::{Context as _, Error, Result},
     shim::{cgroup, search},
     store::meta::{
@@ -31,7 +31,11 @@ pub(super) struct World<'a> {
     /// Names below the parent.
     pub cgroups: HashSet<String>,
     pub processes: Processes,
+    /// What each shim knows of execs; `None` is one that doesn't answer.
+    pub execs: HashMap<ContainerId, Option<Vec<ExecProcess>>>,
     pub rows: HashMap<ContainerId, Record>,
+    /// Of those that run.
+    pub documents: HashMap<ContainerId, Document>,
     pub lives: Vec<Happened>,
     pub snapshots: Vec<snapshots::Row>,
     pub images: Vec<Image>,
@@ -42,17 +46,23 @@ pub(super) struct World<'a> {
 impl<'a> World<'a> {
     pub(super) fn see(places: &'a Places, engine: Engine) -> Result<Self> {
         let shims = search::below(&places.state.join("bundles"))?;
+        let execs = execs::ask(&shims)?;
         let cgroups = cgroup::children(&places.cgroup_parent)?;
         let processes = Processes::see(&places.root.join("snapshots"))?;
         meta::look(&places.metadata, |c| {
-            let rows = rows::every(c)?.into_iter().map(|row| (row.id.clone(), row)).collect();
+            let rows: HashMap<_, _> = rows::every(c)?.into_iter().map(|row| (row.id.clone(), row)).collect();
+            let running = rows.values().filter(|row| row.status == Status::Running);
+            let documents = running.map(|row| Ok((row.id.clone(), rows::document(c, &row.id)?)));
+            let documents = documents.collect::<Result<_>>()?;
             Ok(Self {
                 places,
                 engine,
                 shims,
                 cgroups,
                 processes,
+                execs,
                 rows,
+                documents,
                 lives: everything::lives(c)?,
                 snapshots: snapshots::all(c)?,
                 images: everything::images(c)?,

@@ -5,12 +5,11 @@
 
 use std::collections::BTreeMap;
 
+use berth::cgroup::weight;
+
 use super::wire::Value;
 use crate::{
-    cgroup::{
-        Cpu, Limit, Resources,
-        v2::{cpu::weight, memory::swap},
-    },
+    cgroup::{Cpu, Limit, Resources, v2::memory::swap},
     runtime::{Error, Result},
 };
 

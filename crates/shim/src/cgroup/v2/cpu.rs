@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use berth::cgroup::weight;
 use nix::errno::Errno;
 
 use super::super::{Cpu, fs};
@@ -64,25 +65,8 @@ fn max(dir: &Path, cpu: &Cpu) -> Result<Option<String>> {
     })
 }
 
-/// The weight for v1's shares: the smallest, the normal and the largest value
-/// of one are those of the other (2, 1024, 262144 → 1, 100, 10000), and the
-/// curve through the three is quadratic in the logarithms, as runc and crun
-/// have it.
-pub(in super::super) fn weight(shares: u64) -> u64 {
-    #[expect(clippy::cast_precision_loss, reason = "at most 2^18")]
-    let log = (shares.clamp(2, 262_144) as f64).log2();
-    let exponent = (log * log + 125.0 * log) / 612.0 - 7.0 / 34.0;
-    // The value at 1024 is 100 but for rounding.
-    let weight = (10_f64.powf(exponent) - 1e-9).ceil();
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "1 to 10000")]
-    let weight = weight as u64;
-    weight.clamp(1, 10_000)
-}
-
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::{super::super::Limit, *};
 
     fn fake() -> tempfile::TempDir {
@@ -96,13 +80,6 @@ mod tests {
             std::fs::write(dir.path().join(file), text).expect("write");
         }
         dir
-    }
-
-    #[test]
-    fn the_three_points_of_the_curve() {
-        assert_eq!([0, 2, 1024, 262_144, u64::MAX].map(weight), [1, 1, 100, 10_000, 10_000]);
-        // As runc 1.3.2 and crun 1.23 have them.
-        assert_eq!([100, 512, 2000, 2048].map(weight), [17, 59, 170, 174]);
     }
 
     #[test]
@@ -135,14 +112,5 @@ mod tests {
         let e = apply(fake().path(), &cpu).expect_err("v1 only");
         assert_eq!(e.kind(), Kind::Unsupported);
         assert!(e.to_string().starts_with("linux.resources.cpu.realtimeRuntime: "), "{e}");
-    }
-
-    proptest! {
-        #[test]
-        fn more_shares_never_weigh_less(a in 0..300_000_u64, b in 0..300_000_u64) {
-            let (less, more) = (a.min(b), a.max(b));
-            prop_assert!(weight(less) <= weight(more));
-            prop_assert!((1..=10_000).contains(&weight(a)));
-        }
     }
 }

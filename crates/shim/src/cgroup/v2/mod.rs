@@ -2,7 +2,7 @@
 //! cgroup v2: one tree; a controller works in a directory when the one above
 //! has it in `cgroup.subtree_control`.
 
-pub(super) mod cpu;
+mod cpu;
 mod cpuset;
 pub(super) mod devices;
 mod io;
