@@ -11,12 +11,11 @@ use std::{
 
 use nix::{
     mount::{MntFlags, MsFlags, mount, umount2},
-    sys::signal::{Signal, kill},
-    unistd::Pid,
+    sys::signal::Signal,
 };
 use serde_json::Value;
 
-use crate::support::{Engine, command::Background, engine::with_busybox, until};
+use crate::support::{Engine, command::Background, engine::with_busybox, leaks::send, until};
 
 /// What `berthd fsck` says has to contain every line with these words, and no
 /// other finding.
@@ -349,6 +348,6 @@ fn namespaces_and_execs_that_are_not_as_recorded_are_found() {
     }
     let found = engine.fsck(&[]).exits(1).stdout;
     assert!(found.contains(&format!("process {exec}: it is exec ")), "{found}");
-    kill(Pid::from_raw(exec.parse().expect("pid")), Signal::SIGKILL).expect("kill");
+    send(exec.parse().expect("pid"), Signal::SIGKILL);
     until("its end", || (engine.fsck(&[]).code == 0).then_some(()));
 }

@@ -240,3 +240,52 @@ fn a_paused_container_is_not_called_ill() {
     engine.berth(&["unpause", "web"]).ok();
     until("probes to go on", || (probes() != before).then_some(()));
 }
+
+#[test]
+fn a_check_changes_while_the_container_runs() {
+    let Some(mut engine) = with_busybox() else { return };
+    let well = flagged(&engine, "web", &[]);
+    until_health(&engine, "web", "healthy");
+    let pid = engine.inspect("web")["State"]["Pid"].clone();
+    engine.berth(&["update", "--health-retries", "3", "--health-interval", "200ms", "web"]).ok();
+    // Only its times have changed: what is known stays known.
+    assert_eq!(health(&engine, "web")["Status"], "healthy");
+    let check = engine.inspect("web")["Config"]["Healthcheck"].clone();
+    assert_eq!((&check["Retries"], &check["Interval"]), (&json!(3), &json!(200_000_000)), "{check}");
+    assert_eq!(check["Test"], json!(["CMD-SHELL", "echo looked; test -e /flag/well"]));
+
+    // Another test is another truth, at once.
+    engine.berth(&["update", "--health-cmd", "echo other; exit 1", "web"]).ok();
+    until_health(&engine, "web", "unhealthy");
+    let log = health(&engine, "web")["Log"].clone();
+    assert!(log.as_array().expect("a log").iter().all(|probe| probe["Output"] == "other\n"), "{log}");
+    engine.berth(&["update", "--no-healthcheck", "web"]).ok();
+    assert_eq!(health(&engine, "web"), Value::Null);
+    let status = engine.berth(&["ps", "--format", "{{.Status}}"]).ok().line().to_owned();
+    assert!(!status.contains("health"), "{status}");
+    engine.berth(&["healthcheck", "run", "web"]).exits(1).complains(&["has no defined healthcheck"]);
+    let words = "has no health check: --health-cmd";
+    engine.berth(&["update", "--health-retries", "2", "web"]).exits(1).complains(&[words]);
+
+    // One that had none gets one, and what becomes of an unhealthy one; the
+    // next engine knows.
+    let test = ["--health-cmd", "test -e /flag/well", "--health-retries", "1"];
+    engine.berth(&[&["update", "--health-on-failure", "kill"], &test[..], &OFTEN, &["web"]].concat()).ok();
+    until_health(&engine, "web", "healthy");
+    assert_eq!(engine.inspect("web")["State"]["Pid"], pid);
+    engine.kill9();
+    engine.restart();
+    until_health(&engine, "web", "healthy");
+    fs::remove_file(&well).expect("remove");
+    assert_eq!(engine.wait("web"), 137);
+
+    // One that doesn't run has the check at its next start.
+    fs::write(&well, "").expect("write");
+    engine.berth(&["update", "--health-on-failure", "none", "web"]).ok();
+    engine.berth(&["start", "web"]).ok();
+    until_health(&engine, "web", "healthy");
+    let bad = ["--health-interval", "100us"];
+    engine.berth(&[&["update"], &bad[..], &["web"]].concat()).exits(1).complains(&["less than 1ms"]);
+    let both = ["update", "--no-healthcheck", "--health-retries", "1", "web"];
+    engine.berth(&both).exits(1).complains(&["--no-healthcheck conflicts"]);
+}

@@ -81,6 +81,41 @@ fn a_live_table_follows_who_comes_and_goes() {
 }
 
 #[test]
+fn top_of_all_is_sorted_by_use() {
+    let Some(engine) = with_busybox() else { return };
+    let run = |name: &str, script: &str| {
+        engine.berth(&["run", "-d", "--name", name, "busybox", "sh", "-c", script]).ok();
+    };
+    run("a-idle", "sleep 1000");
+    run("b-busy", "while :; do :; done");
+    run("c-many", "sleep 999 & sleep 998 & sleep 997 & sleep 1000");
+    engine.berth(&["create", "--name", "d-rests", "busybox"]).ok();
+    let names = |args: &[&str]| {
+        let flags = [&["top", "--no-stream", "--format", "{{.Name}}"], args].concat();
+        engine.berth(&flags).ok().stdout.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(names(&[])[0], "b-busy");
+    assert_eq!(names(&[]).len(), 3);
+    assert_eq!(names(&["--sort", "pids"])[0], "c-many");
+    assert_eq!(names(&["--sort", "name", "--all"]), ["a-idle", "b-busy", "c-many", "d-rests"]);
+    assert_eq!(names(&["--sort", "memory", "-a"])[3], "d-rests");
+    let line = engine.berth(&["top", "--no-stream", "--format", "json"]).ok().stdout;
+    let first: Value = serde_json::from_str(line.lines().next().expect("a line")).expect("JSON");
+    assert_eq!(first["Name"], "b-busy");
+    engine.berth(&["top", "--sort", "size"]).exits(125).complains(&["size"]);
+    engine
+        .berth(&["top", "--no-stream", "a-idle"])
+        .exits(125)
+        .complains(&["cannot specify both --no-stream and"]);
+
+    let mut screen = engine.terminal(&["top"]);
+    screen.expect("MEM USAGE / LIMIT");
+    screen.expect("b-busy");
+    run("e-late", "sleep 1000");
+    screen.expect("e-late");
+}
+
+#[test]
 fn a_shim_that_does_not_answer_costs_its_own_line() {
     let Some(engine) = with_busybox() else { return };
     for name in ["stuck", "fine"] {

@@ -59,10 +59,12 @@ failed, 126 when the command can't be executed, 127 when it can't be found.")]
     Pause(Containers),
     /// Let paused containers go on
     Unpause(Containers),
-    /// Show the processes of a container
+    /// Show the processes of a container, or all containers by what they use
     #[command(
-        override_usage = "berth top CONTAINER [ps OPTIONS]",
+        override_usage = "berth top CONTAINER [ps OPTIONS]\n       berth top [OPTIONS]",
         after_help = "Examples:
+  berth top
+  berth top --sort memory --no-stream
   berth top web
   berth top web aux
   berth top web -o pid,user,etime,args"
@@ -160,8 +162,10 @@ pub enum GroupVerb {
     Pause(Containers),
     /// Let paused containers go on
     Unpause(Containers),
-    /// Show the processes of a container
-    #[command(override_usage = "berth container top CONTAINER [ps OPTIONS]")]
+    /// Show the processes of a container, or all containers by what they use
+    #[command(
+        override_usage = "berth container top CONTAINER [ps OPTIONS]\n       berth container top [OPTIONS]"
+    )]
     Top(Top),
     /// Show what containers use, as it changes
     Stats(Stats),

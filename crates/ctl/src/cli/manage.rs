@@ -4,7 +4,7 @@
 use berth::api::v1::{Filter, RestartPolicy};
 use clap::{Args, ValueEnum};
 
-use super::container::Containers;
+use super::{container::Containers, health::Health};
 use crate::parse::{filter, key_value, net, restart, size};
 
 /// `berth wait`.
@@ -71,6 +71,9 @@ pub struct Update {
     /// When it is started again: no, always, unless-stopped, on-failure[:N]
     #[arg(long, value_name = "POLICY", value_parser = restart::policy)]
     pub restart: Option<RestartPolicy>,
+    /// How its health is checked; what isn't named stays
+    #[command(flatten)]
+    pub health: Health,
     /// Set a label
     #[arg(long, value_name = "KEY[=VALUE]", value_parser = key_value::label)]
     pub label_add: Vec<(String, String)>,
@@ -126,12 +129,45 @@ pub struct Port {
 /// `berth top`.
 #[derive(Debug, Args)]
 pub struct Top {
-    /// Name or id
-    #[arg(value_name = "CONTAINER")]
-    pub container: String,
+    /// Containers that don't run, too
+    #[arg(short, long, conflicts_with = "container")]
+    pub all: bool,
+    /// What the containers are sorted by
+    #[arg(
+        long,
+        value_name = "COLUMN",
+        default_value = "cpu",
+        hide_default_value = false,
+        conflicts_with = "container"
+    )]
+    pub sort: Sort,
+    /// How the containers are shown
+    #[command(flatten)]
+    pub look: Look,
+    /// Name or id; without one, a line for each container that runs
+    #[arg(value_name = "CONTAINER", conflicts_with_all = ["format", "no_stream", "no_trunc"])]
+    pub container: Option<String>,
     /// Options of ps: -ef (the default), aux, or -o with names of columns
     #[arg(value_name = "PS OPTIONS", trailing_var_arg = true, allow_hyphen_values = true)]
     pub options: Vec<String>,
+}
+
+/// What a list of containers in use is sorted by, most first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Sort {
+    /// CPU since the round before
+    Cpu,
+    /// Memory
+    #[value(alias = "mem")]
+    Memory,
+    /// Bytes received and sent
+    Net,
+    /// Bytes read and written
+    Block,
+    /// Processes
+    Pids,
+    /// Name, from A on
+    Name,
 }
 
 /// `berth stats`.
@@ -143,6 +179,14 @@ pub struct Stats {
     /// All containers, not only running ones
     #[arg(short, long)]
     pub all: bool,
+    /// How it is shown
+    #[command(flatten)]
+    pub look: Look,
+}
+
+/// How what containers use is shown.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Look {
     /// table, json, 'table TEMPLATE' or TEMPLATE, e.g. '{{.Name}} {{.MemPerc}}'
     #[arg(long, value_name = "FORMAT")]
     pub format: Option<String>,

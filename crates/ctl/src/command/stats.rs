@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `berth stats`.
+//! `berth stats`, and what `berth top` shows of all containers.
 
-use berth::api::v1::{ContainerStats, ContainerStatsRequest, ContainerUsage, container_state::Status};
+use berth::api::v1::{
+    ContainerStats, ContainerStatsRequest, ContainerUsage, TtySize, container_state::Status,
+};
 
 use crate::{
-    cli::manage::Stats,
+    cli::manage::{Look, Sort, Stats},
     context::Context,
     error::Result,
     output::{
@@ -39,28 +41,75 @@ const CLEAR: &str = "\x1b[2J";
 
 /// `berth stats`: one stream, however many containers.
 pub(super) async fn stats(context: &Context, args: Stats) -> Result<u8> {
-    let format = Format::parse(args.format.as_deref(), TABLE)?;
+    show(context, args.containers, args.all, None, &args.look).await
+}
+
+/// Round after round; in the engine's order where there is no other.
+pub(super) async fn show(
+    context: &Context,
+    containers: Vec<String>,
+    all: bool,
+    sort: Option<Sort>,
+    look: &Look,
+) -> Result<u8> {
+    let format = Format::parse(look.format.as_deref(), TABLE)?;
     let request = ContainerStatsRequest {
         namespace: context.namespace.clone(),
-        containers: args.containers,
-        all: args.all,
-        stream: !args.no_stream,
+        containers,
+        all,
+        stream: !look.no_stream,
         one_shot: false,
     };
-    let live = !args.no_stream && terminal::stdout_is_terminal();
+    let live = !look.no_stream && terminal::stdout_is_terminal();
     let mut rounds = context.client.containers().stats(request).await?.into_inner();
     let mut before = CLEAR;
     while let Some(round) = rounds.message().await? {
-        let rows: Vec<Row> = round.containers.into_iter().map(|line| row(line, args.no_trunc)).collect();
+        let mut containers = round.containers;
+        if let Some(by) = sort {
+            sorted(&mut containers, by);
+        }
+        let rows: Vec<Row> = containers.into_iter().map(|line| row(line, look.no_trunc)).collect();
         let text = format.render(&HEADERS, &rows)?;
         if live {
-            let text = text.replace('\n', REST_OF_LINE);
+            let text = fitting(&text, terminal::size()).replace('\n', REST_OF_LINE);
             output::print(&format!("{}{HOME}{text}{REST_OF_SCREEN}", std::mem::take(&mut before)))?;
         } else {
             output::print(&text)?;
         }
     }
     Ok(0)
+}
+
+/// Most first; those that use nothing, or don't answer, last.
+fn sorted(containers: &mut [ContainerStats], by: Sort) {
+    let use_of = |line: &ContainerStats| {
+        let Some(usage) = &line.usage else { return -1.0 };
+        #[expect(clippy::cast_precision_loss, reason = "only compared")]
+        let number = |n: u64| n as f64;
+        match by {
+            Sort::Cpu => usage.cpu_percent,
+            Sort::Memory => number(usage.memory),
+            Sort::Net => number(usage.network_received.saturating_add(usage.network_sent)),
+            Sort::Block => number(usage.block_read.saturating_add(usage.block_written)),
+            Sort::Pids => number(usage.pids),
+            Sort::Name => 0.0,
+        }
+    };
+    let more = |a: &ContainerStats, b: &ContainerStats| match by {
+        Sort::Name => std::cmp::Ordering::Equal,
+        _ => use_of(b).total_cmp(&use_of(a)),
+    };
+    containers.sort_by(|a, b| more(a, b).then_with(|| a.name.cmp(&b.name)));
+}
+
+/// As much as a screen shows: what is more would move it. The last line stays
+/// free for the cursor.
+fn fitting(text: &str, screen: Option<TtySize>) -> String {
+    let Some(TtySize { rows, columns }) = screen else { return text.to_owned() };
+    let rows = usize::try_from(rows).unwrap_or(usize::MAX).saturating_sub(1);
+    let columns = usize::try_from(columns).unwrap_or(usize::MAX);
+    let lines = text.lines().take(rows.max(1));
+    lines.map(|line| line.chars().take(columns).chain(['\n']).collect::<String>()).collect()
 }
 
 fn row(line: ContainerStats, whole: bool) -> Row {
@@ -133,6 +182,37 @@ mod tests {
              128ec8ceab71   web       12.35%    3MiB / 1GiB         0.29%     0B / 0B   8.19kB / 0B   7\n\
              128ec8ceab71   web       --        -- / --             --        --        --            --\n"
         );
+    }
+
+    #[test]
+    fn most_comes_first_and_who_does_not_answer_last() {
+        let using = |name: &str, cpu_percent, memory| ContainerStats {
+            name: name.to_owned(),
+            usage: Some(ContainerUsage { cpu_percent, memory, ..Default::default() }),
+            ..line(Status::Running, None)
+        };
+        let silent = ContainerStats { name: "a".into(), ..line(Status::Unknown, None) };
+        for (by, order) in [
+            (Sort::Cpu, "d,c,b,a"),
+            (Sort::Memory, "b,c,d,a"),
+            (Sort::Pids, "b,c,d,a"),
+            (Sort::Name, "a,b,c,d"),
+        ] {
+            let mut all = [silent.clone(), using("b", 0.0, 9), using("c", 5.5, 9), using("d", 9.5, 8)];
+            sorted(&mut all, by);
+            assert_eq!(all.map(|one| one.name).join(","), order, "{by:?}");
+        }
+    }
+
+    #[test]
+    fn a_screen_shows_what_it_has_room_for() {
+        let screen = |rows, columns| Some(TtySize { rows, columns });
+        let text = "NAME  CPU\none   1\nzwölf 2\n";
+        assert_eq!(fitting(text, None), text);
+        assert_eq!(fitting(text, screen(4, 80)), text);
+        assert_eq!(fitting(text, screen(3, 80)), "NAME  CPU\none   1\n");
+        assert_eq!(fitting(text, screen(9, 3)), "NAM\none\nzwö\n");
+        assert_eq!(fitting(text, screen(0, 1)), "N\n");
     }
 
     #[test]

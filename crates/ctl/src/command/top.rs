@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `berth top`.
+//! `berth top`: the processes of a container, or all containers by use.
 
 use berth::api::v1::TopContainerRequest;
+
+use super::stats;
 
 use crate::{
     cli::manage::Top,
@@ -15,11 +17,11 @@ const MIN_WIDTH: usize = 20;
 
 /// `berth top`.
 pub(super) async fn top(context: &Context, args: Top) -> Result<u8> {
-    let request = TopContainerRequest {
-        namespace: context.namespace.clone(),
-        container: args.container,
-        ps_args: args.options,
+    let Some(container) = args.container else {
+        return stats::show(context, Vec::new(), args.all, Some(args.sort), &args.look).await;
     };
+    let request =
+        TopContainerRequest { namespace: context.namespace.clone(), container, ps_args: args.options };
     let answer = context.client.containers().top(request).await?.into_inner();
     let rows = answer.processes.into_iter().map(|process| process.values);
     // Arguments are any bytes, and a cell ends where a tab is.

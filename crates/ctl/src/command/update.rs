@@ -3,7 +3,7 @@
 
 use berth::api::v1::UpdateContainerRequest;
 
-use super::each;
+use super::{each, health};
 use crate::{cli::manage::Update, context::Context, error::Result};
 
 /// `berth update`: the same changes to all.
@@ -26,6 +26,7 @@ pub(super) async fn update(context: &Context, args: Update) -> Result<u8> {
         add_labels: args.label_add.into_iter().collect(),
         remove_labels: args.label_rm,
         log_options: args.log_opt.into_iter().collect(),
+        healthcheck: health::config(&args.health)?,
     };
     each(args.targets.containers, |name| {
         let request = UpdateContainerRequest { container: name.clone(), ..changes.clone() };

@@ -18,6 +18,9 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 const START_INTERVAL: Duration = Duration::from_secs(5);
 const RETRIES: u32 = 3;
 
+/// Docker's word for none, whatever the image says.
+const NO_CHECK: &str = "NONE";
+
 /// Docker's: anything shorter is a mistake.
 const SHORTEST: Duration = Duration::from_millis(1);
 
@@ -46,6 +49,37 @@ pub struct HealthConfig {
     pub retries: u32,
     /// What becomes of an unhealthy container.
     pub on_failure: OnFailure,
+}
+
+/// What is to change of a check; what is unset stays.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HealthChange {
+    /// All but what becomes of an unhealthy container.
+    pub config: HealthConfig,
+    /// What becomes of one.
+    pub on_failure: Option<OnFailure>,
+}
+
+impl HealthChange {
+    /// `before` with the change; `None` when there is no check any more.
+    ///
+    /// # Errors
+    /// `InvalidArgument`: what can't be, and a change of a check that isn't.
+    pub fn apply(&self, before: Option<&HealthConfig>) -> Result<Option<HealthConfig>> {
+        let none = HealthConfig::default();
+        let on_failure = self.on_failure.or(before.map(|before| before.on_failure)).unwrap_or_default();
+        let after = HealthConfig { on_failure, ..self.config.over(before.unwrap_or(&none)) };
+        after.check()?;
+        if after.in_force()?.is_some() {
+            return Ok(Some(after));
+        }
+        if self.config == HealthConfig::no_check() && self.on_failure.is_none() {
+            return Ok(None);
+        }
+        Err(invalid(
+            "the container has no health check: --health-cmd, --health-http or --health-tcp sets one",
+        ))
+    }
 }
 
 /// What becomes of a container that has become unhealthy.
@@ -124,6 +158,12 @@ pub struct Health {
 }
 
 impl HealthConfig {
+    /// None, whatever the image says.
+    #[must_use]
+    pub fn no_check() -> Self {
+        Self { test: vec![NO_CHECK.to_owned()], ..Self::default() }
+    }
+
     /// Whether it can be honoured.
     ///
     /// # Errors
@@ -152,7 +192,7 @@ impl HealthConfig {
             _ => Err(invalid(format!("Healthcheck {} takes one argument", self.test[0]))),
         };
         match self.test.first().map(String::as_str) {
-            None | Some("NONE") => Ok(None),
+            None | Some(NO_CHECK) => Ok(None),
             Some("CMD") if self.test.len() > 1 => Ok(Some(Test::Command(self.test[1..].to_vec()))),
             Some("CMD") => Err(invalid("Missing command after HEALTHCHECK CMD")),
             Some("CMD-SHELL") => {
@@ -236,7 +276,7 @@ pub fn of_image(configuration: &str) -> Option<HealthConfig> {
     };
     // Data of an image is data: what makes no sense is no check. A probe of
     // ours is the user's to ask for.
-    let foreign = config.test.first().is_some_and(|kind| kind.starts_with("CMD") || kind == "NONE");
+    let foreign = config.test.first().is_some_and(|kind| kind.starts_with("CMD") || kind == NO_CHECK);
     (foreign && config.check().is_ok()).then_some(config)
 }
 
@@ -408,6 +448,38 @@ mod tests {
     }
 
     const SECOND: u64 = 1_000_000_000;
+
+    #[test]
+    fn a_change_leaves_what_it_does_not_name() {
+        let nanos = 1_000_000_000;
+        let before = HealthConfig {
+            test: vec!["CMD".to_owned(), "a".to_owned()],
+            interval: 5 * nanos,
+            retries: 7,
+            on_failure: OnFailure::Kill,
+            ..HealthConfig::default()
+        };
+        let change = |config: HealthConfig| HealthChange { config, on_failure: None };
+        let slower = change(HealthConfig { interval: 9 * nanos, ..HealthConfig::default() });
+        let after = slower.apply(Some(&before)).expect("valid");
+        assert_eq!(after, Some(HealthConfig { interval: 9 * nanos, ..before.clone() }));
+        let none = HealthChange { on_failure: Some(OnFailure::None), ..HealthChange::default() };
+        let after = none.apply(Some(&before)).expect("valid").expect("a check");
+        assert_eq!(after, HealthConfig { on_failure: OnFailure::None, ..before.clone() });
+
+        let away = change(HealthConfig::no_check());
+        assert_eq!(away.apply(Some(&before)).expect("valid"), None);
+        assert_eq!(away.apply(None).expect("valid"), None);
+        for without in [None, Some(&HealthConfig::no_check())] {
+            assert!(slower.apply(without).is_err());
+        }
+        let set = change(HealthConfig { test: before.test.clone(), ..HealthConfig::default() });
+        assert_eq!(set.apply(None).expect("valid").expect("a check").test, before.test);
+        let short = change(HealthConfig { timeout: 1, ..HealthConfig::default() });
+        assert!(short.apply(Some(&before)).is_err());
+        let unknown = change(HealthConfig { test: vec!["X".to_owned()], ..HealthConfig::default() });
+        assert!(unknown.apply(Some(&before)).is_err());
+    }
 
     #[test]
     fn three_failures_in_a_row_are_unhealthy_and_one_success_is_healthy() {

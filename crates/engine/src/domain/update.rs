@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use super::{
     container::{Document, HostConfig},
+    health::{HealthChange, HealthConfig},
     restart::RestartPolicy,
     validate,
 };
@@ -39,6 +40,8 @@ pub struct Changes {
     pub restart: Option<RestartPolicy>,
     /// Options of the log's driver to set; empty takes one away.
     pub log_options: BTreeMap<String, String>,
+    /// How its health is checked.
+    pub health: Option<HealthChange>,
     /// Labels to set.
     pub add_labels: BTreeMap<String, String>,
     /// Labels to take away.
@@ -65,6 +68,11 @@ impl Changes {
             log.options.insert(name.clone(), value.clone());
         }
         log.check()?;
+        if let Some(change) = &self.health {
+            let health = change.apply(document.effective.health.as_ref())?;
+            changed.config.health = Some(health.clone().unwrap_or_else(HealthConfig::no_check));
+            changed.effective.health = health;
+        }
         validate::label_names(self.add_labels.keys())?;
         for labels in [&mut changed.config.labels, &mut changed.effective.labels] {
             labels.retain(|name, _| !self.remove_labels.contains(name));
@@ -165,6 +173,7 @@ mod tests {
             (Changes { cpuset_mems: Some("x".to_owned()), ..Changes::default() }, "cpuset mems"),
             (Changes { blkio_weight: Some(5), ..Changes::default() }, "blkio weight"),
             (Changes { add_labels: labels(&[("berth.x", "")]), ..Changes::default() }, "berth.x"),
+            (Changes { health: Some(HealthChange::default()), ..Changes::default() }, "no health check"),
         ] {
             let error = changes.apply(&document).expect_err(words);
             assert!(error.to_string().contains(words), "{error}");

@@ -35,6 +35,8 @@ pub struct Entry {
     pub(super) forwarding: tokio::sync::Mutex<()>,
     /// The options of its log have changed.
     pub(super) log_options: Notify,
+    /// How often the check of its health has changed.
+    health_checks: watch::Sender<u64>,
     /// Restarts that are between their stop and their start.
     kept: AtomicUsize,
 }
@@ -49,6 +51,7 @@ impl Default for Entry {
             forwarders: Arc::new(Semaphore::new(2)),
             forwarding: tokio::sync::Mutex::default(),
             log_options: Notify::new(),
+            health_checks: watch::Sender::default(),
             kept: AtomicUsize::new(0),
         }
     }
@@ -179,6 +182,16 @@ impl Entry {
     pub fn attaching(self: &Arc<Self>) -> Attaching {
         self.attachers.send_modify(|n| *n += 1);
         Attaching(Arc::clone(self))
+    }
+
+    /// Follows changes of the check of its health.
+    pub(super) fn health_checks(&self) -> watch::Receiver<u64> {
+        self.health_checks.subscribe()
+    }
+
+    /// Its health is to be checked in another way, or not any more.
+    pub(super) fn health_check_changed(&self) {
+        self.health_checks.send_modify(|n| *n += 1);
     }
 
     /// Remembers a process that has the layers mounted.

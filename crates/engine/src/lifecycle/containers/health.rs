@@ -9,6 +9,7 @@
 use std::sync::Arc;
 
 use berth::bundle;
+use tokio::sync::watch;
 
 use super::{Containers, Entry, Live, Phase, event};
 use crate::{
@@ -36,6 +37,7 @@ impl Containers {
         }
         let (this, entry, record, live) =
             (Arc::clone(self), Arc::clone(entry), record.clone(), Arc::clone(live));
+        let checks = entry.health_checks();
         tokio::spawn(async move {
             let mut view = entry.subscribe();
             let ends = view.borrow_and_update().ends;
@@ -43,7 +45,7 @@ impl Containers {
             let unhealthy = tokio::select! {
                 biased;
                 _ = over => return,
-                unhealthy = this.probe_until_unhealthy(&record, &live) => unhealthy,
+                unhealthy = this.probe_until_unhealthy(&record, &live, checks) => unhealthy,
             };
             match unhealthy {
                 Ok(Some(action)) => this.deal_with(&entry, &record, &live, action).await,
@@ -54,25 +56,31 @@ impl Containers {
     }
 
     /// Returns when something is to be done about the container; nothing is
-    /// for one that doesn't run as it did.
+    /// for one that doesn't run as it did, or is looked after by another.
     async fn probe_until_unhealthy(
         self: &Arc<Self>,
         record: &Record,
         live: &Arc<Live>,
+        mut checks: watch::Receiver<u64>,
     ) -> Result<Option<OnFailure>> {
         let Some((document, check)) = self.health_check(record).await? else { return Ok(None) };
         let Some(mut row) = self.reload(record).await? else { return Ok(None) };
         let started_at = row.started_at;
         let mut state = self.health(record).await?.unwrap_or_default();
         loop {
-            tokio::time::sleep(state.wait(&check, started_at, bundle::now_nanos())).await;
+            let wait = state.wait(&check, started_at, bundle::now_nanos());
+            if tokio::time::timeout(wait, checks.changed()).await.is_ok() {
+                return Ok(None);
+            }
             match self.reload(record).await? {
                 Some(now) if now.status == Status::Running && now.started_at == started_at => row = now,
                 _ => return Ok(None),
             }
             if row.paused {
                 // As long as an interval, then it is looked at again.
-                tokio::time::sleep(check.interval).await;
+                if tokio::time::timeout(check.interval, checks.changed()).await.is_ok() {
+                    return Ok(None);
+                }
                 continue;
             }
             let probed = self.probe(live, &document, &check).await;
@@ -80,6 +88,10 @@ impl Containers {
             let paused = self.reload(record).await?.is_some_and(|now| now.paused);
             if paused && probed.exit_code != 0 {
                 continue;
+            }
+            // It is another check's turn now.
+            if checks.has_changed().unwrap_or(true) {
+                return Ok(None);
             }
             let Some(judged) = self.record_probe(record, started_at, probed, &check).await? else {
                 return Ok(None);

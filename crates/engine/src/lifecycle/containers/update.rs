@@ -19,8 +19,30 @@ use crate::{
         update::Changes,
     },
     error::{Error, Kind, Result},
-    store::meta::{containers as rows, events},
+    store::meta::{containers as rows, events, health},
 };
+
+/// What an update means for the check of a container's health.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum HealthUpdate {
+    /// Nothing.
+    Same,
+    /// It is made at other times, or has other consequences.
+    Otherwise,
+    /// What is known says nothing any more.
+    OtherTest,
+}
+
+impl HealthUpdate {
+    fn of(before: &Document, after: &Document) -> Self {
+        let test = |document: &Document| document.effective.health.as_ref().map(|check| check.test.clone());
+        match (test(before) == test(after), before.effective.health == after.effective.health) {
+            (_, true) => Self::Same,
+            (true, false) => Self::Otherwise,
+            (false, false) => Self::OtherTest,
+        }
+    }
+}
 
 impl Containers {
     /// Changes a container's limits and labels: all that is asked for, or
@@ -67,9 +89,16 @@ impl Containers {
             Status::Creating | Status::Created | Status::Exited => {}
         }
         failpoint::hit("update.applied")?;
-        self.record_update(record.clone(), after).await?;
+        let health = HealthUpdate::of(&before, &after);
+        self.record_update(record.clone(), after, health).await?;
         failpoint::hit("update.done")?;
         entry.log_options.notify_one();
+        if health != HealthUpdate::Same {
+            entry.health_check_changed();
+            if let (Some(live), Some(now)) = (entry.running(), self.reload(&record).await?) {
+                self.watch_health(&entry, &now, &live);
+            }
+        }
         if record.is_restarting() { self.judge_again(&entry, &record).await } else { Ok(()) }
     }
 
@@ -97,11 +126,20 @@ impl Containers {
         Ok(())
     }
 
-    async fn record_update(self: &Arc<Self>, mut record: Record, document: Document) -> Result<()> {
+    async fn record_update(
+        self: &Arc<Self>,
+        mut record: Record,
+        document: Document,
+        health: HealthUpdate,
+    ) -> Result<()> {
         self.blocking(move |this| {
             record.summary = document.summary();
             this.db.write(|tx| {
                 rows::set_document(tx, &record.id, &document)?;
+                if health == HealthUpdate::OtherTest {
+                    let is_checked = record.summary.health && record.status == Status::Running;
+                    health::forget(tx, &record.id, is_checked)?;
+                }
                 events::append(tx, &event(&record, "update", &[]))
             })?;
             this.events.committed();

@@ -28,6 +28,19 @@ pub fn get(db: &Connection, id: &ContainerId) -> Result<Option<State>> {
     Ok(Some(State { status, streak: streak.unwrap_or(0), log: log.context("decode a container's health")? }))
 }
 
+/// Forgets what is known: of one that has a check now, `is_checked`, nothing
+/// is yet.
+///
+/// # Errors
+/// Those of the database.
+pub fn forget(tx: &Transaction<'_>, id: &ContainerId, is_checked: bool) -> Result<()> {
+    let word = if is_checked { Status::Starting.as_str() } else { "" };
+    tx.execute("UPDATE containers SET health = ?2 WHERE id = ?1", params![id.as_str(), word])
+        .and_then(|_| tx.execute("DELETE FROM health WHERE id = ?1", params![id.as_str()]))
+        .context("forget a container's health")
+        .map(drop)
+}
+
 /// Remembers what a probe has come to.
 ///
 /// # Errors

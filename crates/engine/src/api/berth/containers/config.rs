@@ -8,7 +8,7 @@ use crate::{
     domain::{
         container::{Config, HostConfig, Mount, MountKind, NetworkMode, ReadOnlyReach, Ulimit},
         devices::{BlockRate, DeviceMapping, Devices},
-        health::{HealthConfig, OnFailure},
+        health::{HealthChange, HealthConfig, OnFailure},
         log::{LogConfig, LogDriver},
         namespaces::{self, IpcMode, PidMode},
         restart::RestartPolicy,
@@ -115,6 +115,11 @@ fn health(health: v1::HealthConfig) -> Result<HealthConfig> {
     })
 }
 
+fn health_change(change: v1::HealthConfig) -> Result<HealthChange> {
+    let on_failure = Some(change.on_failure.as_str()).filter(|word| !word.is_empty());
+    Ok(HealthChange { on_failure: on_failure.map(OnFailure::of_word).transpose()?, config: health(change)? })
+}
+
 fn device(device: v1::DeviceMapping) -> DeviceMapping {
     DeviceMapping {
         host: device.path_on_host,
@@ -184,6 +189,7 @@ pub(super) fn changes(request: v1::UpdateContainerRequest) -> Result<Changes> {
         add_labels: request.add_labels.into_iter().collect(),
         remove_labels: request.remove_labels,
         log_options: request.log_options.into_iter().collect(),
+        health: request.healthcheck.map(health_change).transpose()?,
         restart: request.restart_policy.as_ref().map(restart).transpose()?,
     })
 }
