@@ -6,13 +6,14 @@ import contextlib
 import gzip
 import hashlib
 import io
+import itertools
 import json
 import os
 import pathlib
-import random
 import socket
 import statistics
 import tarfile
+import time
 import urllib.request
 from collections.abc import Iterator
 
@@ -24,6 +25,10 @@ LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
 CONFIG = "application/vnd.docker.container.image.v1+json"
 MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 MEBIBYTE = 1 << 20
+MAX_FILE = 32 * MEBIBYTE
+# Seconds after a removal. Without a journal ext4 goes around inodes that were
+# deleted in the last minute, looking at each of them for each new file.
+SETTLE = 65
 
 
 class Skopeo(Peer):
@@ -86,10 +91,10 @@ def ask(method: str, url: str, body: bytes = b"", kind: str = "application/octet
         return answer.status, dict(answer.headers)
 
 
-def push(address: str, name: str, layers: Iterator[bytes]) -> str:
-    """Uploads an image of these archives; its reference."""
+def push(address: str, name: str, layers: Iterator[bytes]) -> tuple[str, str]:
+    """Uploads an image of these archives; its reference, and what it is."""
     base = f"http://{address}/v2/{name}"
-    diff_ids, descriptors = [], []
+    diff_ids, descriptors, size = [], [], 0
 
     def upload(blob: bytes, kind: str) -> dict:
         digest = f"sha256:{hashlib.sha256(blob).hexdigest()}"
@@ -98,6 +103,7 @@ def push(address: str, name: str, layers: Iterator[bytes]) -> str:
         return {"mediaType": kind, "digest": digest, "size": len(blob)}
 
     for archive in layers:
+        size += len(archive)
         diff_ids.append(f"sha256:{hashlib.sha256(archive).hexdigest()}")
         descriptors.append(upload(gzip.compress(archive, 6, mtime=0), LAYER))
     rootfs = {"type": "layers", "diff_ids": diff_ids}
@@ -105,28 +111,33 @@ def push(address: str, name: str, layers: Iterator[bytes]) -> str:
     document = {"schemaVersion": 2, "mediaType": MANIFEST, "layers": descriptors}
     document["config"] = upload(json.dumps(config).encode(), CONFIG)
     ask("PUT", f"{base}/manifests/latest", json.dumps(document).encode(), MANIFEST)
-    return f"{address}/{name}:latest"
+    compressed = sum(layer["size"] for layer in descriptors)
+    return f"{address}/{name}:latest", f"{len(descriptors)} layers, {size >> 20} MiB, {compressed >> 20} compressed"
 
 
-def layers(count: int, mebibytes: int, seed: int) -> Iterator[bytes]:
-    """Archives of `mebibytes` in all, of files like those of a distribution:
-    a third of it doesn't compress, the rest is text."""
-    chance = random.Random(seed)
-    words = [chance.randbytes(chance.randint(2, 9)).hex().encode() for _ in range(4000)]
+def layers(count: int, mebibytes: int) -> Iterator[bytes]:
+    """Archives of `mebibytes` in all, of this machine's programs, libraries and
+    data as they come below /usr: what gunzip and
+    the disk have to do depends on what is in the files."""
+    files = itertools.cycle(sorted(usr()))
     for number in range(count):
         archive, written = io.BytesIO(), 0
         with tarfile.open(fileobj=archive, mode="w", format=tarfile.PAX_FORMAT) as tar:
             while written < mebibytes * MEBIBYTE // count:
-                size = chance.choice([500, 4000, 20_000, 100_000, 1_000_000])
-                if chance.random() < 0.3:
-                    data = chance.randbytes(size)
-                else:
-                    data = b" ".join(chance.choices(words, k=size // 10 + 1))[:size]
-                entry = tarfile.TarInfo(f"l{number}/d{written // 10_000_000}/f{written}")
-                entry.size = len(data)
-                tar.addfile(entry, io.BytesIO(data))
-                written += size
+                path = next(files)
+                entry = tarfile.TarInfo(f"l{number}/{path.relative_to('/')}")
+                with contextlib.suppress(OSError), path.open("rb") as file:
+                    entry.size = path.stat().st_size
+                    tar.addfile(entry, file)
+                    written += entry.size + tarfile.BLOCKSIZE
         yield archive.getvalue()
+
+
+def usr() -> Iterator[pathlib.Path]:
+    for directory in ("bin", "lib", "share"):
+        for path in pathlib.Path("/usr", directory).rglob("*"):
+            if path.is_file() and not path.is_symlink() and path.stat().st_size < MAX_FILE:
+                yield path
 
 
 def peak(peer: Peer) -> int:
@@ -147,11 +158,8 @@ def forget_peak(peer: Peer) -> None:
 def measure(ready: list[Peer], rounds: int, mebibytes: int) -> Iterator[str]:
     """The table, line by line."""
     with registry() as address:
-        images = {
-            f"4 layers, {mebibytes} MiB": push(address, "bench/large", layers(4, mebibytes, 1)),
-            "40 layers, 40 MiB": push(address, "bench/many", layers(40, 40, 2)),
-        }
-        for what, reference in images.items():
+        for name, count, size in (("large", 4, mebibytes), ("many", 40, 40)):
+            reference, what = push(address, f"bench/{name}", layers(count, size))
             yield from table(ready, rounds, what, reference)
 
 
@@ -159,15 +167,19 @@ def table(ready: list[Peer], rounds: int, what: str, reference: str) -> Iterator
     times: dict[str, list[float]] = {peer.name: [] for peer in ready}
     peaks: dict[str, int] = dict.fromkeys(times, 0)
     for number in range(-1, rounds):
+        # Removed together and at the end: whoever pulled next would pay for it.
         for peer in ready:
             os.sync()
             forget_peak(peer)
             milliseconds = peer.execute(*pull_command(peer, reference))["nanos"] / 1e6
             peaks[peer.name] = max(peaks[peer.name], peak(peer))
-            for command in forget_commands(peer, reference):
-                peer.execute(*command)
             if number >= 0:
                 times[peer.name].append(milliseconds)
+        for peer in ready:
+            for command in forget_commands(peer, reference):
+                peer.execute(*command)
+        os.sync()
+        time.sleep(SETTLE)
     berth = statistics.median(times["berth"]) if "berth" in times else None
     yield f"Pull of {what}, {rounds} interleaved rounds after one to warm up; seconds."
     yield ""

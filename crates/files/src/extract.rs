@@ -10,7 +10,7 @@ use std::{
     collections::BTreeMap,
     ffi::{OsStr, OsString},
     fs::File,
-    io::Read,
+    io::BufRead,
     os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     path::Path,
 };
@@ -93,7 +93,7 @@ struct Extraction<'a> {
 ///
 /// # Errors
 /// Refusals, the archive's, the host's. What was unpacked before stays.
-pub fn extract<R: Read>(
+pub fn extract<R: BufRead>(
     walk: Walk,
     archive: &mut Reader<R>,
     options: &Options,
@@ -119,7 +119,7 @@ pub fn extract<R: Read>(
 }
 
 impl Extraction<'_> {
-    fn entry<R: Read>(&mut self, archive: &mut Reader<R>, entry: &Entry) -> Result<()> {
+    fn entry<R: BufRead>(&mut self, archive: &mut Reader<R>, entry: &Entry) -> Result<()> {
         let name = self.renamed(&entry.path)?;
         let Some((last, above)) = name.split() else {
             // The directory itself, which was there before.
@@ -191,7 +191,7 @@ impl Extraction<'_> {
         Ok(())
     }
 
-    fn file<R: Read>(&mut self, archive: &mut Reader<R>, entry: &Entry, name: &OsStr) -> Result<()> {
+    fn file<R: BufRead>(&mut self, archive: &mut Reader<R>, entry: &Entry, name: &OsStr) -> Result<()> {
         match self.replace(name, |dir| make::create(dir, name)) {
             Ok(made) => make::fill(made, archive, entry, self.options.policy),
             // Something is mounted on it: the file itself has to do.

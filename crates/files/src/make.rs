@@ -7,7 +7,7 @@
 use std::{
     ffi::{CString, OsStr},
     fs::File,
-    io::{Read, Seek as _, SeekFrom, Write as _},
+    io::{BufRead, Seek as _, SeekFrom, Write as _},
     os::{
         fd::{AsFd as _, BorrowedFd, OwnedFd},
         unix::ffi::OsStrExt as _,
@@ -34,8 +34,6 @@ use crate::{
     tar::{Entry, Kind, Reader},
 };
 
-/// Data are copied in pieces of this size.
-const CHUNK: usize = 256 << 10;
 /// setuid and setgid.
 const SET_ID: u32 = 0o6000;
 /// Longest target of a symbolic link: PATH_MAX.
@@ -128,7 +126,7 @@ pub fn create(dir: BorrowedFd<'_>, name: &OsStr) -> nix::Result<OwnedFd> {
 ///
 /// # Errors
 /// The archive's and the host's.
-pub fn fill<R: Read>(made: OwnedFd, archive: &mut Reader<R>, entry: &Entry, policy: Policy) -> Result<()> {
+pub fn fill<R: BufRead>(made: OwnedFd, archive: &mut Reader<R>, entry: &Entry, policy: Policy) -> Result<()> {
     let mut file = File::from(made);
     data(archive, entry, &mut file)?;
     describe(file.as_fd(), entry, policy)?;
@@ -140,34 +138,34 @@ pub fn fill<R: Read>(made: OwnedFd, archive: &mut Reader<R>, entry: &Entry, poli
 ///
 /// # Errors
 /// The archive's and the host's.
-pub fn data<R: Read>(archive: &mut Reader<R>, entry: &Entry, file: &mut File) -> Result<()> {
+pub fn data<R: BufRead>(archive: &mut Reader<R>, entry: &Entry, file: &mut File) -> Result<()> {
     if entry.size == 0 {
         return Ok(());
     }
-    let mut buffer = vec![0_u8; CHUNK.min(usize::try_from(entry.size).unwrap_or(CHUNK))];
     match &entry.sparse {
-        None => copy(archive, file, &mut buffer, entry.size),
+        None => copy(archive, file, entry.size),
         Some(pieces) => {
             file.set_len(entry.size).context("set its size")?;
             for &(offset, length) in pieces {
                 file.seek(SeekFrom::Start(offset)).context("seek")?;
-                copy(archive, file, &mut buffer, length)?;
+                copy(archive, file, length)?;
             }
             Ok(())
         }
     }
 }
 
-fn copy<R: Read>(archive: &mut Reader<R>, file: &mut File, buffer: &mut [u8], length: u64) -> Result<()> {
+fn copy<R: BufRead>(archive: &mut Reader<R>, file: &mut File, length: u64) -> Result<()> {
     let mut left = length;
     while left > 0 {
-        let wanted = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
-        let read = archive.read_data(&mut buffer[..wanted]).map_err(|e| Error::new("", e))?;
-        if read == 0 {
+        let piece = archive.data().map_err(|e| Error::new("", e))?;
+        let taken = usize::try_from(left).unwrap_or(usize::MAX).min(piece.len());
+        if taken == 0 {
             return Err(Error::refused("a file shorter than its header says"));
         }
-        file.write_all(&buffer[..read]).context("write")?;
-        left -= read as u64;
+        file.write_all(&piece[..taken]).context("write")?;
+        archive.consume(taken);
+        left -= taken as u64;
     }
     Ok(())
 }

@@ -66,7 +66,7 @@ impl Archive {
     ///
     /// # Errors
     /// `InvalidArgument` for what is no tar archive, those of the host.
-    pub fn receive(source: impl Read, spool: &dyn Fn() -> Result<File>) -> Result<Self> {
+    pub fn receive(source: impl Read + Send, spool: &dyn Fn() -> Result<File>) -> Result<Self> {
         let mut reader = Reader::new(receive::plain(source)?);
         let mut spools = receive::Spools::new(spool);
         let (mut parts, mut links) = (HashMap::new(), HashMap::new());

@@ -143,10 +143,14 @@ mod tests {
     fn a_long_command_line_is_cut() {
         let long = "x".repeat(100_000);
         let mut child = std::process::Command::new("sh")
-            .args(["-c", "read line", &long])
+            .args(["-c", "echo; read line", &long])
             .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
             .spawn()
             .expect("a shell");
+        // The spawn is told of the exec before the new arguments are in place.
+        let mut started = [0];
+        child.stdout.as_mut().expect("a pipe").read_exact(&mut started).expect("a line");
         let read = read(child.id()).expect("procfs").expect("it runs");
         drop(child.stdin.take());
         child.wait().expect("its end");

@@ -119,7 +119,7 @@ impl<'a> Spools<'a> {
 
 /// `source` uncompressed, whatever it is compressed with. It ends with an
 /// error when it unfolds further than anything honest.
-pub(super) fn plain<'a>(source: impl Read + 'a) -> Result<impl Read + 'a> {
+pub(super) fn plain<'a>(source: impl Read + Send + 'a) -> Result<impl Read + 'a> {
     let arrived = Arc::new(AtomicU64::new(0));
     let mut source = Counted { source, total: Arc::clone(&arrived) };
     let mut head = Vec::new();

@@ -59,7 +59,7 @@ impl Compression {
     ///
     /// # Errors
     /// Those of the decompressor's set-up.
-    pub fn reader<'a>(self, source: Box<dyn Read + 'a>) -> io::Result<Box<dyn Read + 'a>> {
+    pub fn reader<'a>(self, source: Box<dyn Read + Send + 'a>) -> io::Result<Box<dyn Read + Send + 'a>> {
         Ok(match self {
             Self::None => source,
             Self::Gzip => {

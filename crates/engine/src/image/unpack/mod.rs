@@ -10,21 +10,23 @@
 pub mod compression;
 pub mod implied;
 mod lower;
+mod plain;
 mod tree;
 mod write;
 
 use std::{
-    io::{self, BufReader, Read},
+    io::{self, Read},
     os::fd::OwnedFd,
     path::PathBuf,
+    thread,
 };
 
 use berth_files::{name::Name, tar};
 
-use self::tree::Tree;
 pub use self::{compression::Compression, lower::Lower};
+use self::{plain::Plain, tree::Tree};
 use crate::{
-    domain::digest::{Algorithm, Digest, Hasher},
+    domain::digest::Digest,
     error::{Error, Kind, Result},
 };
 
@@ -34,9 +36,6 @@ const MAX_ENTRIES: u64 = 10_000_000;
 /// more), and something for the small ones.
 const MAX_RATIO: u64 = 1100;
 const RATIO_SLACK: u64 = 64 << 20;
-/// Headers and small files are taken from a buffer of this size, larger
-/// pieces go around it.
-const BUFFER: usize = 64 << 10;
 
 /// What came of a layer.
 #[derive(Debug)]
@@ -57,7 +56,7 @@ pub struct Unpacked {
 /// `DataLoss` for a damaged stream, `InvalidArgument` for content that is
 /// refused, those of the host.
 pub fn unpack(
-    source: Box<dyn Read + '_>,
+    source: Box<dyn Read + Send + '_>,
     compression: Compression,
     compressed: u64,
     into: OwnedFd,
@@ -66,50 +65,23 @@ pub fn unpack(
 ) -> Result<Unpacked> {
     let plain = compression.reader(source).map_err(|e| stream_error(&e))?;
     let limit = compressed.saturating_mul(MAX_RATIO).saturating_add(RATIO_SLACK);
-    let hashed = Hashed { source: plain, hasher: Hasher::new(Algorithm::Sha256), total: 0, limit, progress };
-    let mut archive = tar::Reader::new(BufReader::with_capacity(BUFFER, hashed));
-    let mut tree = Tree::new(into, lower);
-    let mut entries = 0_u64;
-    while let Some(entry) = archive.next_entry().map_err(|e| stream_error(&e))? {
-        entries += 1;
-        if entries > MAX_ENTRIES {
-            return Err(refused(format!("a layer with more than {MAX_ENTRIES} entries")));
+    thread::scope(|scope| {
+        let mut archive = tar::Reader::new(Plain::start(scope, plain, limit, progress)?);
+        let mut tree = Tree::new(into, lower);
+        let mut entries = 0_u64;
+        while let Some(entry) = archive.next_entry().map_err(|e| stream_error(&e))? {
+            entries += 1;
+            if entries > MAX_ENTRIES {
+                return Err(refused(format!("a layer with more than {MAX_ENTRIES} entries")));
+            }
+            let name = Name::of_entry(&entry.path).map_err(of_files)?;
+            write::entry(&mut tree, &mut archive, &entry, &name)?;
         }
-        let name = Name::of_entry(&entry.path).map_err(of_files)?;
-        write::entry(&mut tree, &mut archive, &entry, &name)?;
-    }
-    let hashed = drain(archive.into_inner())?;
-    let (size, implied) = tree.finish()?;
-    Ok(Unpacked { diff_id: hashed.hasher.finish(), size, implied })
-}
-
-/// Reads what follows the archive's end: it is part of the digest.
-fn drain<'a>(mut rest: BufReader<Hashed<'a>>) -> Result<Hashed<'a>> {
-    io::copy(&mut rest, &mut io::sink()).map_err(|e| stream_error(&e))?;
-    Ok(rest.into_inner())
-}
-
-/// Hashes and counts what is read through it.
-struct Hashed<'a> {
-    source: Box<dyn Read + 'a>,
-    hasher: Hasher,
-    total: u64,
-    limit: u64,
-    progress: &'a mut dyn FnMut(u64),
-}
-
-impl Read for Hashed<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.source.read(buffer)?;
-        self.hasher.update(&buffer[..read]);
-        self.total += read as u64;
-        if self.total > self.limit {
-            let words = format!("layer unfolds to more than {} bytes", self.limit);
-            return Err(io::Error::new(io::ErrorKind::InvalidData, words));
-        }
-        (self.progress)(self.total);
-        Ok(read)
-    }
+        // What follows the archive's end is part of the digest.
+        archive.drain().map_err(|e| stream_error(&e))?;
+        let (size, implied) = tree.finish()?;
+        Ok(Unpacked { diff_id: archive.into_inner().digest(), size, implied })
+    })
 }
 
 /// A failure of the stream that a layer is read from.

@@ -3,7 +3,7 @@
 
 use std::{
     ffi::{OsStr, OsString},
-    io::Read,
+    io::BufRead,
     os::{
         fd::{AsFd as _, BorrowedFd},
         unix::ffi::OsStrExt as _,
@@ -38,7 +38,7 @@ const WHITEOUT_META: &[u8] = b".wh..wh.";
 const WHITEOUT_OPAQUE: &[u8] = b".wh..wh..opq";
 
 /// Writes `entry`, whose data `archive` is about to read.
-pub(super) fn entry<R: Read>(
+pub(super) fn entry<R: BufRead>(
     tree: &mut Tree,
     archive: &mut Reader<R>,
     entry: &Entry,
@@ -148,7 +148,7 @@ fn replace<T>(tree: &mut Tree, name: &OsStr, make: impl Fn(BorrowedFd<'_>) -> ni
     }
 }
 
-fn file<R: Read>(tree: &mut Tree, archive: &mut Reader<R>, entry: &Entry, name: &OsStr) -> Result<()> {
+fn file<R: BufRead>(tree: &mut Tree, archive: &mut Reader<R>, entry: &Entry, name: &OsStr) -> Result<()> {
     let made = replace(tree, name, |dir| make::create(dir, name))?;
     make::fill(made, archive, entry, Policy::ALL).map_err(of_files)?;
     tree.size = tree.size.saturating_add(entry.size);

@@ -47,7 +47,7 @@ use crate::{
 };
 
 /// Chunks between the network and the unpacker.
-const CHUNKS: usize = 64;
+const CHUNKS: usize = 8;
 
 /// An image to be put together.
 #[derive(Debug)]

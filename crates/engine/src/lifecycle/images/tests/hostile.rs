@@ -266,7 +266,7 @@ async fn the_next_mirror_goes_on_in_the_middle_of_a_blob() {
     // It breaks in the middle, and is away then.
     let bad = registry(&image, |_, reply, n| if n == 0 { reply.cut(20_000) } else { Reply::status(500) });
     let good = registry(&image, honest);
-    let place = Place::through(&[&bad, &good], 2);
+    let place = Place::through(&[&bad, &good], 30);
     place.pull(Place::request("hello-world")).await.expect("pull");
     let layer = Digest::of(&image.layers[0]);
     let ranges: Vec<_> =
