@@ -24,6 +24,10 @@ use std::{
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+/// Before the path of a mount namespace, in the options of a bind in config.json:
+/// its source is looked up there, without following links.
+pub const MOUNT_NAMESPACE: &str = "berth.mount-namespace=";
+
 /// OCI runtime configuration.
 pub const CONFIG: &str = "config.json";
 /// ttrpc socket of the shim.

@@ -71,6 +71,29 @@ fn groups_are_added_and_limits_arrive() {
     let all: Vec<_> = said.line().split(' ').collect();
     assert!(all.contains(&"777") && all.contains(&"778") && all.contains(&"0"), "{}", said.stdout);
 
+    // By name: the container's own file says which, whoever the user is, and
+    // for what joins it, too.
+    let file = engine.dir().join("group");
+    fs::write(&file, "root:x:0:\nlogs:x:4321:\nadm:x:4322:\n").expect("write");
+    let volume = format!("{}:/etc/group:ro", file.display());
+    let named = ["--group-add", "logs", "--group-add", "adm", "--group-add", "777", "-v", &volume];
+    let sleep = ["busybox", "sleep", "1000"];
+    engine.berth(&[&["run", "-d", "--name", "named", "-u", "5:6"][..], &named, &sleep].concat()).ok();
+    let pid = engine.inspect("named")["State"]["Pid"].to_string();
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("status");
+    let groups = status.lines().find_map(|line| line.strip_prefix("Groups:")).expect("groups");
+    assert_eq!(groups.split_whitespace().collect::<Vec<_>>(), ["6", "777", "4321", "4322"]);
+    assert_eq!(engine.berth(&["exec", "named", "id", "-G"]).ok().line(), "6 777 4321 4322");
+    assert_eq!(engine.berth(&["exec", "-u", "9", "named", "id", "-G"]).ok().line(), "0 777 4321 4322");
+    engine.berth(&["exec", "-d", "named", "sleep", "1000"]).ok();
+    assert_eq!(engine.berth(&["exec", "ls", "--format", "{{.User}}"]).ok().line(), "5:6");
+    for bad in ["nobody", "a,b", "a:b", ""] {
+        let args = ["run", "--rm", "--group-add", bad, "-v", &volume, "busybox", "true"];
+        let words = format!("Unable to find group {bad}: no matching entries in group file");
+        let refused = engine.berth(&args);
+        assert!(refused.code != 0 && refused.stderr.contains(&words), "{}", refused.stderr);
+    }
+
     let mut disks = fs::read_dir("/dev").expect("/dev").flatten();
     let Some(disk) = disks.find(|entry| entry.file_type().is_ok_and(|kind| kind.is_block_device())) else {
         eprintln!("skipped: there is no block device here");

@@ -12,6 +12,7 @@ mod api;
 mod archives;
 mod attach;
 mod bad_input;
+mod cgroup_parent;
 mod commit;
 mod config;
 mod copy;

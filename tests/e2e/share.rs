@@ -95,6 +95,41 @@ fn another_containers_are_joined_by_name() {
 }
 
 #[test]
+fn shared_memory_goes_with_ipc_and_is_the_donors_alone() {
+    let Some(mut engine) = with_busybox() else { return };
+    sleeper(&engine, "donor", &["--ipc", "shareable", "--shm-size", "1m", "--cap-add", "SYS_ADMIN"]);
+    sleeper(&engine, "guest", &["--ipc", "container:donor"]);
+    let run = |name: &str, script: &str| engine.berth(&["exec", name, "sh", "-c", script]).ok();
+    run("donor", "echo theirs > /dev/shm/note");
+    assert_eq!(run("guest", "cat /dev/shm/note; echo ours >> /dev/shm/note").line(), "theirs");
+    assert_eq!(run("donor", "cat /dev/shm/note").stdout, "theirs\nours\n");
+    // One file system, with the donor's size, in no mount table but theirs.
+    let full = "dd if=/dev/zero of=/dev/shm/big bs=64k count=64 2>/dev/null; stat -c %s /dev/shm/big; rm /dev/shm/big";
+    assert!(run("guest", full).line().parse::<u32>().expect("a size") <= 1 << 20);
+    let options = run("guest", "grep ' /dev/shm ' /proc/mounts").stdout;
+    assert!(["nosuid", "nodev", "noexec"].iter().all(|word| options.contains(word)), "{options}");
+    sleeper(&engine, "own", &[]);
+    assert_eq!(engine.berth(&["exec", "own", "ls", "/dev/shm"]).ok().stdout, "");
+
+    // It outlives the donor for whoever is there, and the engine.
+    engine.berth(&["stop", "-t", "0", "guest"]).ok();
+    engine.kill9();
+    engine.restart();
+    engine.berth(&["start", "guest"]).ok();
+    let run = |name: &str, script: &str| engine.berth(&["exec", name, "sh", "-c", script]).ok();
+    assert_eq!(run("guest", "head -n 1 /dev/shm/note").line(), "theirs");
+
+    // A donor that has put a link there gives away nothing.
+    run("donor", "umount /dev/shm && rmdir /dev/shm && ln -s / /dev/shm");
+    let args = ["run", "--rm", "--ipc", "container:donor", "busybox", "ls", "/dev/shm"];
+    let refused = engine.berth(&args);
+    assert!(refused.code != 0 && refused.stderr.contains("/dev/shm"), "{}", refused.stderr);
+    assert_eq!(refused.stdout, "");
+    engine.berth(&["stop", "-t", "0", "donor"]).ok();
+    assert_eq!(run("guest", "head -n 1 /dev/shm/note").line(), "theirs");
+}
+
+#[test]
 fn what_can_not_be_shared_is_said_in_dockers_words() {
     let Some(engine) = with_busybox() else { return };
     sleeper(&engine, "donor", &[]);

@@ -108,7 +108,7 @@ pub struct Create {
     /// User, and group, by name or number
     #[arg(short, long, value_name = "USER[:GROUP]", help_heading = PROCESS)]
     pub user: Option<String>,
-    /// Be in another group, by its number
+    /// Be in another group, by its number, or its name in the container
     #[arg(long, value_name = "GROUP", help_heading = PROCESS)]
     pub group_add: Vec<String>,
     /// Replace the image's entry point; empty clears it
@@ -179,6 +179,9 @@ pub struct Create {
     /// Cgroups that it sees: private or host
     #[arg(long, value_name = "MODE", help_heading = SECURITY)]
     pub cgroupns: Option<String>,
+    /// The cgroup that its own is made in
+    #[arg(long, value_name = "PATH", help_heading = SECURITY)]
+    pub cgroup_parent: Option<String>,
     /// Host name inside the container
     #[arg(short = 'h', long, value_name = "NAME", help_heading = NETWORK)]
     pub hostname: Option<String>,

@@ -128,6 +128,7 @@ fn host(create: &Create) -> Result<HostConfig> {
         blkio_device_read_iops: create.device_read_iops.clone(),
         blkio_device_write_iops: create.device_write_iops.clone(),
         group_add: create.group_add.clone(),
+        cgroup_parent: create.cgroup_parent.clone().unwrap_or_default(),
         oom_kill_disable: create.oom_kill_disable,
         memory_swappiness: swappiness(create.memory_swappiness)?,
         sysctls: create.sysctl.iter().cloned().collect(),

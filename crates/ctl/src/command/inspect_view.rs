@@ -193,6 +193,7 @@ struct Host {
     #[serde(rename = "BlkioDeviceWriteIOps")]
     blkio_device_write_iops: Vec<Rate>,
     group_add: Vec<String>,
+    cgroup_parent: String,
     oom_kill_disable: bool,
     memory_swappiness: Option<u64>,
 }
@@ -448,6 +449,7 @@ impl Host {
             blkio_device_read_iops: rates(host.blkio_device_read_iops),
             blkio_device_write_iops: rates(host.blkio_device_write_iops),
             group_add: host.group_add,
+            cgroup_parent: host.cgroup_parent,
             oom_kill_disable: host.oom_kill_disable,
             memory_swappiness: host.memory_swappiness,
             ulimits: host

@@ -134,9 +134,12 @@ pub struct HostConfig {
     /// Devices of the host.
     #[serde(skip_serializing_if = "Devices::is_empty")]
     pub devices: Devices,
-    /// Groups of its processes beyond the user's own, by number.
+    /// Groups of its processes beyond the user's own, by number or name.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub group_add: Vec<String>,
+    /// The cgroup that its own is made in; empty: the engine's.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub cgroup_parent: String,
     /// The kernel doesn't kill it for want of memory; cgroup v1 only.
     pub oom_kill_disable: bool,
     /// 0 to 100; unset is the host's; cgroup v1 only.
@@ -290,6 +293,9 @@ pub struct Summary {
     /// Its health is checked.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub health: bool,
+    /// The cgroup that its own is made in; empty: the engine's.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub cgroup_parent: String,
 }
 
 impl Document {
@@ -304,6 +310,7 @@ impl Document {
             auto_remove: self.config.host.auto_remove,
             restart: self.config.host.restart,
             health: self.effective.health.is_some(),
+            cgroup_parent: self.config.host.cgroup_parent.clone(),
         }
     }
 }

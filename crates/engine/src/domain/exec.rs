@@ -62,7 +62,7 @@ impl ExecConfig {
         let mut process = Process::default();
         process
             .set_terminal(Some(self.tty))
-            .set_user(spec::user(self.user_in(document)))
+            .set_user(spec::with_groups(spec::user(self.user_in(document)), &document.config.host.group_add))
             .set_args(Some(self.command.clone()))
             .set_env(Some(env))
             .set_cwd(PathBuf::from(cwd))
@@ -76,9 +76,13 @@ impl ExecConfig {
         process
     }
 
-    /// The user to look up in the container.
+    /// What to look up in the container: as whom it runs.
     #[must_use]
-    pub fn user_in<'a>(&'a self, document: &'a Document) -> &'a str {
+    pub fn lookup(&self, document: &Document) -> String {
+        spec::lookup(self.user_in(document), &document.config.host.group_add)
+    }
+
+    fn user_in<'a>(&'a self, document: &'a Document) -> &'a str {
         if self.user.is_empty() { &document.effective.user } else { &self.user }
     }
 }
@@ -112,7 +116,25 @@ mod tests {
         assert_eq!(*process.env(), Some(strings(&["PATH=/bin", "A=1", "B=2"])));
         assert_eq!(process.cwd(), &PathBuf::from("/srv"));
         assert_eq!(*process.capabilities(), None);
-        assert_eq!(exec().user_in(&document()), "web");
+        assert_eq!(exec().lookup(&document()), "web");
+        let mut grouped = document();
+        grouped.config.host.group_add = strings(&["logs", "777", "adm"]);
+        assert_eq!(exec().lookup(&grouped), "web::logs,adm");
+        assert_eq!(*exec().process(&grouped, &[]).user().additional_gids(), Some(vec![777]));
+    }
+
+    #[test]
+    fn a_part_of_the_user_is_no_list_of_groups() {
+        let groups = strings(&["logs"]);
+        for (user, groups, wanted) in [
+            ("", &[][..], ""),
+            ("a:b:c", &[], "a:b"),
+            ("a:b:c,d", &groups, "a:b:logs"),
+            ("", &groups, "::logs"),
+            ("0", &strings(&["7"]), "0"),
+        ] {
+            assert_eq!(spec::lookup(user, groups), wanted, "{user}");
+        }
     }
 
     #[test]
@@ -132,7 +154,7 @@ mod tests {
         let size = process.console_size().expect("size");
         assert_eq!((size.height(), size.width()), (30, 100));
         assert!(process.capabilities().is_some());
-        assert_eq!(exec.user_in(&document()), "0");
+        assert_eq!(exec.lookup(&document()), "0");
     }
 
     #[test]

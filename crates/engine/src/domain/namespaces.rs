@@ -204,6 +204,8 @@ pub struct Joined {
     pub pid: Option<PathBuf>,
     /// Of System V objects and message queues.
     pub ipc: Option<PathBuf>,
+    /// Of mounts: that of whose shared memory is its own, too. It isn't joined.
+    pub shm: Option<PathBuf>,
 }
 
 /// The namespaces of the specification: what isn't there is the host's.

@@ -69,6 +69,37 @@ impl Record {
         }
     }
 
+    /// The name of its cgroup.
+    #[must_use]
+    pub fn cgroup_name(&self) -> String {
+        format!("{}-{}", self.namespace, self.id)
+    }
+
+    /// The cgroup that its own is made in, below each hierarchy; `engine` is
+    /// where it has none of its own.
+    #[must_use]
+    pub fn cgroup_parent(&self, engine: &str) -> String {
+        match self.summary.cgroup_parent.trim_matches('/') {
+            "" => engine.to_owned(),
+            own => format!("/{own}"),
+        }
+    }
+
+    /// Its cgroup, below each hierarchy.
+    #[must_use]
+    pub fn cgroup(&self, engine: &str) -> String {
+        format!("{}/{}", self.cgroup_parent(engine), self.cgroup_name())
+    }
+
+    /// The name directly below the cgroup `parent` that is its own, or leads to
+    /// it.
+    #[must_use]
+    pub fn below_cgroup(&self, parent: &str) -> Option<String> {
+        let own = self.cgroup(parent);
+        let below = own.strip_prefix(parent)?.strip_prefix('/')?;
+        below.split('/').next().map(str::to_owned)
+    }
+
     /// Its policy is about to have it started.
     #[must_use]
     pub fn is_restarting(&self) -> bool {

@@ -17,7 +17,10 @@ use super::{
     spec::{capabilities, rlimits},
     users,
 };
-use crate::error::{Error, Kind, Result};
+use crate::{
+    config,
+    error::{Error, Kind, Result},
+};
 
 /// Most bytes of a stored configuration's lists of strings: what is kept is
 /// bounded (D11). execve(2) allows about as much.
@@ -87,9 +90,18 @@ fn host(host: &HostConfig) -> Result<()> {
     }
     annotations(&host.annotations)?;
     host.devices.check()?;
-    if let Some(group) = host.group_add.iter().find(|group| group.parse::<u32>().is_err()) {
-        let what = format!("Unable to find group {}: give its number", group.escape_debug());
-        return Err(invalid(what));
+    // No line of a group file has such a name.
+    let is_group = |name: &String| !name.is_empty() && !name.contains([':', ',', '\0', '\n']);
+    if let Some(group) = host.group_add.iter().find(|name| !is_group(name)) {
+        let group = group.escape_debug();
+        return Err(invalid(format!("Unable to find group {group}: no matching entries in group file")));
+    }
+    if !host.cgroup_parent.is_empty() {
+        let parent = &host.cgroup_parent;
+        let absolute = format!("/{}", parent.trim_matches('/'));
+        config::parse_cgroup_parent(&absolute).map_err(|_| {
+            invalid(format!("invalid cgroup parent {}: not the path of a cgroup", parent.escape_debug()))
+        })?;
     }
     if host.memory_swappiness.is_some_and(|n| n > 100) {
         return Err(invalid(format!(

@@ -129,7 +129,7 @@ impl Containers {
         let process = config.process(&document, self.all_capabilities());
         let process = serde_json::to_vec(&process)
             .map_err(|e| Error::new(Kind::Internal, "encode the process").with_source(e))?;
-        let user = config.user_in(&document).to_owned();
+        let user = config.lookup(&document);
         let options = ExecOptions { process, user, open_stdin: stdin, stdin_once: stdin, kill_on_disconnect };
         let id: ExecId = id::fresh()?;
         live.task.add_exec(&id, config.tty.into(), &options).await?;

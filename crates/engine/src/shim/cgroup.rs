@@ -3,7 +3,7 @@
 //! container's cgroup, in every hierarchy. Everything here blocks.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet, hash_map::Entry},
     fs,
     io::{self, Write as _},
     os::fd::AsFd as _,
@@ -69,6 +69,40 @@ pub fn children(parent: &str) -> Result<HashSet<String>> {
         }
     }
     Ok(names)
+}
+
+/// Whether the engine gives cgroups such names; others may have made others
+/// beside them.
+#[must_use]
+pub fn is_ours(name: &str) -> bool {
+    name.contains('-')
+}
+
+/// The names in several cgroups.
+#[derive(Debug)]
+pub struct Children(HashMap<String, HashSet<String>>);
+
+impl Children {
+    /// Looks once at each of `parents`.
+    ///
+    /// # Errors
+    /// Those of the host.
+    pub fn of(parents: impl Iterator<Item = String>) -> Result<Self> {
+        let mut all = HashMap::new();
+        for parent in parents {
+            if let Entry::Vacant(entry) = all.entry(parent) {
+                let names = children(entry.key())?;
+                entry.insert(names);
+            }
+        }
+        Ok(Self(all))
+    }
+
+    /// Whether `parent`, which has been looked at, has one of this name.
+    #[must_use]
+    pub fn has(&self, parent: &str, name: &str) -> bool {
+        self.0.get(parent).is_some_and(|names| names.contains(name))
+    }
 }
 
 /// Whether the processes of `cgroup` are frozen; `None` where no hierarchy

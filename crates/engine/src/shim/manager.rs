@@ -8,15 +8,11 @@ use std::{
     path::Path,
 };
 
-use berth::{
-    bootstrap,
-    bundle::ProcessIdentity,
-    failpoint,
-    ids::{ContainerId, Namespace},
-};
+use berth::{bootstrap, bundle::ProcessIdentity, failpoint};
 
 use super::bundle::Bundle;
 use crate::{
+    domain::record::Record,
     error::{Context as _, Error, Kind, Result},
     kernel::{memfd, pidfd, spawn},
 };
@@ -84,11 +80,17 @@ impl Manager {
 
     /// The cgroup of a container, below each hierarchy.
     #[must_use]
-    pub fn cgroup(&self, namespace: &Namespace, id: &ContainerId) -> String {
-        format!("{}/{namespace}-{id}", self.cgroup_parent)
+    pub fn cgroup(&self, record: &Record) -> String {
+        record.cgroup(&self.cgroup_parent)
     }
 
-    /// The cgroup below which all containers are.
+    /// The cgroup that a container's is made in.
+    #[must_use]
+    pub fn parent_of(&self, record: &Record) -> String {
+        record.cgroup_parent(&self.cgroup_parent)
+    }
+
+    /// The cgroup below which all containers are that have no other.
     #[must_use]
     pub fn cgroup_parent(&self) -> &str {
         &self.cgroup_parent
@@ -98,18 +100,19 @@ impl Manager {
     ///
     /// # Errors
     /// Those of the host; no process is left then.
-    pub fn start(&self, namespace: &Namespace, id: &ContainerId, bundle: &Bundle) -> Result<Started> {
+    pub fn start(&self, record: &Record, bundle: &Bundle) -> Result<Started> {
+        let parent = self.parent_of(record);
         let listeners = bundle.listen()?;
         let log = bundle.shim_log()?;
         let args = [
             "berth-shim",
             bootstrap::SERVE,
             "--namespace",
-            namespace.as_str(),
+            record.namespace.as_str(),
             "--id",
-            id.as_str(),
+            record.id.as_str(),
             "--cgroup-parent",
-            &self.cgroup_parent,
+            &parent,
         ];
         let args = args.into_iter().map(|arg| text(arg.to_owned())).collect::<Result<Vec<_>>>()?;
         // In the order of their numbers: bootstrap::TTRPC_FD is 3, ATTACH_FD 4.

@@ -34,16 +34,18 @@ enum Part<'a> {
     Name(&'a str),
 }
 
-/// Looks `user[:group]` up, Docker's way: digits are an id and never a name,
-/// a group that is given replaces those that the user is a member of.
+/// Looks `user[:group[:more,...]]` up, Docker's way: digits are an id and never
+/// a name, a group that is given replaces those that the user is a member of,
+/// and `more` are beyond all of them.
 ///
 /// # Errors
 /// `InvalidSpec` for a name that isn't there and for a number out of range.
 pub fn look_up(user: &str, additional: &[u32], passwd: &[u8], group: &[u8]) -> Result<User> {
-    let (user, wanted) = match user.split_once(':') {
-        Some((user, group)) => (user, Some(group).filter(|g| !g.is_empty())),
-        None => (user, None),
-    };
+    let mut parts = user.splitn(3, ':');
+    let user = parts.next().unwrap_or_default();
+    let wanted = parts.next().filter(|group| !group.is_empty());
+    let more = parts.next().into_iter().flat_map(|more| more.split(','));
+    let more = more.map(|name| additional_group(name, group)).collect::<Result<Vec<_>>>()?;
     let part = if user.is_empty() { Part::Number(0) } else { Part::parse(user)? };
     let account = match part {
         Part::Number(uid) => accounts(passwd).find(|account| account.uid == uid),
@@ -64,7 +66,14 @@ pub fn look_up(user: &str, additional: &[u32], passwd: &[u8], group: &[u8]) -> R
         _ => Vec::new(),
     };
     let home = account.map_or("", |account| account.home);
-    Ok(user_of(uid, gid, member_of.iter().chain(additional), home))
+    Ok(user_of(uid, gid, member_of.iter().chain(additional).chain(&more), home))
+}
+
+/// The part of what is looked up that was asked for as the user.
+#[must_use]
+pub fn asked(lookup: &str) -> &str {
+    let end = lookup.match_indices(':').nth(1).map_or(lookup.len(), |(at, _)| at);
+    lookup[..end].trim_end_matches(':')
 }
 
 /// A user by numbers, in these groups and no other; passwd only says where
@@ -107,12 +116,21 @@ impl<'a> Part<'a> {
 fn find_group(wanted: &str, group: &[u8]) -> Result<u32> {
     match Part::parse(wanted)? {
         Part::Number(gid) => Ok(gid),
-        Part::Name(name) => {
-            fields(group).filter(|f| f.first() == Some(&name)).find_map(|f| id(f.get(2)?)).ok_or_else(|| {
-                Error::invalid(format!("unable to find group {name}: no matching entries in group file"))
-            })
-        }
+        Part::Name(name) => named(name, group).ok_or_else(|| {
+            Error::invalid(format!("unable to find group {name}: no matching entries in group file"))
+        }),
     }
+}
+
+/// Docker writes this one with a capital letter.
+fn additional_group(name: &str, group: &[u8]) -> Result<u32> {
+    named(name, group).ok_or_else(|| {
+        Error::invalid(format!("Unable to find group {name}: no matching entries in group file"))
+    })
+}
+
+fn named(name: &str, group: &[u8]) -> Option<u32> {
+    fields(group).filter(|f| f.first() == Some(&name)).find_map(|f| id(f.get(2)?))
 }
 
 fn groups_of(name: &str, group: &[u8]) -> Vec<u32> {
@@ -201,6 +219,30 @@ mod tests {
         assert_eq!(of("web:users").expect("web").groups, [100]);
         assert_eq!(look_up("1000", &[7], PASSWD, GROUP).expect("web").groups, [7, 100, 200, 300]);
         assert_eq!(by_number(5, 6, &[9, 6, 9], PASSWD).groups, [6, 9]);
+    }
+
+    #[test]
+    fn more_groups_are_names_of_the_containers() {
+        let groups = |user: &str| look_up(user, &[7], PASSWD, GROUP).expect(user).groups;
+        assert_eq!(groups("web::many,root"), [0, 7, 100, 200, 300]);
+        assert_eq!(groups("web:users:logs"), [7, 100, 200]);
+        assert_eq!(groups("::users"), [0, 7, 100, 200]);
+        for (bad, name) in
+            [("web::nobody", "nobody"), ("web::", ""), ("::users,web", "web"), ("1:1:a:b", "a:b")]
+        {
+            let words = format!("Unable to find group {name}: no matching entries in group file");
+            assert_eq!(of(bad).expect_err(bad).to_string(), words);
+        }
+        for (lookup, user) in [
+            ("", ""),
+            ("::logs", ""),
+            ("web", "web"),
+            ("web:g", "web:g"),
+            ("web::a,b", "web"),
+            ("1:2:a", "1:2"),
+        ] {
+            assert_eq!(asked(lookup), user, "{lookup}");
+        }
     }
 
     #[test]

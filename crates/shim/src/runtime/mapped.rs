@@ -1,14 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Mounts that only the host's root can make for a container with users of its
-//! own: made here, attached nowhere, and sent to init, which attaches them.
+//! own, and those of another container: made here, attached nowhere, and sent to
+//! init, which attaches them.
 
 use std::{
-    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
-use nix::{errno::Errno, fcntl::OFlag, mount::MsFlags, sched::CloneFlags, unistd::geteuid};
+use nix::{
+    errno::Errno,
+    fcntl::{OFlag, ResolveFlag},
+    mount::MsFlags,
+    sched::CloneFlags,
+    sys::stat::Mode,
+    unistd::geteuid,
+};
 
 use super::{
     channel::{self, ToShim},
@@ -22,7 +30,7 @@ use crate::{
     kernel::{
         SysError,
         mount::{self, Attributes, Reach},
-        paths, process, socket,
+        paths, process, socket, sys,
     },
 };
 
@@ -52,7 +60,9 @@ impl FromShim {
 
     /// Whether this one is.
     pub(crate) fn makes(self, mount: &Mount) -> bool {
-        mount.ids.is_some() || self.binds && matches!(mount.source, Source::Bind { .. })
+        mount.ids.is_some()
+            || mount.of_namespace.is_some()
+            || self.binds && matches!(mount.source, Source::Bind { .. })
     }
 }
 
@@ -97,7 +107,11 @@ fn bind(mount: &Mount, users: &Users<'_>) -> Result<OwnedFd> {
     let Source::Bind { path, recursive } = &mount.source else {
         return Err(Error::new(Kind::Os, "only a bind is made by the shim"));
     };
-    let made = clone(path, if *recursive { Reach::Tree } else { Reach::Mount })?;
+    let reach = if *recursive { Reach::Tree } else { Reach::Mount };
+    let made = match &mount.of_namespace {
+        None => clone(path, reach)?,
+        Some(namespace) => clone_in(namespace, path, reach)?,
+    };
     if let Some(ids) = &mount.ids {
         let reach = if ids.recursive { Reach::Tree } else { Reach::Mount };
         idmap(&made, reach, users.of(ids.maps.as_ref())?.as_fd(), path)?;
@@ -130,11 +144,30 @@ fn remapped(
     options: &[(String, Option<String>)],
     users: BorrowedFd<'_>,
 ) -> Result<OwnedFd> {
-    let (ours, theirs) = socket::pair()?;
     let flags = u64::from(CloneFlags::CLONE_NEWNS.bits().cast_unsigned());
+    by_helper(flags, || map_in_place(lower, users).and_then(|()| overlay::mount(lower, writable, options)))
+}
+
+/// A copy of what is mounted at `path` in another mount namespace. Its owner may
+/// have put anything there: no link is followed.
+fn clone_in(namespace: &Path, path: &Path, reach: Reach) -> Result<OwnedFd> {
+    let namespace = paths::open_host(namespace, OFlag::O_RDONLY)?;
+    by_helper(0, || {
+        let joined = nix::sched::setns(&namespace, CloneFlags::CLONE_NEWNS);
+        sys(joined, || format!("setns({}, CLONE_NEWNS)", namespace.as_raw_fd()))?;
+        // setns has made the namespace's root ours.
+        let root = paths::open_host(Path::new("/"), OFlag::O_PATH | OFlag::O_DIRECTORY)?;
+        let resolve = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_SYMLINKS;
+        let place = paths::openat2(&root, path, OFlag::O_PATH, Mode::empty(), resolve)?;
+        Ok(mount::clone_mount(&place, Path::new(""), reach)?)
+    })
+}
+
+/// What a process of its own makes, which goes with it.
+fn by_helper(flags: u64, make: impl FnOnce() -> Result<OwnedFd>) -> Result<OwnedFd> {
+    let (ours, theirs) = socket::pair()?;
     let helper = process::clone3(flags, None, move || {
-        let made = map_in_place(lower, users).and_then(|()| overlay::mount(lower, writable, options));
-        let said = made.map_or_else(ToShim::Failed, ToShim::Made);
+        let said = make().map_or_else(ToShim::Failed, ToShim::Made);
         // Who should hear of a failure has died.
         let _ = channel::tell_shim(&theirs, &said);
         process::exit_now(0)

@@ -46,6 +46,7 @@ pub use self::{
     resources::update,
     root_mount::RootMount,
 };
+pub(crate) use crate::init::passwd::asked as asked_user;
 /// What a container's cgroups count.
 pub mod stats {
     pub use crate::cgroup::{Device, stats::*};

@@ -375,7 +375,7 @@ impl Exec {
             exec_id: id.to_string(),
             pid: self.pid,
             args: self.args.clone(),
-            user: self.user.clone(),
+            user: runtime::asked_user(&self.user).to_owned(),
             terminal: self.terminal,
             started_at: self.started_at,
             exited_at: end.map_or(0, |record| record.exited_at),

@@ -148,7 +148,7 @@ pub fn build(document: &Document, facts: &Facts) -> Result<Spec> {
         .set_root(Some(root(config.host.readonly_rootfs)))
         .set_hostname((!config.host.uts_host).then(|| effective.hostname.clone()))
         .set_domainname(some(&config.domainname))
-        .set_mounts(Some(mounts::all(config, &facts.etc)))
+        .set_mounts(Some(mounts::all(config, &facts.etc, &facts.joined)))
         .set_process(Some(process(document, facts, &security)?))
         .set_annotations(annotations(&config.host))
         .set_linux(Some(linux(document, facts, &security)?));
@@ -232,8 +232,23 @@ pub(super) fn user(name: &str) -> User {
     user
 }
 
-/// The user's groups, and more.
-fn with_groups(mut user: User, more: &[String]) -> User {
+/// What the shim looks up in the container: the user, its group, and those of
+/// `groups` that are names. A third part, which Docker overlooks, is ours.
+#[must_use]
+pub fn lookup(user: &str, groups: &[String]) -> String {
+    let mut parts = user.split(':');
+    let (user, group) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    let names: Vec<&str> =
+        groups.iter().map(String::as_str).filter(|group| group.parse::<u32>().is_err()).collect();
+    match (user, group, &names[..]) {
+        (user, "", []) => user.to_owned(),
+        (user, group, []) => format!("{user}:{group}"),
+        (user, group, names) => format!("{user}:{group}:{}", names.join(",")),
+    }
+}
+
+/// The user's groups, and more: those that are numbers.
+pub(super) fn with_groups(mut user: User, more: &[String]) -> User {
     if !more.is_empty() {
         let mut all = user.additional_gids().clone().unwrap_or_default();
         all.extend(more.iter().filter_map(|group| group.parse::<u32>().ok()));

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A container's mounts, in the order in which they are made.
 
+use berth::bundle::MOUNT_NAMESPACE;
 use oci_spec::runtime::Mount;
 
 use super::EtcFiles;
 use crate::domain::{
     container::{Config, Mount as UserMount, MountKind, ReadOnlyReach},
-    namespaces::IpcMode,
+    namespaces::{IpcMode, Joined},
 };
 
 /// Bytes of /dev/shm where the user says nothing.
@@ -14,12 +15,12 @@ const DEFAULT_SHM_SIZE: i64 = 64 << 20;
 
 /// The system's mounts, the files of /etc, then the user's. A user's mount at
 /// the same place replaces one of ours.
-pub(super) fn all(config: &Config, etc: &EtcFiles) -> Vec<Mount> {
+pub(super) fn all(config: &Config, etc: &EtcFiles, joined: &Joined) -> Vec<Mount> {
     let mut user: Vec<Mount> = config.host.mounts.iter().map(user_mount).collect();
     user.extend(config.host.tmpfs.iter().map(|(path, options)| tmpfs(path, options)));
     // Parents before children, otherwise as they were given.
     user.sort_by_key(|mount| mount.destination().components().count());
-    let mut all = system(config);
+    let mut all = system(config, joined);
     all.extend(files(etc));
     all.retain(|ours| user.iter().all(|theirs| theirs.destination() != ours.destination()));
     all.extend(user);
@@ -49,7 +50,7 @@ fn mount(target: &str, kind: &str, source: &str, options: &[impl AsRef<str>]) ->
     mount
 }
 
-fn system(config: &Config) -> Vec<Mount> {
+fn system(config: &Config, joined: &Joined) -> Vec<Mount> {
     // A privileged container may change the host's kernel by design.
     let access = if config.host.privileged { "rw" } else { "ro" };
     let shm = if config.host.shm_size == 0 { DEFAULT_SHM_SIZE } else { config.host.shm_size };
@@ -71,11 +72,17 @@ fn system(config: &Config) -> Vec<Mount> {
         mount("/sys/fs/cgroup", "cgroup", "cgroup", &with(&[access])),
         mount("/dev/mqueue", "mqueue", "mqueue", &inert),
     ];
-    match config.host.ipc {
+    match (&config.host.ipc, &joined.shm) {
         // With the host's queues goes the host's memory.
-        IpcMode::Host => all.push(mount("/dev/shm", "bind", "/dev/shm", &with(&["rbind", "rw", "rprivate"]))),
-        IpcMode::None => {}
-        IpcMode::Private | IpcMode::Shareable | IpcMode::Container(_) => {
+        (IpcMode::Host, _) => {
+            all.push(mount("/dev/shm", "bind", "/dev/shm", &with(&["rbind", "rw", "rprivate"])))
+        }
+        (IpcMode::None, _) => {}
+        (IpcMode::Container(_), Some(theirs)) => {
+            let there = format!("{MOUNT_NAMESPACE}{}", theirs.display());
+            all.push(mount("/dev/shm", "bind", "/dev/shm", &with(&["bind", "rw", "rprivate", &there])));
+        }
+        (IpcMode::Private | IpcMode::Shareable | IpcMode::Container(_), _) => {
             all.push(mount("/dev/shm", "tmpfs", "shm", &with(&["mode=1777", &shm_size])));
         }
     }

@@ -90,6 +90,7 @@ impl Containers {
         }
         if let IpcMode::Container(id) = &config.host.ipc {
             held.paths.ipc = Some(self.hold(record, id, "ipc", "IPC", &mut held.namespaces)?);
+            held.paths.shm = Some(self.hold(record, id, "mnt", "IPC", &mut held.namespaces)?);
         }
         Ok(held)
     }

@@ -9,6 +9,7 @@ use berth::{bundle, failpoint};
 use super::{Containers, Entry, Live, event, logging, policy};
 use crate::{
     domain::{
+        log::LogConfig,
         record::Record,
         restart::Moment,
         state::{Exit, ExitEvidence, WaitAnswer},
@@ -26,11 +27,20 @@ pub(super) enum Shim {
 }
 
 impl Containers {
-    /// Looks after a running container until it has ended.
-    pub(super) fn watch(self: &Arc<Self>, entry: Arc<Entry>, record: Record, live: Arc<Live>) {
+    /// Looks after a running container until it has ended. `log` is how its
+    /// log is kept, by who knows that already.
+    pub(super) fn watch(
+        self: &Arc<Self>,
+        entry: Arc<Entry>,
+        record: Record,
+        live: Arc<Live>,
+        log: Option<&LogConfig>,
+    ) {
         self.watch_health(&entry, &record, &live);
-        self.watch_log(&record, &live);
-        self.forward_log(&entry, &record);
+        self.watch_log(&record, &live, log.map(LogConfig::compress));
+        if log.is_none_or(|log| log.driver.forwards()) {
+            self.forward_log(&entry, &record);
+        }
         let this = Arc::clone(self);
         tokio::spawn(async move {
             let (exit, shim) = this.end_of(&live).await;

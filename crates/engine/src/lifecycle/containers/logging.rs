@@ -23,8 +23,9 @@ use crate::{
 
 impl Containers {
     /// Has segments of the log compressed until the container has ended, and
-    /// those that were closed while no engine was there.
-    pub(super) fn watch_log(self: &Arc<Self>, record: &Record, live: &Arc<Live>) {
+    /// those that were closed while no engine was there; `compressed` is whether
+    /// that was asked for, as far as it is known.
+    pub(super) fn watch_log(self: &Arc<Self>, record: &Record, live: &Arc<Live>, compressed: Option<bool>) {
         let (this, record, live) = (Arc::clone(self), record.clone(), Arc::clone(live));
         tokio::spawn(async move {
             let path = this.log_path(&record.namespace, &record.id);
@@ -37,7 +38,11 @@ impl Containers {
                 }
             }
             let (Ok(Some(mut rotated)), Ok(Some(mut in_bundle))) = (rotated, in_bundle) else { return };
-            this.compress(&record).await;
+            match compressed {
+                None => this.compress(&record).await,
+                Some(true) => this.compress_now(&record).await,
+                Some(false) => {}
+            }
             let mut told = this.tell_dropped(&record, Dropped::default()).await;
             loop {
                 tokio::select! {
@@ -93,9 +98,12 @@ impl Containers {
 
     async fn compress(self: &Arc<Self>, record: &Record) {
         let Ok(document) = self.document(record.id.clone()).await else { return };
-        if !document.config.host.log.compress() {
-            return;
+        if document.config.host.log.compress() {
+            self.compress_now(record).await;
         }
+    }
+
+    async fn compress_now(self: &Arc<Self>, record: &Record) {
         let path = self.log_path(&record.namespace, &record.id);
         // One at a time: it is nobody's hurry.
         let Ok(_turn) = self.compressing.acquire().await else { return };

@@ -77,7 +77,7 @@ impl Containers {
         let config = ExecConfig { command: command.to_vec(), ..ExecConfig::default() };
         let process = serde_json::to_vec(&config.process(document, self.all_capabilities()))
             .map_err(|e| Error::new(Kind::Internal, "encode the process").with_source(e))?;
-        let user = config.user_in(document).to_owned();
+        let user = config.lookup(document);
         let options = ExecOptions { process, user, ..ExecOptions::default() };
         let fresh: ExecId = id::fresh()?;
         let id: ExecId = format!("{PREFIX}{fresh}")

@@ -160,7 +160,7 @@ impl Containers {
             // The row doesn't know of one that was started a moment before the
             // last engine's end.
             kill_shims_in(&this.bundle_path(&row.namespace, &row.id))?;
-            cgroup::destroy(&this.shims.cgroup(&row.namespace, &row.id))
+            cgroup::destroy(&this.shims.cgroup(&row))
         })
         .await?;
         for process in [shim, init].into_iter().flatten() {
@@ -202,7 +202,7 @@ impl Containers {
         let live = Arc::new(Live {
             namespace: record.namespace.clone(),
             id: record.id.clone(),
-            cgroup: self.shims.cgroup(&record.namespace, &record.id),
+            cgroup: self.shims.cgroup(record),
             init: std::sync::OnceLock::new(),
             bundle,
             shim,
@@ -249,7 +249,7 @@ impl Containers {
         if evidence.record.is_none()
             && let Some(init) = init
         {
-            let group = self.shims.cgroup(&record.namespace, &record.id);
+            let group = self.shims.cgroup(record);
             self.blocking(move |_| cgroup::destroy(&group)).await?;
             evidence.killed = true;
             drop(tokio::time::timeout(timeouts::KILLED, init.ended()).await);
@@ -286,7 +286,7 @@ impl Containers {
         self.limit_again(entry, record, &live);
         // One that has stopped meanwhile says so to the watcher's first question.
         self.adopt_execs(record, &live);
-        self.watch(Arc::clone(entry), record.clone(), live);
+        self.watch(Arc::clone(entry), record.clone(), live, None);
         Ok(())
     }
 
@@ -400,11 +400,12 @@ impl Containers {
     /// Containers at rest that have a bundle or a cgroup all the same: their
     /// rows come from a copy of the database that is older than they are.
     fn at_rest_with_leftovers(&self) -> Result<Vec<Record>> {
-        let groups = cgroup::children(self.shims.cgroup_parent())?;
         let mut rows = self.db.read(rows::every)?;
+        rows.retain(is_at_rest);
+        let groups = cgroup::Children::of(rows.iter().map(|row| self.shims.parent_of(row)))?;
         rows.retain(|row| {
-            let has_group = groups.contains(&format!("{}-{}", row.namespace, row.id));
-            is_at_rest(row) && (has_group || self.bundle_path(&row.namespace, &row.id).exists())
+            groups.has(&self.shims.parent_of(row), &row.cgroup_name())
+                || self.bundle_path(&row.namespace, &row.id).exists()
         });
         Ok(rows)
     }
@@ -466,13 +467,16 @@ impl Containers {
     }
 
     fn remove_orphan_cgroups(&self) -> Result<()> {
+        let parent = self.shims.cgroup_parent();
+        let names = cgroup::children(parent)?;
         let known: HashSet<String> = self.db.read(|c| {
-            Ok(rows::identities(c)?.iter().map(|(namespace, id)| format!("{namespace}-{id}")).collect())
+            let rows = rows::every(c)?;
+            Ok(rows.iter().filter_map(|row| row.below_cgroup(parent)).collect())
         })?;
-        for name in cgroup::children(self.shims.cgroup_parent())? {
-            if !known.contains(&name) {
+        for name in names {
+            if !known.contains(&name) && cgroup::is_ours(&name) {
                 tracing::warn!(name, "a cgroup that no container owns is removed");
-                cgroup::destroy(&format!("{}/{name}", self.shims.cgroup_parent()))?;
+                cgroup::destroy(&format!("{parent}/{name}"))?;
             }
         }
         Ok(())

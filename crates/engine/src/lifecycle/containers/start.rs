@@ -155,7 +155,7 @@ impl Containers {
         let live = Arc::new(Live {
             namespace: record.namespace.clone(),
             id: record.id.clone(),
-            cgroup: self.shims.cgroup(&record.namespace, &record.id),
+            cgroup: self.shims.cgroup(record),
             task: Task::connect(bundle.dir(), &record.id).await?,
             shim: Process::new(shim.identity, shim.pidfd)?,
             bundle,
@@ -184,7 +184,7 @@ impl Containers {
         self.record_running(record, pid).await?;
         failpoint::hit("start.done")?;
         entry.set(Phase::Running(Arc::clone(&live)));
-        self.watch(Arc::clone(entry), record.clone(), live);
+        self.watch(Arc::clone(entry), record.clone(), live, Some(&document.config.host.log));
         Ok(pid)
     }
 
@@ -226,7 +226,7 @@ impl Containers {
         bundles::remove(&path)?;
         let bundle = Bundle::create(&path, &spec)?;
         failpoint::hit("start.bundle")?;
-        let shim = self.shims.start(&record.namespace, &record.id, &bundle)?;
+        let shim = self.shims.start(record, &bundle)?;
         failpoint::hit("start.spawned")?;
         bundle.record_shim(&shim.identity)?;
         failpoint::hit("start.noted")?;
@@ -254,7 +254,7 @@ impl Containers {
     fn facts(&self, record: &Record, document: &Document, etc: EtcFiles) -> Result<Facts> {
         let privileged = document.config.host.privileged;
         Ok(Facts {
-            cgroup_path: self.shims.cgroup(&record.namespace, &record.id),
+            cgroup_path: self.shims.cgroup(record),
             etc,
             all_capabilities: self.host.capabilities.clone(),
             devices: if privileged { host::devices()? } else { Vec::new() },
@@ -273,7 +273,7 @@ impl Containers {
         let untold = self.db.read(|c| logs::dropped(c, &record.id))?;
         Ok(CreateOptions {
             log: Some(logging::log(record, document, &path, untold, &self.defaults)),
-            user: document.effective.user.clone(),
+            user: spec::lookup(&document.effective.user, &config.host.group_add),
             open_stdin: config.open_stdin,
             stdin_once: config.stdin_once,
             console_rows: 0,
@@ -345,7 +345,7 @@ impl Containers {
 
     /// Removes a container's cgroup and bundle, its shim being dead. Blocks.
     pub(super) fn sweep(&self, record: &Record) -> Result<()> {
-        cgroup::destroy(&self.shims.cgroup(&record.namespace, &record.id))?;
+        cgroup::destroy(&self.shims.cgroup(record))?;
         bundles::remove(&self.bundle_path(&record.namespace, &record.id))
     }
 }

@@ -67,7 +67,7 @@ fn at_rest(world: &World<'_>, row: &Record, report: &mut Report) {
         let found = format!("its container {} is {}", row.id, row.status);
         report.wrong("bundle", bundle.display(), found, "no bundle");
     }
-    if world.cgroups.contains(&World::cgroup_name(row)) {
+    if world.has_cgroup(row) {
         let found = format!("its container {} is {}", row.id, row.status);
         report.wrong("cgroup", world.cgroup(row), found, "no cgroup");
     }

@@ -15,6 +15,7 @@ use super::{
 use crate::{
     domain::{record::Record, state::Status},
     error::Result,
+    shim::cgroup,
 };
 
 pub(super) fn check(world: &World<'_>, report: &mut Report) -> Result<()> {
@@ -78,9 +79,10 @@ fn shims(world: &World<'_>, report: &mut Report) {
 fn cgroups(world: &World<'_>, report: &mut Report) {
     report.checked.cgroups = world.cgroups.len();
     for name in &world.cgroups {
-        let known = world.rows.values().any(|row| World::cgroup_name(row) == *name);
-        if !known {
-            let path = format!("{}/{name}", world.places.cgroup_parent);
+        let parent = &world.places.cgroup_parent;
+        let known = world.rows.values().any(|row| row.below_cgroup(parent).as_ref() == Some(name));
+        if !known && cgroup::is_ours(name) {
+            let path = format!("{parent}/{name}");
             report.wrong("cgroup", path, "no container has it", "nothing there");
         }
     }

@@ -30,6 +30,8 @@ pub(super) struct World<'a> {
     pub shims: Vec<search::Shim>,
     /// Names below the parent.
     pub cgroups: HashSet<String>,
+    /// Of containers that have another parent.
+    elsewhere: cgroup::Children,
     pub processes: Processes,
     /// What each shim knows of execs; `None` is one that doesn't answer.
     pub execs: HashMap<ContainerId, Option<Vec<ExecProcess>>>,
@@ -50,7 +52,11 @@ impl<'a> World<'a> {
         let cgroups = cgroup::children(&places.cgroup_parent)?;
         let processes = Processes::see(&places.root.join("snapshots"))?;
         meta::look(&places.metadata, |c| {
-            let rows: HashMap<_, _> = rows::every(c)?.into_iter().map(|row| (row.id.clone(), row)).collect();
+            let rows: HashMap<_, Record> =
+                rows::every(c)?.into_iter().map(|row| (row.id.clone(), row)).collect();
+            let of_their_own = rows.values().filter(|row| !row.summary.cgroup_parent.is_empty());
+            let parents = of_their_own.map(|row| row.cgroup_parent(&places.cgroup_parent));
+            let elsewhere = cgroup::Children::of(parents)?;
             let running = rows.values().filter(|row| row.status == Status::Running);
             let documents = running.map(|row| Ok((row.id.clone(), rows::document(c, &row.id)?)));
             let documents = documents.collect::<Result<_>>()?;
@@ -59,6 +65,7 @@ impl<'a> World<'a> {
                 engine,
                 shims,
                 cgroups,
+                elsewhere,
                 processes,
                 execs,
                 rows,
@@ -72,14 +79,16 @@ impl<'a> World<'a> {
         })
     }
 
-    /// The name of a container's cgroup below the parent.
-    pub(super) fn cgroup_name(row: &Record) -> String {
-        format!("{}-{}", row.namespace, row.id)
-    }
-
     /// The path of a container's cgroup below each hierarchy.
     pub(super) fn cgroup(&self, row: &Record) -> String {
-        format!("{}/{}", self.places.cgroup_parent, Self::cgroup_name(row))
+        row.cgroup(&self.places.cgroup_parent)
+    }
+
+    /// Whether a container has a cgroup, in any hierarchy.
+    pub(super) fn has_cgroup(&self, row: &Record) -> bool {
+        let parent = row.cgroup_parent(&self.places.cgroup_parent);
+        self.elsewhere.has(&parent, &row.cgroup_name())
+            || parent == self.places.cgroup_parent && self.cgroups.contains(&row.cgroup_name())
     }
 
     /// The container's own directory.

@@ -19,6 +19,8 @@ use super::{
     users::IdMaps,
 };
 
+use berth::bundle::MOUNT_NAMESPACE;
+
 use crate::kernel::mount::{MAX_OPTION, attr};
 
 /// What may be mounted below /proc: files whose content the host or a
@@ -54,6 +56,8 @@ pub(crate) struct Mount {
     pub(crate) ids: Option<MountIds>,
     /// What the image has at the destination is copied into the new tmpfs.
     pub(crate) copy_up: bool,
+    /// The mount namespace that the source of a bind is in; none is the host's.
+    pub(crate) of_namespace: Option<PathBuf>,
 }
 
 /// How the ids of a mount differ from those of its file system.
@@ -212,6 +216,7 @@ fn one(mount: &oci_spec::runtime::Mount, bundle: &Path) -> Result<Mount> {
         propagation: Vec::new(),
         ids: maps.map(|maps| MountIds { maps: Some(maps), recursive: false }),
         copy_up: false,
+        of_namespace: None,
     };
     let (mut bind, mut data, mut remount) = (None, Vec::new(), false);
     for option in mount.options().as_deref().unwrap_or_default() {
@@ -225,7 +230,10 @@ fn one(mount: &oci_spec::runtime::Mount, bundle: &Path) -> Result<Mount> {
                 let ids = plan.ids.get_or_insert(MountIds { maps: None, recursive: false });
                 ids.recursive |= option == "ridmap";
             }
-            text => apply(text, &mut plan, &mut data),
+            text => match text.strip_prefix(MOUNT_NAMESPACE) {
+                Some(path) => plan.of_namespace = Some(PathBuf::from(path)),
+                None => apply(text, &mut plan, &mut data),
+            },
         }
     }
     plan.source = match remount {
@@ -236,6 +244,12 @@ fn one(mount: &oci_spec::runtime::Mount, bundle: &Path) -> Result<Mount> {
     };
     if plan.copy_up && !plan.source.is_new("tmpfs") {
         return Err(Error::invalid(format!("mounts: {:?}: only a tmpfs has tmpcopyup", plan.destination)));
+    }
+    if plan.of_namespace.is_some() && !matches!(plan.source, Source::Bind { .. }) {
+        return Err(Error::invalid(format!(
+            "mounts: {:?}: only a bind is of another's mount namespace",
+            plan.destination
+        )));
     }
     if plan.ids.is_some() && !matches!(plan.source, Source::Bind { .. }) {
         return Err(Error::invalid(format!(

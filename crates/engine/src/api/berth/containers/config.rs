@@ -86,6 +86,7 @@ fn host(host: v1::HostConfig) -> Result<HostConfig> {
             write_iops: rates(host.blkio_device_write_iops),
         },
         group_add: host.group_add,
+        cgroup_parent: host.cgroup_parent,
         oom_kill_disable: host.oom_kill_disable,
         memory_swappiness: host.memory_swappiness,
         sysctls: host.sysctls.into_iter().collect(),

@@ -227,6 +227,7 @@ fn host(host: HostConfig) -> v1::HostConfig {
         blkio_device_read_iops: rates(host.devices.read_iops),
         blkio_device_write_iops: rates(host.devices.write_iops),
         group_add: host.group_add,
+        cgroup_parent: host.cgroup_parent,
         oom_kill_disable: host.oom_kill_disable,
         memory_swappiness: host.memory_swappiness,
         sysctls: host.sysctls.into_iter().collect(),
