@@ -8,6 +8,7 @@ use std::{
 };
 
 use crate::error::{Error, Kind};
+pub use crate::domain::record::parse_cgroup_parent;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 /// Longest path of a unix socket: `sun_path` of unix(7) less its NUL.
@@ -164,19 +165,6 @@ pub(super) fn checked_path(text: &str) -> Result<PathBuf, String> {
 /// `/name[/name…]`: never the root of a hierarchy itself, never outside (D16).
 pub(super) fn cgroup_parent<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
     parse_cgroup_parent(&String::deserialize(from)?).map_err(D::Error::custom)
-}
-
-/// The rule of [`super::Containers::cgroup_parent`].
-///
-/// # Errors
-/// A sentence that says what was expected.
-pub fn parse_cgroup_parent(text: &str) -> Result<String, String> {
-    let names = text.strip_prefix('/').filter(|names| !names.is_empty());
-    let plain = |name: &str| !name.is_empty() && name != "." && name != ".." && !name.contains('\0');
-    match names {
-        Some(names) if names.split('/').all(plain) => Ok(text.to_owned()),
-        _ => Err(format!("{text:?} is not the path of a cgroup: expected /name[/name...]")),
-    }
 }
 
 pub(super) fn workers<'de, D: Deserializer<'de>>(from: D) -> Result<usize, D::Error> {

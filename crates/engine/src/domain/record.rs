@@ -51,6 +51,19 @@ pub struct Record {
     pub health: Option<health::Status>,
 }
 
+/// `/name[/name…]`: never the root of a hierarchy itself, never outside (D16).
+///
+/// # Errors
+/// A sentence that says what was expected.
+pub fn parse_cgroup_parent(text: &str) -> Result<String, String> {
+    let names = text.strip_prefix('/').filter(|names| !names.is_empty());
+    let plain = |name: &str| !name.is_empty() && name != "." && name != ".." && !name.contains('\0');
+    match names {
+        Some(names) if names.split('/').all(plain) => Ok(text.to_owned()),
+        _ => Err(format!("{text:?} is not the path of a cgroup: expected /name[/name...]")),
+    }
+}
+
 impl Record {
     /// The status that users see, where the shim's silence doesn't count.
     #[must_use]

@@ -13,14 +13,12 @@ use super::{
     command::RESERVED_LABEL,
     container::{Config, HostConfig, Mount, MountKind, NetworkMode, ReadOnlyReach},
     namespaces::{self, IpcMode},
+    record,
     security, signal, size,
     spec::{capabilities, rlimits},
     users,
 };
-use crate::{
-    config,
-    error::{Error, Kind, Result},
-};
+use crate::error::{Error, Kind, Result};
 
 /// Most bytes of a stored configuration's lists of strings: what is kept is
 /// bounded (D11). execve(2) allows about as much.
@@ -99,7 +97,7 @@ fn host(host: &HostConfig) -> Result<()> {
     if !host.cgroup_parent.is_empty() {
         let parent = &host.cgroup_parent;
         let absolute = format!("/{}", parent.trim_matches('/'));
-        config::parse_cgroup_parent(&absolute).map_err(|_| {
+        record::parse_cgroup_parent(&absolute).map_err(|_| {
             invalid(format!("invalid cgroup parent {}: not the path of a cgroup", parent.escape_debug()))
         })?;
     }
