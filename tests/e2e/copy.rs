@@ -313,3 +313,59 @@ fn an_image_without_anything_in_it_can_be_copied_from() {
     let said = engine.berth(&["export", "box"]).ok();
     assert!(listed(&said.bytes).iter().all(|name| !name.starts_with("bin/b")));
 }
+
+/// Bytes that a file takes on its disk.
+fn on_disk(path: &std::path::Path) -> u64 {
+    use std::os::unix::fs::MetadataExt as _;
+    fs::metadata(path).expect("stat").blocks() * 512
+}
+
+#[test]
+fn holes_stay_holes_both_ways() {
+    let Some(engine) = with_busybox() else { return };
+    engine.berth(&["run", "-d", "--name", "box", "busybox", "sleep", "1000"]).ok();
+    let source = engine.dir().join("sparse");
+    let size = 300 << 20;
+    {
+        use std::os::unix::fs::FileExt as _;
+        let file = fs::File::create(&source).expect("create");
+        file.set_len(size).expect("set its size");
+        file.write_all_at(b"begin", 0).expect("write");
+        file.write_all_at(&[7; 5000], 100 << 20).expect("write");
+        file.write_all_at(b"end", size - 3).expect("write");
+    }
+    let from = source.to_str().expect("text");
+    engine.berth(&["cp", from, "box:/tmp/in"]).ok();
+    let script = "stat -c '%s %b' /tmp/in; tail -c 3 /tmp/in; head -c 5 /tmp/in";
+    let said = engine.berth(&["exec", "box", "sh", "-c", script]).ok().stdout;
+    let (stat, data) = said.split_once('\n').expect("two lines");
+    let (bytes, blocks) = stat.split_once(' ').expect("two numbers");
+    assert_eq!((bytes, data), (size.to_string().as_str(), "endbegin"));
+    assert!(blocks.parse::<u64>().expect("a number") < 1000, "{said}");
+
+    let back = engine.dir().join("back");
+    engine.berth(&["cp", "box:/tmp/in", back.to_str().expect("text")]).ok();
+    assert!(on_disk(&back) < 1 << 20, "{}", on_disk(&back));
+    let mut compared = std::process::Command::new("cmp");
+    assert!(compared.arg(&source).arg(&back).status().expect("cmp").success());
+
+    // As an archive, for GNU tar and back.
+    let archive = engine.dir().join("out.tar");
+    let mut cp = engine.berth_command(&["cp", "box:/tmp/in", "-"]);
+    cp.stdout(fs::File::create(&archive).expect("create"));
+    assert!(cp.status().expect("cp").success());
+    assert!(fs::metadata(&archive).expect("stat").len() < 1 << 20);
+    let there = engine.dir().join("there");
+    fs::create_dir(&there).expect("mkdir");
+    let tar = std::process::Command::new("tar").arg("-xf").arg(&archive).arg("-C").arg(&there).status();
+    assert!(tar.expect("tar").success());
+    assert!(on_disk(&there.join("in")) < 1 << 20);
+    let made = engine.dir().join("made.tar");
+    let mut tar = std::process::Command::new("tar");
+    tar.args(["--format=posix", "-Scf"]).arg(&made).arg("-C").arg(engine.dir()).arg("sparse");
+    assert!(tar.status().expect("tar").success());
+    let bytes = fs::read(&made).expect("read");
+    engine.berth_with_input(&["cp", "-", "box:/tmp"], &bytes).ok();
+    let same = engine.berth(&["exec", "box", "cmp", "/tmp/in", "/tmp/sparse"]);
+    assert_eq!(same.code, 0, "{}{}", same.stdout, same.stderr);
+}

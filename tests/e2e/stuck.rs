@@ -109,7 +109,7 @@ fn shims_that_are_stopped_delay_nobody_else() {
 #[test]
 fn a_container_whose_shim_is_stopped_can_be_stopped_and_removed() {
     let Some(mut engine) = with_busybox() else { return };
-    engine.expect_error("shim");
+    // Killed on purpose: that is no error.
     for restarted in [false, true] {
         stuck(&engine, 2);
         if restarted {

@@ -170,6 +170,30 @@ fn the_engine_is_killed_between_any_two_steps() {
 }
 
 #[test]
+fn an_operation_fails_between_any_two_steps_and_leaves_nothing_half_done() {
+    let Some(bench) = Bench::start() else { return };
+    let engine = &bench.engine;
+    engine.expect_error("free what a container held");
+    for (name, points) in failpoint::ENGINE.into_iter().chain(failpoint::SHIM) {
+        if name == "load" {
+            continue;
+        }
+        let Operation { before, command, after } = operation(name);
+        for point in points {
+            before(engine);
+            engine.arm(&format!("{point}=error\n"));
+            let told = engine.berth(command);
+            let passed = || engine.hits().lines().any(|hit| hit == *point).then_some(());
+            until(&format!("{point} to be passed"), passed);
+            engine.arm("");
+            println!("{point}: {} {}", told.code, told.stderr.trim());
+            bench.assert_sound(point);
+            after(engine);
+        }
+    }
+}
+
+#[test]
 fn the_engine_is_killed_while_an_image_is_loaded() {
     let Some(mut bench) = Bench::start() else { return };
     let (_, points) = failpoint::ENGINE.into_iter().find(|(name, _)| *name == "load").expect("load");

@@ -144,6 +144,11 @@ pub struct Containers {
     /// Log files kept of a container, the current one included.
     #[serde(deserialize_with = "value::positive")]
     pub log_max_file: u32,
+    /// Seconds that a record is kept, about; 0: any number.
+    pub log_max_age: u64,
+    /// Bytes of all log files of a container; none: any number.
+    #[serde(with = "value::optional_size")]
+    pub log_max_total: Option<ByteSize>,
     /// Where the journal listens, for the log driver `journald`.
     pub journald_socket: PathBuf,
     /// Where files of the Container Device Interface are; the last one counts
@@ -159,6 +164,8 @@ impl Default for Containers {
             stop_timeout: 10,
             log_max_size: ByteSize::mebibytes(20),
             log_max_file: 5,
+            log_max_age: 0,
+            log_max_total: None,
             journald_socket: "/run/systemd/journal/socket".into(),
             cdi_spec_dirs: vec!["/etc/cdi".into(), "/var/run/cdi".into()],
         }

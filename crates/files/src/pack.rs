@@ -24,6 +24,7 @@ use nix::{
         stat::{FileStat, Mode, SFlag, fstat, fstatat, major, minor},
         statfs::{self, FsType, fstatfs},
     },
+    unistd::{Whence, lseek},
 };
 
 use crate::{
@@ -35,6 +36,11 @@ use crate::{
 
 /// Longest name of an entry; nobody could unpack a longer one.
 const PATH_MAX: usize = 4096;
+
+/// Bytes of holes that are worth a map.
+const SMALLEST_HOLES: u64 = 64 << 10;
+/// Pieces that readers of archives take.
+const MOST_PIECES: usize = 65_000;
 
 /// What to do about other file systems that are mounted within the tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,14 +80,52 @@ pub struct Packer<'a, W> {
     ids: Vec<(u32, u32, u32)>,
     entries: u64,
     /// Files with several names that are in the archive.
-    links: HashMap<(u64, u64), Vec<u8>>,
+    links: Links,
+}
+
+/// The first names of files that have more: as long as more may come, and
+/// within bounds. What there is no room for is a file of its own each time.
+#[derive(Debug, Default)]
+struct Links {
+    names: HashMap<(u64, u64), (Vec<u8>, libc::nlink_t)>,
+    bytes: usize,
+}
+
+impl Links {
+    /// Most bytes of all names: some hundred thousand files.
+    const MOST: usize = 64 << 20;
+    /// What a name costs beside itself.
+    const EACH: usize = 96;
+
+    /// The first name of a file, if it has been seen.
+    fn first(&mut self, stat: &FileStat) -> Option<Vec<u8>> {
+        let key = (stat.st_dev, stat.st_ino);
+        let (name, left) = self.names.get_mut(&key)?;
+        let name = name.clone();
+        *left = left.saturating_sub(1);
+        if *left == 0 {
+            self.bytes -= name.len() + Self::EACH;
+            self.names.remove(&key);
+        }
+        Some(name)
+    }
+
+    fn remember(&mut self, stat: &FileStat, name: &[u8]) {
+        let cost = name.len() + Self::EACH;
+        if self.bytes + cost > Self::MOST {
+            return;
+        }
+        self.bytes += cost;
+        let others = stat.st_nlink.saturating_sub(1);
+        self.names.insert((stat.st_dev, stat.st_ino), (name.to_vec(), others));
+    }
 }
 
 impl<'a, W: Write> Packer<'a, W> {
     /// `descriptors` is what [`paths::descriptors`] gives.
     pub fn new(to: &'a mut Writer<W>, descriptors: BorrowedFd<'a>, mounts: Mounts) -> Self {
         let (dialect, ids) = (Dialect::Plain, Vec::new());
-        Self { to, descriptors, mounts, dialect, ids, entries: 0, links: HashMap::new() }
+        Self { to, descriptors, mounts, dialect, ids, entries: 0, links: Links::default() }
     }
 
     /// Reads the tree so.
@@ -194,13 +238,11 @@ impl<'a, W: Write> Packer<'a, W> {
             return Ok(true);
         }
         if stat.st_nlink > 1 {
-            let key = (stat.st_dev, stat.st_ino);
-            if let Some(first) = self.links.get(&key) {
-                let link = first.clone();
+            if let Some(link) = self.links.first(&stat) {
                 let entry = Entry { link, size: 0, ..described(&stat, Kind::HardLink, name) };
                 return self.append(&entry).map(|()| false);
             }
-            self.links.insert(key, name.clone());
+            self.links.remember(&stat, &name);
         }
         let mut entry = described(&stat, kind, name);
         match kind {
@@ -211,7 +253,11 @@ impl<'a, W: Write> Packer<'a, W> {
                 let mut file = File::from(file);
                 let entry = self.owned(entry);
                 self.entries += 1;
-                let done = self.to.append_file(&entry, &mut file);
+                let pieces = self.pieces(&file, &stat, entry.size);
+                let done = match pieces.with_context(|| format!("read {}", show(&entry.path)))? {
+                    Some(pieces) => self.to.append_sparse(&entry, &pieces, &mut file),
+                    None => self.to.append_file(&entry, &mut file),
+                };
                 return done.map(|()| false).with_context(|| format!("archive {}", show(&entry.path)));
             }
             Kind::Symlink => match readlinkat(dir, child) {
@@ -223,6 +269,23 @@ impl<'a, W: Write> Packer<'a, W> {
             _ => {}
         }
         self.append(&entry).map(|()| false)
+    }
+
+    /// Where a file has data, if it has holes worth mentioning. Layers have
+    /// none: not everybody who reads them knows of holes.
+    fn pieces(&self, file: &File, stat: &FileStat, size: u64) -> nix::Result<Option<Vec<(u64, u64)>>> {
+        let on_disk = u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512);
+        if self.dialect == Dialect::Layer || size < on_disk.saturating_add(SMALLEST_HOLES) {
+            return Ok(None);
+        }
+        let pieces = fs::pieces(file.as_fd(), size, MOST_PIECES)?;
+        let data = |pieces: &Vec<(u64, u64)>| pieces.iter().map(|(_, length)| length).sum::<u64>();
+        let pieces = pieces.filter(|pieces| data(pieces).saturating_add(SMALLEST_HOLES) <= size);
+        if pieces.is_none() {
+            // The look has moved it.
+            lseek(file, 0, Whence::SeekSet)?;
+        }
+        Ok(pieces)
     }
 
     fn whiteout(&mut self, name: Vec<u8>) -> Result<()> {

@@ -7,9 +7,10 @@ use std::{
     str::FromStr,
 };
 
-use crate::error::{Error, Kind};
-pub use crate::domain::record::parse_cgroup_parent;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+
+pub use crate::domain::record::parse_cgroup_parent;
+use crate::error::{Error, Kind};
 
 /// Longest path of a unix socket: `sun_path` of unix(7) less its NUL.
 const SOCKET_PATH_MAX: usize = 107;
@@ -133,6 +134,27 @@ impl Serialize for ByteSize {
 impl<'de> Deserialize<'de> for ByteSize {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         String::deserialize(from)?.parse().map_err(D::Error::custom)
+    }
+}
+
+/// A size, or an empty text for none.
+pub(super) mod optional_size {
+    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer, de::Error as _};
+
+    use super::ByteSize;
+
+    pub(in super::super) fn serialize<S: Serializer>(
+        size: &Option<ByteSize>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        size.map(|size| size.to_string()).unwrap_or_default().serialize(to)
+    }
+
+    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Option<ByteSize>, D::Error> {
+        let text = String::deserialize(from)?;
+        if text.is_empty() { Ok(None) } else { text.parse().map(Some).map_err(D::Error::custom) }
     }
 }
 

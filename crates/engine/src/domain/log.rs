@@ -4,6 +4,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use regex::{Regex, RegexBuilder};
 use serde::{Deserialize, Serialize};
 
 use super::size;
@@ -126,9 +127,8 @@ impl LogDriver {
         match option {
             // How Docker's engine hands lines on; ours never holds one up.
             "mode" | "max-buffer-size" => true,
-            "max-size" | "max-file" | "max-age" | "max-total" | "compress" | "labels" | "env" | "tag" => {
-                self != Self::None
-            }
+            "max-size" | "max-file" | "max-age" | "max-total" | "compress" | "labels" | "labels-regex"
+            | "env" | "env-regex" | "tag" => self != Self::None,
             "syslog-address" | "syslog-facility" | "syslog-format" => self == Self::Syslog,
             _ => false,
         }
@@ -155,6 +155,7 @@ impl LogConfig {
                 "compress" => boolean(value).is_some(),
                 "mode" => matches!(value.as_str(), "blocking" | "non-blocking"),
                 "tag" => tag(value, &BTreeMap::new()).is_some() && !value.contains(char::is_control),
+                "labels-regex" | "env-regex" => pattern(value).is_some(),
                 "syslog-address" => value.is_empty() || self.syslog_address().is_some(),
                 "syslog-facility" => facility(value).is_some(),
                 "syslog-format" => format(value).is_some(),
@@ -174,10 +175,12 @@ impl LogConfig {
         Ok(())
     }
 
-    /// How large it gets; `size` and `files` for who says nothing.
+    /// How large it gets; as in `defaults` for who says nothing.
     #[must_use]
-    pub fn limits(&self, size: u64, files: u32) -> Limits {
-        let max_total = self.option("max-total").and_then(size::parse).unwrap_or(0);
+    pub fn limits(&self, defaults: &Limits) -> Limits {
+        let own_total = self.option("max-total").and_then(size::parse);
+        let max_total = own_total.unwrap_or(defaults.max_total);
+        let size = defaults.max_size;
         let max_size = match self.option("max-size") {
             // -1 is no limit.
             Some(text) => size::parse(text).unwrap_or(0),
@@ -187,10 +190,10 @@ impl LogConfig {
         };
         let max_files = match self.option("max-file").and_then(|n| n.parse().ok()) {
             Some(files) => files,
-            None if max_total > 0 => MOST_FILES,
-            None => files,
+            None if own_total.is_some() => MOST_FILES,
+            None => defaults.max_files,
         };
-        let max_age = self.option("max-age").and_then(age).unwrap_or_default();
+        let max_age = self.option("max-age").and_then(age).unwrap_or(defaults.max_age);
         Limits { max_size, max_files, max_age, max_total }
     }
 
@@ -202,7 +205,7 @@ impl LogConfig {
     }
 
     /// What `--details` shows of each line: labels and variables that options
-    /// name, and the tag.
+    /// name or match, and the tag.
     #[must_use]
     pub fn attributes(
         &self,
@@ -211,7 +214,18 @@ impl LogConfig {
         names: &BTreeMap<&str, String>,
     ) -> BTreeMap<String, String> {
         let listed = |name: &str| self.option(name).unwrap_or_default().split(',').filter(|n| !n.is_empty());
+        let matching = |name: &str| self.option(name).and_then(pattern);
         let mut found = BTreeMap::new();
+        if let Some(wanted) = matching("labels-regex") {
+            let wanted = labels.iter().filter(|(name, _)| wanted.is_match(name));
+            found.extend(wanted.map(|(name, value)| (name.clone(), value.clone())));
+        }
+        if let Some(wanted) = matching("env-regex") {
+            // Of several the last one counts, as for the program.
+            let all = env.iter().filter_map(|line| line.split_once('='));
+            let wanted = all.filter(|(name, _)| wanted.is_match(name));
+            found.extend(wanted.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        }
         for name in listed("labels") {
             if let Some(value) = labels.get(name) {
                 found.insert(name.to_owned(), value.clone());
@@ -295,6 +309,13 @@ pub fn tag(template: &str, fields: &BTreeMap<&str, String>) -> Option<String> {
     Some(text)
 }
 
+/// A pattern as Go's regexp takes it; what is found anywhere in a name matches.
+/// What it may cost is bounded.
+fn pattern(text: &str) -> Option<Regex> {
+    const LARGEST: usize = 1 << 20;
+    RegexBuilder::new(text).size_limit(LARGEST).dfa_size_limit(LARGEST).build().ok()
+}
+
 /// `90s`, `15m`, `12h`, `7d`, `2w`.
 fn age(text: &str) -> Option<Duration> {
     let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
@@ -365,6 +386,9 @@ mod tests {
             ("mode", "non-blocking"),
             ("tag", "{{.Name}}/{{ .ID }}"),
             ("labels", "a,b"),
+            ("labels-regex", "^com\\.(a|b)"),
+            ("env-regex", "^(A|B)"),
+            ("env-regex", ""),
         ] {
             assert!(config(LogDriver::JsonFile, &[good]).check().is_ok(), "{good:?}");
         }
@@ -380,6 +404,8 @@ mod tests {
             ("mode", "later"),
             ("tag", "{{.Secret}}"),
             ("tag", "{{.ID"),
+            ("labels-regex", "a("),
+            ("env-regex", "((a{99}){99}){99}"),
         ] {
             let error = config(LogDriver::Local, &[bad]).check().expect_err(bad.1).to_string();
             assert!(error.contains(&format!("invalid value {:?} for log opt '{}'", bad.1, bad.0)), "{error}");
@@ -416,13 +442,32 @@ mod tests {
 
     #[test]
     fn every_log_is_bounded_unless_its_user_says_otherwise() {
-        let limits = |options| config(LogDriver::JsonFile, options).limits(20 << 20, 5);
+        let defaults = Limits { max_size: 20 << 20, max_files: 5, max_age: Duration::ZERO, max_total: 0 };
+        let limits = |options| config(LogDriver::JsonFile, options).limits(&defaults);
         let Limits { max_size, max_files, max_age, max_total } = limits(&[]);
         assert_eq!((max_size, max_files, max_age, max_total), (20 << 20, 5, Duration::ZERO, 0));
         assert_eq!(limits(&[("max-size", "-1")]).max_size, 0);
         assert_eq!(limits(&[("max-age", "2d")]).max_age, Duration::from_secs(172_800));
         let total = limits(&[("max-total", "4m")]);
         assert_eq!((total.max_size, total.max_files, total.max_total), (2 << 20, MOST_FILES, 4 << 20));
+        let week = Duration::from_secs(7 * 86_400);
+        let others = Limits { max_age: week, max_total: 30 << 20, ..defaults };
+        let log = |options| config(LogDriver::Local, options).limits(&others);
+        assert_eq!(log(&[]), Limits { max_size: 15 << 20, ..others });
+        let own = log(&[("max-age", "1h"), ("max-total", "1g")]);
+        assert_eq!((own.max_age, own.max_total), (Duration::from_secs(3600), 1 << 30));
+    }
+
+    #[test]
+    fn details_are_what_the_options_match() {
+        let options =
+            [("labels-regex", "^com\\."), ("env-regex", "^(A|SECRET$)"), ("labels", "b"), ("env", "Z")];
+        let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
+        let labels = [pair("com.a", "1"), pair("xcom.b", "2"), pair("b", "3")].into();
+        let env = ["A=old", "AB=1", "A=2", "SECRETS=3", "Z=4", "bare"].map(str::to_owned);
+        let found = config(LogDriver::Local, &options).attributes(&labels, &env, &BTreeMap::new());
+        let expected = [pair("A", "2"), pair("AB", "1"), pair("Z", "4"), pair("b", "3"), pair("com.a", "1")];
+        assert_eq!(found.into_iter().collect::<Vec<_>>(), expected);
     }
 
     #[test]

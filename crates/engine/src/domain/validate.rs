@@ -13,8 +13,7 @@ use super::{
     command::RESERVED_LABEL,
     container::{Config, HostConfig, Mount, MountKind, NetworkMode, ReadOnlyReach},
     namespaces::{self, IpcMode},
-    record,
-    security, signal, size,
+    record, security, signal, size,
     spec::{capabilities, rlimits},
     users,
 };

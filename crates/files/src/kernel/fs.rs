@@ -17,7 +17,7 @@ use nix::{
     errno::Errno,
     fcntl::{AtFlags, OFlag, renameat},
     sys::stat::{FileStat, Mode, SFlag, fstat, fstatat},
-    unistd::{UnlinkatFlags, unlinkat},
+    unistd::{UnlinkatFlags, Whence, lseek, unlinkat},
 };
 
 use super::paths;
@@ -265,6 +265,36 @@ pub fn copy_ownership(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> nix::Result<F
         &TimeSpec::new(stat.st_mtime, stat.st_mtime_nsec),
     )?;
     Ok(stat)
+}
+
+/// Where a file of `size` bytes has data: offsets and lengths, in order. `None`
+/// where its file system doesn't know, or when there are more than `most`.
+///
+/// # Errors
+/// Those of lseek(2).
+pub fn pieces(file: BorrowedFd<'_>, size: u64, most: usize) -> nix::Result<Option<Vec<(u64, u64)>>> {
+    let mut found = Vec::new();
+    let mut at = 0;
+    while at < size {
+        let from = i64::try_from(at).map_err(|_| Errno::EOVERFLOW)?;
+        let start = match lseek(file, from, Whence::SeekData) {
+            // There is nothing after it.
+            Err(Errno::ENXIO) => break,
+            Err(Errno::EINVAL | Errno::EOPNOTSUPP) => return Ok(None),
+            found => found?,
+        };
+        let end = lseek(file, start, Whence::SeekHole)?;
+        let (start, end) = (start.unsigned_abs().min(size), end.unsigned_abs().min(size));
+        // One that others are changing isn't followed for ever.
+        if end <= at || found.len() == most {
+            return Ok(None);
+        }
+        if end > start {
+            found.push((start, end - start));
+        }
+        at = end;
+    }
+    Ok(Some(found))
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use std::io::{self, BufRead, Read};
 pub use self::write::Writer;
 use self::{
     header::{BLOCK, Header},
-    pax::Pax,
+    pax::{Pax, Sparse},
 };
 
 /// Largest pax header, long name or long link: 1 MiB, as Go's reader has it.
@@ -260,15 +260,25 @@ impl<R: Read> Reader<R> {
 
     fn entry(&mut self, header: &Header, extensions: Extensions) -> io::Result<Entry> {
         let pax = extensions.pax.unwrap_or_default();
-        let path = agreed(extensions.path, pax.path)?.map_or_else(|| header.path(), Ok)?;
+        let (path, sparse_size) = match pax.sparse {
+            None => (agreed(extensions.path, pax.path)?.map_or_else(|| header.path(), Ok)?, None),
+            Some(Sparse { name: Some(name), size: Some(size), .. }) if extensions.path.is_none() => {
+                (name, Some(size))
+            }
+            Some(_) => return Err(bad("a sparse file without its name or size, or with two names")),
+        };
         let link = agreed(extensions.link, pax.link)?.unwrap_or_else(|| header.link());
         let stored = pax.size.map_or_else(|| header.size(), Ok)?;
         let kind = entry_kind(header.kind(), &path)?;
-        let (sparse, size) = if header.kind() == b'S' {
-            let (pieces, size) = self.sparse(header)?;
-            (Some(pieces), size)
-        } else {
-            (None, stored)
+        let (sparse, size) = match (header.kind(), sparse_size) {
+            (b'S', Some(_)) => return Err(bad("a sparse file of two versions")),
+            (b'S', None) => {
+                let (pieces, size) = self.sparse(header)?;
+                (Some(pieces), size)
+            }
+            (_, Some(_)) if kind != Kind::File => return Err(bad("holes of what is no file")),
+            (_, Some(size)) => (Some(Pieces::new()), size),
+            (_, None) => (None, stored),
         };
         // Readers differ in whether it is there. A hard link may have its file's
         // size, and a directory any.
@@ -278,8 +288,12 @@ impl<R: Read> Reader<R> {
         // Only files have data, whatever the size says.
         let size = if kind == Kind::File { size } else { 0 };
         self.expect_data(if kind == Kind::File { stored } else { 0 });
+        let sparse = match sparse {
+            Some(_) if sparse_size.is_some() => Some(self.sparse_map()?),
+            sparse => sparse,
+        };
         if let Some(pieces) = &sparse {
-            check_sparse(pieces, stored, size)?;
+            check_sparse(pieces, self.remaining, size)?;
         }
         Ok(Entry {
             path,
@@ -296,6 +310,16 @@ impl<R: Read> Reader<R> {
         })
     }
 
+    /// The map that begins a sparse file's data.
+    fn sparse_map(&mut self) -> io::Result<Pieces> {
+        let mut lines = Lines { reader: self, block: [0; BLOCK], at: BLOCK };
+        let count = usize::try_from(lines.number()?).unwrap_or(usize::MAX);
+        if count > MAX_SPARSE {
+            return Err(bad("sparse file with too many pieces"));
+        }
+        (0..count).map(|_| Ok((lines.number()?, lines.number()?))).collect()
+    }
+
     /// The map of an old GNU sparse file, and the size that it unfolds to.
     fn sparse(&mut self, header: &Header) -> io::Result<(Pieces, u64)> {
         let mut pieces = header.sparse_pieces()?;
@@ -309,6 +333,50 @@ impl<R: Read> Reader<R> {
             }
         }
         Ok((pieces, header.real_size()?))
+    }
+}
+
+/// The numbers in front of a sparse file's data, a line each, in whole blocks.
+struct Lines<'a, R> {
+    reader: &'a mut Reader<R>,
+    block: [u8; BLOCK],
+    at: usize,
+}
+
+impl<R: Read> Lines<'_, R> {
+    fn number(&mut self) -> io::Result<u64> {
+        let malformed = || bad("malformed map of a sparse file");
+        let mut number: Option<u64> = None;
+        loop {
+            if self.at == BLOCK {
+                self.refill()?;
+            }
+            let byte = self.block[self.at];
+            self.at += 1;
+            number = match (byte, number) {
+                (b'\n', Some(number)) => return Ok(number),
+                (b'0'..=b'9', so_far) => {
+                    let next = so_far.unwrap_or(0).checked_mul(10);
+                    let next = next.and_then(|n| n.checked_add(u64::from(byte - b'0')));
+                    // As many zeros in front as anybody likes is a file without
+                    // an end.
+                    Some(next.filter(|_| so_far != Some(0)).ok_or_else(malformed)?)
+                }
+                _ => return Err(malformed()),
+            };
+        }
+    }
+
+    fn refill(&mut self) -> io::Result<()> {
+        let mut filled = 0;
+        while filled < BLOCK {
+            match self.reader.read_data(&mut self.block[filled..])? {
+                0 => return Err(bad("a sparse file without its map")),
+                read => filled += read,
+            }
+        }
+        self.at = 0;
+        Ok(())
     }
 }
 
@@ -507,6 +575,72 @@ mod tests {
         #[test]
         fn no_record_makes_the_pax_parser_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _refused = Pax::parse(&bytes);
+        }
+    }
+
+    /// A sparse file as GNU tar has it, with this map in front of its data.
+    fn sparse_10(map: &[u8], data: &[u8], realsize: u64) -> Vec<u8> {
+        let record = |text: String| {
+            let length = text.len() + 4;
+            assert!((10..100).contains(&length), "two digits");
+            format!("{length} {text}\n").into_bytes()
+        };
+        let mut records = record("GNU.sparse.major=1".to_owned());
+        records.extend(record("GNU.sparse.minor=0".to_owned()));
+        records.extend(record("GNU.sparse.name=real".to_owned()));
+        records.extend(record(format!("GNU.sparse.realsize={realsize}")));
+        let mut padded = map.to_vec();
+        padded.resize(map.len().next_multiple_of(BLOCK), 0);
+        let mut archive = tar::Builder::new(Vec::new());
+        let mut append = |kind: u8, name: &str, content: &[u8]| {
+            let mut header = tar::Header::new_ustar();
+            header.set_entry_type(tar::EntryType::new(kind));
+            header.set_size(content.len() as u64);
+            header.set_path(name).expect("path");
+            header.set_mode(0o644);
+            header.set_cksum();
+            archive.append(&header, content).expect("append");
+        };
+        append(b'x', "PaxHeaders/x", &records);
+        append(b'0', "GNUSparseFile.0/real", &[&padded, data].concat());
+        append(b'0', "next", b"");
+        archive.into_inner().expect("archive")
+    }
+
+    #[test]
+    fn a_map_of_holes_is_believed_only_when_it_adds_up() {
+        let bytes = sparse_10(b"2\n512\n3\n4096\n0\n", b"abc", 4096);
+        let mut reader = Reader::new(&bytes[..]);
+        let entry = reader.next_entry().expect("read").expect("an entry");
+        assert_eq!((entry.path.as_slice(), entry.size), (&b"real"[..], 4096));
+        assert_eq!(entry.sparse, Some(vec![(512, 3), (4096, 0)]));
+        let mut data = [0; 9];
+        assert_eq!(reader.read_data(&mut data).expect("data"), 3);
+        assert_eq!(&data[..3], b"abc");
+        assert_eq!(reader.next_entry().expect("read").expect("the next").path, b"next");
+        // Its data need not be read.
+        let mut reader = Reader::new(&bytes[..]);
+        drop(reader.next_entry().expect("read"));
+        assert_eq!(reader.next_entry().expect("read").expect("the next").path, b"next");
+
+        for (map, size) in [
+            (&b"1\n0\n4\n"[..], 4096),
+            (b"1\n0\n2\n", 4096),
+            (b"1\n4094\n3\n", 4096),
+            (b"2\n512\n2\n100\n1\n", 4096),
+            (b"2\n512\n3\n", 4096),
+            (b"65537\n", 4096),
+            (b"99999999999999999999999\n", 4096),
+            (b"1\n00\n3\n", 4096),
+            (b"1\n\n3\n", 4096),
+            (b"-1\n", 4096),
+            (b"1\n18446744073709551615\n3\n", 4096),
+            (b"", 4096),
+            (b"1\n0\n3\n", 2),
+        ] {
+            let bytes = sparse_10(map, b"abc", size);
+            let refused = Reader::new(&bytes[..]).next_entry();
+            assert!(refused.is_err(), "{}", map.escape_ascii());
         }
     }
 }

@@ -2,7 +2,7 @@
 //! Writes tar archives: ustar, with a pax header where ustar can't say it.
 //! The same entries always give the same bytes.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 
 use super::{Entry, Kind, header::BLOCK};
 
@@ -42,17 +42,63 @@ impl<W: Write> Writer<W> {
     /// Those of the writer and of `data`, `InvalidInput` for what no header
     /// can say.
     pub fn append_file(&mut self, entry: &Entry, data: &mut dyn Read) -> io::Result<()> {
-        let mut header = Header([0; BLOCK]);
-        let mut records = Vec::new();
-        header.describe(entry, &mut records)?;
-        for (name, value) in &entry.xattrs {
-            record(&mut records, &[b"SCHILY.xattr.", name.as_slice()].concat(), value);
-        }
-        if !records.is_empty() {
-            self.extension(&entry.path, &records)?;
-        }
-        self.to.write_all(&header.sealed())?;
+        self.header(entry, Vec::new())?;
         self.data(entry.size, data)
+    }
+
+    /// Writes a file with holes: where its data are and those data alone, as
+    /// GNU tar does it (pax, version 1.0). `pieces` are offsets and lengths, in
+    /// their order, within `entry.size`.
+    ///
+    /// # Errors
+    /// As [`Writer::append_file`].
+    pub fn append_sparse(
+        &mut self,
+        entry: &Entry,
+        pieces: &[(u64, u64)],
+        data: &mut (impl Read + Seek),
+    ) -> io::Result<()> {
+        let mut pieces = pieces.to_vec();
+        // The last one says where the file ends.
+        if pieces.last().is_none_or(|(offset, length)| offset + length < entry.size) {
+            pieces.push((entry.size, 0));
+        }
+        let numbers = pieces.iter().flat_map(|(offset, length)| [*offset, *length]);
+        let numbers = std::iter::once(pieces.len() as u64).chain(numbers);
+        let mut map: Vec<u8> = numbers.flat_map(|number| format!("{number}\n").into_bytes()).collect();
+        map.resize(map.len().next_multiple_of(BLOCK), 0);
+        let mut records = Vec::new();
+        record(&mut records, b"GNU.sparse.major", b"1");
+        record(&mut records, b"GNU.sparse.minor", b"0");
+        record(&mut records, b"GNU.sparse.name", &entry.path);
+        record(&mut records, b"GNU.sparse.realsize", entry.size.to_string().as_bytes());
+        // Who knows nothing of it finds the map under another name.
+        let base = entry.path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+        let path = [b"GNUSparseFile.0/", &base[..base.len().min(NAME / 2)]].concat();
+        let stored = map.len() as u64 + pieces.iter().map(|(_, length)| length).sum::<u64>();
+        self.header(&Entry { path, size: stored, ..entry.clone() }, records)?;
+        self.to.write_all(&map)?;
+        for (offset, length) in pieces {
+            data.seek(SeekFrom::Start(offset))?;
+            self.exactly(length, data)?;
+        }
+        self.pad(stored)
+    }
+
+    /// What is in front of an entry's data; `records` come after those that its
+    /// header has no room for.
+    fn header(&mut self, entry: &Entry, records: Vec<u8>) -> io::Result<()> {
+        let mut header = Header([0; BLOCK]);
+        let mut all = Vec::new();
+        header.describe(entry, &mut all)?;
+        for (name, value) in &entry.xattrs {
+            record(&mut all, &[b"SCHILY.xattr.", name.as_slice()].concat(), value);
+        }
+        all.extend(records);
+        if !all.is_empty() {
+            self.extension(&entry.path, &all)?;
+        }
+        self.to.write_all(&header.sealed())
     }
 
     /// Ends the archive. What was written to is given back, flushed.
@@ -81,6 +127,11 @@ impl<W: Write> Writer<W> {
     }
 
     fn data(&mut self, size: u64, data: &mut dyn Read) -> io::Result<()> {
+        self.exactly(size, data)?;
+        self.pad(size)
+    }
+
+    fn exactly(&mut self, size: u64, data: &mut dyn Read) -> io::Result<()> {
         let mut buffer = vec![0_u8; CHUNK.min(usize::try_from(size).unwrap_or(CHUNK))];
         let mut left = size;
         while left > 0 {
@@ -97,6 +148,10 @@ impl<W: Write> Writer<W> {
             self.to.write_all(&buffer[..read])?;
             left -= read as u64;
         }
+        Ok(())
+    }
+
+    fn pad(&mut self, size: u64) -> io::Result<()> {
         let padding = (BLOCK as u64 - size % BLOCK as u64) % BLOCK as u64;
         io::copy(&mut io::repeat(0).take(padding), &mut self.to).map(drop)
     }
@@ -280,6 +335,59 @@ mod tests {
                 prop_assert_eq!(&read, data);
             }
             prop_assert!(reader.next_entry().expect("read").is_none());
+        }
+    }
+
+    #[test]
+    fn a_file_with_holes_is_read_back_by_us_by_gnu_tar_and_by_python() {
+        let long = [b"d/".repeat(70), b"with holes".to_vec()].concat();
+        let mut content = vec![0_u8; 400_000];
+        content[70_000..70_005].copy_from_slice(b"first");
+        content[200_000..300_000].fill(b'x');
+        let pieces = [(69_632, 4096), (196_608, 104_000)];
+        for (path, pieces, size) in
+            [(&b"f"[..], &pieces[..], 400_000_u64), (&long, &pieces, 400_000), (b"a/none", &[], 1 << 40)]
+        {
+            let xattrs = vec![(b"user.a".to_vec(), b"1".to_vec())];
+            let entry = Entry { path: path.to_vec(), size, mode: 0o644, xattrs, ..Entry::new(Kind::File) };
+            let mut writer = Writer::new(Vec::new());
+            writer.append_sparse(&entry, pieces, &mut io::Cursor::new(&content)).expect("append");
+            writer.append(&Entry { path: b"after".to_vec(), ..Entry::new(Kind::File) }).expect("append");
+            let bytes = writer.finish().expect("finish");
+            assert!(bytes.len() < 150_000, "{}", bytes.len());
+            let mut reader = Reader::new(&bytes[..]);
+            let read = reader.next_entry().expect("read").expect("an entry");
+            let ours = read.sparse.clone().expect("pieces");
+            assert_eq!(ours[..pieces.len()], *pieces);
+            assert_eq!(Entry { sparse: None, ..read }, entry);
+            for (offset, length) in pieces {
+                let mut data = vec![0; usize::try_from(*length).expect("small")];
+                let mut at = 0;
+                while at < data.len() {
+                    at += reader.read_data(&mut data[at..]).expect("data");
+                }
+                let from = usize::try_from(*offset).expect("small");
+                assert_eq!(data, content[from..from + data.len()]);
+            }
+            assert_eq!(reader.next_entry().expect("read").expect("the next").path, b"after");
+
+            let dir = tempfile::tempdir().expect("tempdir");
+            std::fs::write(dir.path().join("a.tar"), &bytes).expect("write");
+            let python = "import sys,tarfile\nfor m in tarfile.open(sys.argv[1]):\n print(m.name, m.size)";
+            let tar = dir.path().join("a.tar");
+            let said = std::process::Command::new("python3").args(["-c", python]).arg(&tar).output();
+            let name = String::from_utf8_lossy(path).into_owned();
+            if let Ok(said) = said {
+                assert_eq!(String::from_utf8_lossy(&said.stdout), format!("{name} {size}\nafter 0\n"));
+            }
+            if size > 400_000 {
+                continue;
+            }
+            let gnu = std::process::Command::new("tar").arg("-xf").arg(&tar).current_dir(dir.path()).output();
+            if let Ok(gnu) = gnu {
+                assert!(gnu.status.success(), "{}", String::from_utf8_lossy(&gnu.stderr));
+                assert!(std::fs::read(dir.path().join(&name)).expect("read") == content, "GNU tar");
+            }
         }
     }
 

@@ -104,14 +104,21 @@ impl Containers {
         if let Err(e) = &killed {
             tracing::error!(id = %live.id, error = e.chain(), "kill what a dead shim left");
         }
-        if record.is_none() {
-            tracing::error!(id = %live.id, messages, "a shim has died");
+        let on_purpose = self.entry(&live.id).was_doomed();
+        match record {
+            None if on_purpose => tracing::info!(id = %live.id, "a container was killed with its shim"),
+            None => tracing::error!(id = %live.id, messages, "a shim has died"),
+            Some(_) => {}
         }
         let mut evidence = ExitEvidence {
             record,
             killed: killed.is_ok() && live.init.get().is_some(),
             noticed_at,
-            reason: "the container's shim has died".to_owned(),
+            reason: if on_purpose {
+                "the container was killed with its shim, which did not answer".to_owned()
+            } else {
+                "the container's shim has died".to_owned()
+            },
             ..ExitEvidence::default()
         };
         if evidence.record.is_none()

@@ -4,7 +4,7 @@
 
 use std::sync::{
     Arc, Mutex, PoisonError, Weak,
-    atomic::{AtomicUsize, Ordering},
+    atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
 use berth::ids::{ContainerId, Namespace};
@@ -37,6 +37,8 @@ pub struct Entry {
     pub(super) log_options: Notify,
     /// How often the check of its health has changed.
     health_checks: watch::Sender<u64>,
+    /// Its shim is killed because it is to be.
+    doomed: AtomicBool,
     /// Restarts that are between their stop and their start.
     kept: AtomicUsize,
 }
@@ -52,6 +54,7 @@ impl Default for Entry {
             forwarding: tokio::sync::Mutex::default(),
             log_options: Notify::new(),
             health_checks: watch::Sender::default(),
+            doomed: AtomicBool::new(false),
             kept: AtomicUsize::new(0),
         }
     }
@@ -182,6 +185,16 @@ impl Entry {
     pub fn attaching(self: &Arc<Self>) -> Attaching {
         self.attachers.send_modify(|n| *n += 1);
         Attaching(Arc::clone(self))
+    }
+
+    /// Its shim, which doesn't answer, is about to be killed with it.
+    pub(super) fn doom(&self) {
+        self.doomed.store(true, Ordering::Release);
+    }
+
+    /// Whether the shim that has just died was killed on purpose.
+    pub(super) fn was_doomed(&self) -> bool {
+        self.doomed.swap(false, Ordering::AcqRel)
     }
 
     /// Follows changes of the check of its health.

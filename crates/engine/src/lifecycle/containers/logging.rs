@@ -2,7 +2,7 @@
 //! A container's log beside its life: what its shim is told of it, and what is
 //! done with it while it is written.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use berth::{
     api::shim::{Log, log::Driver},
@@ -14,8 +14,13 @@ use rusqlite::Connection;
 
 use super::{Containers, Live};
 use crate::{
-    config::Containers as Defaults,
-    domain::{container::Document, log::LogDriver, record::Record, state::Status},
+    config::{ByteSize, Containers as Defaults},
+    domain::{
+        container::Document,
+        log::{Limits, LogDriver},
+        record::Record,
+        state::Status,
+    },
     error::Result,
     lifecycle::logs::compress,
     store::meta::{containers as rows, logs},
@@ -167,7 +172,12 @@ pub(super) fn log(
 /// The part of it that can change while it is written.
 pub(super) fn changeable(record: &Record, document: &Document, defaults: &Defaults) -> Log {
     let config = &document.config.host.log;
-    let limits = config.limits(defaults.log_max_size.bytes(), defaults.log_max_file);
+    let limits = config.limits(&Limits {
+        max_size: defaults.log_max_size.bytes(),
+        max_files: defaults.log_max_file,
+        max_age: Duration::from_secs(defaults.log_max_age),
+        max_total: defaults.log_max_total.map_or(0, ByteSize::bytes),
+    });
     Log {
         max_size: limits.max_size,
         max_files: limits.max_files,

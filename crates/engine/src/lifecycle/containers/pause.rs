@@ -50,9 +50,19 @@ impl Containers {
             let live = signal::running(&entry, &record)?;
             check(&record, paused)?;
             if paused { live.task.pause().await } else { live.task.resume().await }?;
-            failpoint::hit(if paused { "pause.frozen" } else { "unpause.thawed" })?;
-            this.record_paused(&record, paused).await?;
-            failpoint::hit(if paused { "pause.done" } else { "unpause.done" })?;
+            let recorded = async {
+                failpoint::hit(if paused { "pause.frozen" } else { "unpause.thawed" })?;
+                this.record_paused(&record, paused).await
+            };
+            if let Err(error) = recorded.await {
+                // What nobody knows of is not so.
+                let undone = if paused { live.task.resume().await } else { live.task.pause().await };
+                if let Err(e) = undone {
+                    tracing::warn!(id = %record.id, error = e.chain(), "undo what could not be recorded");
+                }
+                return Err(error);
+            }
+            failpoint::pass(if paused { "pause.done" } else { "unpause.done" });
             Ok(())
         })
         .await

@@ -150,6 +150,7 @@ impl Containers {
             return Ok(());
         }
         // Without the shim, which then is of no use any more.
+        entry.doom();
         let shared = Arc::clone(live);
         self.blocking(move |_| shared.destroy()).await?;
         if ended(entry, ends, Some(timeouts::KILL)).await {
@@ -162,6 +163,7 @@ impl Containers {
     async fn send(self: &Arc<Self>, live: &Arc<Live>, number: i32) -> Result<()> {
         match live.task.kill(number.unsigned_abs()).await {
             Err(e) if e.kind() == Kind::Unavailable && number == libc::SIGKILL => {
+                self.entry(&live.id).doom();
                 let shared = Arc::clone(live);
                 self.blocking(move |_| shared.destroy()).await
             }

@@ -88,10 +88,19 @@ impl Containers {
             }
             Status::Creating | Status::Created | Status::Exited => {}
         }
-        failpoint::hit("update.applied")?;
         let health = HealthUpdate::of(&before, &after);
-        self.record_update(record.clone(), after, health).await?;
-        failpoint::hit("update.done")?;
+        let recorded = async {
+            failpoint::hit("update.applied")?;
+            self.record_update(record.clone(), after.clone(), health).await
+        };
+        if let Err(error) = recorded.await {
+            // What nobody knows of is not so.
+            if let Some(live) = entry.running() {
+                apply(&live, &after.config.host, &before.config.host).await?;
+            }
+            return Err(error);
+        }
+        failpoint::pass("update.done");
         entry.log_options.notify_one();
         if health != HealthUpdate::Same {
             entry.health_check_changed();

@@ -9,6 +9,17 @@ use crate::{
     store::meta::events::Event,
 };
 
+/// Things that Docker's events are of and ours are not: a filter by one of
+/// these is understood, and nothing passes it.
+const OTHERS: [&str; 8] = ["daemon", "network", "volume", "plugin", "node", "service", "secret", "config"];
+
+/// Actions that Docker tells more of, after a colon: their name alone stands
+/// for all of them.
+const WITH_DETAILS: [&str; 3] = ["health_status", "exec_create", "exec_start"];
+
+/// Docker's word for events of one host.
+const SCOPE: &str = "local";
+
 /// Which events a subscriber wants.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EventFilter {
@@ -18,7 +29,10 @@ pub struct EventFilter {
     actions: Vec<String>,
     containers: Vec<String>,
     images: Vec<String>,
+    scopes: Vec<String>,
     labels: Vec<(String, Option<String>)>,
+    /// It wants events of what has none.
+    others: bool,
 }
 
 impl EventFilter {
@@ -38,6 +52,7 @@ impl EventFilter {
             "event" => &mut self.actions,
             "container" => &mut self.containers,
             "image" => &mut self.images,
+            "scope" => &mut self.scopes,
             "label" => {
                 self.labels.push(match value.split_once('=') {
                     Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
@@ -45,9 +60,14 @@ impl EventFilter {
                 });
                 return Ok(());
             }
+            other if OTHERS.contains(&other) => {
+                self.others = true;
+                return Ok(());
+            }
             _ => {
-                let text =
-                    format!("invalid filter '{key}': events have type, event, container, image and label");
+                let text = format!(
+                    "invalid filter '{key}': events have type, event, container, image, label and scope"
+                );
                 return Err(Error::new(Kind::InvalidArgument, text));
             }
         };
@@ -60,7 +80,9 @@ impl EventFilter {
     pub fn matches(&self, event: &Event) -> bool {
         self.namespace.as_ref().is_none_or(|namespace| *namespace == event.namespace)
             && any(&self.types, |t| *t == event.kind)
-            && any(&self.actions, |a| *a == event.action)
+            && !self.others
+            && any(&self.scopes, |scope| scope == SCOPE)
+            && any(&self.actions, |action| is_action(&event.action, action))
             && any(&self.containers, |c| is_container(event, c))
             && any(&self.images, |i| is_image(event, i))
             && self.labels.iter().all(|(name, value)| has_label(event, name, value.as_deref()))
@@ -70,6 +92,12 @@ impl EventFilter {
 /// No values: no condition.
 fn any(values: &[String], matches: impl FnMut(&String) -> bool) -> bool {
     values.is_empty() || values.iter().any(matches)
+}
+
+fn is_action(action: &str, wanted: &str) -> bool {
+    action == wanted
+        || WITH_DETAILS.contains(&wanted)
+            && action.strip_prefix(wanted).is_some_and(|details| details.starts_with(':'))
 }
 
 fn is_container(event: &Event, wanted: &str) -> bool {
@@ -155,6 +183,31 @@ mod tests {
             &[("event", "die"), ("container", "db")],
         ] {
             assert!(!filter(no).matches(&die), "{no:?}");
+        }
+    }
+
+    #[test]
+    fn an_action_with_details_is_known_by_its_name() {
+        let healthy = event("container", "health_status: healthy", "a", &[]);
+        for (wanted, is) in [
+            ("health_status", true),
+            ("health_status: healthy", true),
+            ("health_status: unhealthy", false),
+            ("health", false),
+        ] {
+            assert_eq!(filter(&[("event", wanted)]).matches(&healthy), is, "{wanted}");
+        }
+        assert!(!filter(&[("event", "die")]).matches(&event("container", "die: x", "a", &[])));
+    }
+
+    #[test]
+    fn dockers_other_filters_are_understood() {
+        let die = event("container", "die", "abc", &[("name", "web")]);
+        assert!(filter(&[("scope", "local")]).matches(&die));
+        assert!(filter(&[("scope", "swarm"), ("scope", "local")]).matches(&die));
+        assert!(!filter(&[("scope", "swarm")]).matches(&die));
+        for kind in OTHERS {
+            assert!(!filter(&[(kind, "web")]).matches(&die), "{kind}");
         }
     }
 

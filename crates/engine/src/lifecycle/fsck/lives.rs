@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What is remembered of each container's life: created once, started before
-//! it ends, ended once for each start, and nothing after its removal.
+//! it ends or is out of memory, ended once for each start, and nothing after its
+//! removal.
 
 use std::collections::HashMap;
 
@@ -19,7 +20,7 @@ pub(super) fn check(world: &World<'_>, report: &mut Report) {
     let (ends, impossible) = follow(&world.lives);
     for happened in impossible {
         let found = format!("{:?} is event {}", happened.action, happened.cursor);
-        report.wrong("events", &happened.id, found, "create, then start and die in turns, then destroy");
+        report.wrong("events", &happened.id, found, "create, then start, oom and die in turns, then destroy");
     }
     for (id, at) in ends {
         let status = world.rows.values().find(|row| row.id.as_str() == id).map(|row| row.status);
@@ -46,6 +47,7 @@ fn follow(lives: &[Happened]) -> (HashMap<&str, At>, Vec<&Happened>) {
             "create" => (before.is_none(), At::Rest),
             // The beginning may have been forgotten.
             "start" => (matches!(before, None | Some(At::Rest)), At::Running),
+            "oom" => (matches!(before, None | Some(At::Running)), At::Running),
             "die" => (matches!(before, None | Some(At::Running)), At::Rest),
             _ => (matches!(before, None | Some(At::Rest)), At::End),
         };
@@ -77,6 +79,10 @@ mod tests {
             (&["create", "destroy"], &[]),
             (&["die", "destroy"], &[]),
             (&["create", "die"], &[2]),
+            (&["create", "start", "oom", "die", "destroy"], &[]),
+            (&["create", "oom", "start", "die"], &[2, 3]),
+            (&["create", "start", "die", "oom"], &[4]),
+            (&["oom", "die"], &[]),
             (&["create", "start", "start"], &[3]),
             (&["create", "start", "die", "die"], &[4]),
             (&["create", "start", "destroy"], &[3]),

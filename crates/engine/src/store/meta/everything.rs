@@ -80,7 +80,7 @@ pub fn missing_blobs(c: &Connection) -> Result<Vec<Need>> {
 /// Those of the database.
 pub fn lives(c: &Connection) -> Result<Vec<Happened>> {
     let sql = "SELECT cursor, id, action FROM events WHERE type = 'container'
-               AND action IN ('create', 'start', 'die', 'destroy') ORDER BY cursor";
+               AND action IN ('create', 'start', 'oom', 'die', 'destroy') ORDER BY cursor";
     all(c, sql, (), |r| Ok(Happened { cursor: r.get(0)?, id: r.get(1)?, action: r.get(2)? }))
 }
 
