@@ -33,7 +33,9 @@ fn counts(text: &str, from: u64) -> u64 {
 fn following_goes_on_over_rotations_and_dead_engines_without_a_gap_or_a_line_twice() {
     let Some(mut engine) = with_busybox() else { return };
     let options = ["--log-opt", "max-size=32k", "--log-opt", "max-file=1000"];
-    let command = ["busybox", "sh", "-c", COUNTER];
+    // So slow that who follows isn't a thousand segments behind.
+    let counter = COUNTER.replace("echo $n;", "echo $n; [ $((n % 1000)) = 0 ] && sleep 0.1;");
+    let command = ["busybox", "sh", "-c", &counter];
     engine.berth(&[&["run", "-d", "--name", "count"][..], &options, &command].concat()).ok();
     let mut all = engine.background(&["logs", "-f", "count"]);
     let mut tail = engine.background(&["logs", "-f", "--tail", "0", "count"]);

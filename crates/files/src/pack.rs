@@ -407,3 +407,36 @@ fn is_the_kernels(dir: &OwnedFd) -> bool {
 fn show(name: &[u8]) -> String {
     crate::name::show(name)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_links_are_kept_while_more_may_come_and_within_bounds() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let file = dir.path().join("a");
+        std::fs::write(&file, "").expect("write");
+        for name in ["b", "c"] {
+            std::fs::hard_link(&file, dir.path().join(name)).expect("link");
+        }
+        let mut stat = fstat(File::open(&file).expect("open")).expect("stat");
+        let mut links = Links::default();
+        assert_eq!(links.first(&stat), None);
+        links.remember(&stat, b"a");
+        assert_eq!(links.first(&stat).as_deref(), Some(&b"a"[..]));
+        assert_eq!(links.first(&stat).as_deref(), Some(&b"a"[..]));
+        // All three are told: it is forgotten.
+        assert_eq!((links.first(&stat), links.bytes), (None, 0));
+
+        let name = vec![b'x'; 4000];
+        for inode in 0..100_000 {
+            stat.st_ino = inode;
+            links.remember(&stat, &name);
+        }
+        assert!(links.bytes <= Links::MOST, "{}", links.bytes);
+        assert!(links.first(&stat).is_none(), "the last one had no place");
+        stat.st_ino = 0;
+        assert!(links.first(&stat).is_some());
+    }
+}
