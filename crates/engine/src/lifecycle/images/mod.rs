@@ -55,8 +55,11 @@ use crate::{
     store::{content::Content, meta::Db, snapshot::Snapshots},
 };
 
-/// Layers that are fetched and unpacked at the same time, over all pulls.
-const PARALLEL_LAYERS: usize = 4;
+/// Layers that are fetched and unpacked at the same time, over all pulls: each
+/// keeps two processors busy, or waits for its registry.
+fn parallel_layers() -> usize {
+    std::thread::available_parallelism().map_or(4, |processors| processors.get().clamp(4, 16))
+}
 
 /// All that can be done with images.
 pub struct Images {
@@ -100,7 +103,7 @@ impl Images {
             pulls: Mutex::default(),
             layer_locks: Locks::default(),
             blob_locks: Locks::default(),
-            slots: Arc::new(Semaphore::new(PARALLEL_LAYERS)),
+            slots: Arc::new(Semaphore::new(parallel_layers())),
         }))
     }
 
