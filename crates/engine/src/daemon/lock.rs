@@ -18,11 +18,12 @@ use nix::{
 use crate::{
     config::Config,
     error::{Context as _, Error, Kind, Result},
-    kernel::pidfd,
+    kernel::{pidfd, processes},
 };
 
-/// How long the lock of an engine that has ended is waited for: a child that it
-/// was about to start keeps it until its execve.
+/// How long the lock of an engine that ends or has ended is waited for: one that
+/// was killed has it until its last write is done, and a child that it was about
+/// to start until its execve.
 const LEFTOVER: Duration = Duration::from_secs(5);
 
 /// Between two tries.
@@ -75,11 +76,12 @@ fn take(dir: &Path) -> Result<Flock<File>> {
     }
 }
 
-/// Whether the process that signed the file lives.
+/// Whether the process that signed the file lives, and is going to.
 fn is_owned(path: &Path) -> bool {
     let signed = fs::read_to_string(path).ok().and_then(|text| text.trim().parse().ok());
-    let process = signed.and_then(|pid| pidfd::open(pid).ok());
-    process.is_some_and(|pidfd| pidfd::has_ended(pidfd.as_fd()).is_ok_and(|ended| !ended))
+    let Some((pid, pidfd)) = signed.and_then(|pid| Some((pid, pidfd::open(pid).ok()?))) else { return false };
+    let dying = processes::is_dying(pid).unwrap_or(false);
+    !dying && pidfd::has_ended(pidfd.as_fd()).is_ok_and(|ended| !ended)
 }
 
 /// Whether an engine runs on the root.

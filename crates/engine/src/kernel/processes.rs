@@ -72,6 +72,28 @@ fn parse(stat: &str, page: u64) -> Option<Process> {
     })
 }
 
+/// Whether the process `pid` has been killed or is ending, which can take it
+/// seconds when it is in the middle of something. Not for one that isn't there.
+///
+/// # Errors
+/// Those of procfs.
+pub fn is_dying(pid: u32) -> io::Result<bool> {
+    // Linux: include/linux/sched.h.
+    const PF_EXITING: u64 = 4;
+    let stat = fs::read(format!("/proc/{pid}/stat"))?;
+    let stat = String::from_utf8_lossy(&stat);
+    let flags =
+        stat.rsplit_once(')').and_then(|(_, tail)| tail.split_whitespace().nth(6)?.parse::<u64>().ok());
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let kill = 1_u64 << (libc::SIGKILL - 1);
+    let killed = status.lines().filter_map(|line| {
+        let signals = line.strip_prefix("SigPnd:").or_else(|| line.strip_prefix("ShdPnd:"))?;
+        u64::from_str_radix(signals.trim(), 16).ok()
+    });
+    let killed = killed.fold(0, |all, signals| all | signals) & kill != 0;
+    Ok(killed || flags.is_some_and(|flags| flags & PF_EXITING != 0))
+}
+
 /// What the host says about times, sizes and names.
 ///
 /// # Errors
@@ -137,6 +159,16 @@ mod tests {
         let host = host().expect("procfs");
         assert!(host.uptime >= us.started && host.booted < host.now);
         assert_eq!(users("a:x:1:2\nb:x:1:\nbad\n"), [(1, "a".to_owned())].into());
+    }
+
+    #[test]
+    fn who_was_killed_is_dying_until_it_is_reaped() {
+        let mut child = std::process::Command::new("sleep").arg("1000").spawn().expect("a process");
+        assert!(!is_dying(child.id()).expect("procfs"));
+        child.kill().expect("kill");
+        assert!(is_dying(child.id()).expect("procfs"));
+        child.wait().expect("its end");
+        is_dying(child.id()).expect_err("nobody");
     }
 
     #[test]
