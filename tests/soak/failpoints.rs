@@ -171,24 +171,29 @@ fn the_engine_is_killed_between_any_two_steps() {
 
 #[test]
 fn an_operation_fails_between_any_two_steps_and_leaves_nothing_half_done() {
-    let Some(bench) = Bench::start() else { return };
-    let engine = &bench.engine;
-    engine.expect_error("free what a container held");
-    for (name, points) in failpoint::ENGINE.into_iter().chain(failpoint::SHIM) {
+    let Some(mut bench) = Bench::start() else { return };
+    bench.engine.expect_error("free what a container held");
+    for (name, points) in failpoint::ENGINE {
         if name == "load" {
             continue;
         }
         let Operation { before, command, after } = operation(name);
         for point in points {
-            before(engine);
-            engine.arm(&format!("{point}=error\n"));
-            let told = engine.berth(command);
-            let passed = || engine.hits().lines().any(|hit| hit == *point).then_some(());
+            before(&bench.engine);
+            bench.engine.arm(&format!("{point}=error\n"));
+            let told = bench.engine.berth(command);
+            let passed = || bench.engine.hits().lines().any(|hit| hit == *point).then_some(());
             until(&format!("{point} to be passed"), passed);
-            engine.arm("");
-            println!("{point}: {} {}", told.code, told.stderr.trim());
+            bench.engine.arm("");
+            println!("{point}: {} {}", told.code, told.stderr.lines().next().unwrap_or_default());
+            if *point == "remove.layer-row" {
+                // Files of a layer whose row is gone are the next engine's to
+                // remove.
+                assert_eq!(bench.engine.stop(), 0);
+                bench.engine.restart();
+            }
             bench.assert_sound(point);
-            after(engine);
+            after(&bench.engine);
         }
     }
 }

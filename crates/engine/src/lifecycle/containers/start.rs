@@ -8,7 +8,8 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use berth::{
     api::{shim::CreateOptions, types},
-    bundle, failpoint,
+    bundle::{self, ProcessIdentity},
+    failpoint,
 };
 
 use rusqlite::Transaction;
@@ -227,12 +228,20 @@ impl Containers {
         let bundle = Bundle::create(&path, &spec)?;
         failpoint::hit("start.bundle")?;
         let shim = self.shims.start(record, &bundle)?;
-        failpoint::hit("start.spawned")?;
-        bundle.record_shim(&shim.identity)?;
-        failpoint::hit("start.noted")?;
-        self.db.write(|tx| rows::set_shim(tx, &record.id, Some(&shim.identity)))?;
-        failpoint::hit("start.recorded")?;
+        if let Err(error) = self.note_shim(record, &bundle, &shim.identity) {
+            // Nobody else knows of it.
+            process::end(&shim.identity)?;
+            return Err(error);
+        }
         Ok(Launch { document, rootfs, filter, bundle, shim, held })
+    }
+
+    fn note_shim(&self, record: &Record, bundle: &Bundle, shim: &ProcessIdentity) -> Result<()> {
+        failpoint::hit("start.spawned")?;
+        bundle.record_shim(shim)?;
+        failpoint::hit("start.noted")?;
+        self.db.write(|tx| rows::set_shim(tx, &record.id, Some(shim)))?;
+        Ok(failpoint::hit("start.recorded")?)
     }
 
     /// The files that are mounted over those of /etc: with another's network
@@ -310,8 +319,11 @@ impl Containers {
         let (row, end) = (record.clone(), exit.clone());
         let done = self
             .blocking(move |this| {
-                if let Some(live) = live {
-                    live.shim.kill()?;
+                match (live, this.db.read(|c| rows::any(c, &row.id))?.and_then(|now| now.shim)) {
+                    (Some(live), _) => live.shim.kill()?,
+                    // It could not even be spoken to.
+                    (None, Some(shim)) => process::end(&shim)?,
+                    (None, None) => {}
                 }
                 let cleaned = this.sweep(&row);
                 this.db.write(|tx| {
