@@ -14,15 +14,15 @@ use super::{Kind, Reader};
 
 /// A member as it is written: its type, its header's size, and what follows.
 #[derive(Debug, Clone)]
-struct Raw {
-    kind: u8,
-    name: String,
-    size: u64,
-    data: Vec<u8>,
+pub(super) struct Raw {
+    pub(super) kind: u8,
+    pub(super) name: String,
+    pub(super) size: u64,
+    pub(super) data: Vec<u8>,
 }
 
 impl Raw {
-    fn new(kind: u8, name: &str, data: impl Into<Vec<u8>>) -> Self {
+    pub(super) fn new(kind: u8, name: &str, data: impl Into<Vec<u8>>) -> Self {
         let data = data.into();
         Self { kind, name: name.to_owned(), size: data.len() as u64, data }
     }
@@ -32,7 +32,7 @@ impl Raw {
         Self { size, ..Self::new(b'0', name, data) }
     }
 
-    fn pax(kind: u8, records: &[(&str, &str)]) -> Self {
+    pub(super) fn pax(kind: u8, records: &[(&str, &str)]) -> Self {
         let records = records.iter().map(|(key, value)| {
             let rest = format!(" {key}={value}\n");
             let length = (1..).find(|n| n.to_string().len() + rest.len() == *n).expect("a length");
@@ -41,7 +41,7 @@ impl Raw {
         Self::new(kind, "pax", records.collect::<String>())
     }
 
-    fn bytes(&self) -> Vec<u8> {
+    pub(super) fn bytes(&self) -> Vec<u8> {
         let mut header = if matches!(self.kind, b'L' | b'K') {
             ::tar::Header::new_gnu()
         } else {
@@ -62,7 +62,7 @@ impl Raw {
     }
 }
 
-fn archive(members: &[Raw]) -> Vec<u8> {
+pub(super) fn archive(members: &[Raw]) -> Vec<u8> {
     let mut bytes: Vec<u8> = members.iter().flat_map(Raw::bytes).collect();
     bytes.resize(bytes.len() + 1024, 0);
     bytes
@@ -152,6 +152,14 @@ fn c08_nobody_sees_other_files_than_we() {
     let size = |value: &str| Raw::pax(b'x', &[("size", value)]);
     let path = |value: &str| Raw::pax(b'x', &[("path", value)]);
     let long = |name: &str| Raw::new(b'L', "././@LongLink", format!("{name}\0"));
+    let sparse = |records: &[(&str, &str)]| {
+        let records: Vec<_> =
+            records.iter().map(|(key, value)| (format!("GNU.sparse.{key}"), *value)).collect();
+        let records: Vec<_> = records.iter().map(|(key, value)| (key.as_str(), *value)).collect();
+        Raw::pax(b'x', &records)
+    };
+    let mut map = b"1\n0\n512\n".to_vec();
+    map.resize(512, 0);
     let corpus: Vec<Vec<Raw>> = vec![
         vec![path("by-pax"), Raw::file("short", 0, "")],
         vec![size("512"), Raw::file("grown", 0, smuggled())],
@@ -175,6 +183,25 @@ fn c08_nobody_sees_other_files_than_we() {
         vec![Raw { kind: b'6', ..Raw::file("fifo", 512, smuggled()) }],
         vec![Raw { kind: 0, ..Raw::file("old", 512, smuggled()) }],
         vec![Raw { kind: b'7', ..Raw::file("contiguous", 512, smuggled()) }],
+        vec![Raw::pax(b'g', &[("path", "global")]), Raw::file("file", 0, "")],
+        vec![Raw::pax(b'g', &[("size", "0")]), Raw::file("file", 512, smuggled())],
+        vec![path("one"), Raw::pax(b'g', &[("comment", "c")]), Raw::file("file", 0, "")],
+        vec![
+            sparse(&[("size", "600"), ("numblocks", "1"), ("map", "0,512")]),
+            Raw::file("0.1", 512, smuggled()),
+        ],
+        vec![sparse(&[("size", "0"), ("numblocks", "0"), ("map", "")]), Raw::file("none", 512, smuggled())],
+        vec![
+            sparse(&[("major", "1"), ("minor", "0"), ("name", "real"), ("realsize", "512")]),
+            Raw::new(b'0', "made-up", [&map[..], &smuggled()].concat()),
+        ],
+        vec![
+            sparse(&[("major", "1"), ("minor", "0"), ("name", "real"), ("realsize", "512")]),
+            size("1024"),
+            Raw::file("twice", 0, [&map[..], &smuggled()].concat()),
+        ],
+        // One block of zeros, and more behind it.
+        vec![Raw::file("zeros", 0, vec![0; 512])],
     ];
     for mut members in corpus {
         members.push(after.clone());

@@ -31,6 +31,11 @@ impl Header {
         self.0[156]
     }
 
+    /// Whether it is GNU's own format, which has other fields than POSIX's.
+    pub(super) fn is_gnu(&self) -> bool {
+        &self.0[257..265] == b"ustar  \0"
+    }
+
     /// The name, with POSIX's prefix in front; GNU uses those bytes otherwise.
     pub(super) fn path(&self) -> io::Result<Vec<u8>> {
         let name = text(&self.0[..100]);

@@ -10,6 +10,9 @@
 mod differential;
 mod header;
 mod pax;
+#[cfg(test)]
+mod raw;
+mod sparse;
 mod write;
 
 use std::io::{self, BufRead, Read};
@@ -17,13 +20,11 @@ use std::io::{self, BufRead, Read};
 pub use self::write::Writer;
 use self::{
     header::{BLOCK, Header},
-    pax::{Pax, Sparse},
+    pax::Pax,
 };
 
 /// Largest pax header, long name or long link: 1 MiB, as Go's reader has it.
 const MAX_EXTENSION: u64 = 1 << 20;
-/// Most pieces of a sparse file.
-const MAX_SPARSE: usize = 65536;
 
 /// What an entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,9 +134,14 @@ impl<R: Read> Reader<R> {
                 }
                 b'L' => extensions.path = Some(unique(&extensions.path, self.long_name(&header)?)?),
                 b'K' => extensions.link = Some(unique(&extensions.link, self.long_name(&header)?)?),
-                // A global header would speak of every entry after it; nobody
-                // honours one in a layer.
-                b'g' => drop(self.extension(&header)?),
+                // A global header speaks of every entry after it to some
+                // readers, and to none that unpack layers.
+                b'g' => {
+                    let global = Pax::parse(&self.extension(&header)?)?;
+                    if global.frames() || !extensions.is_empty() {
+                        return Err(bad("a global header that changes names or sizes"));
+                    }
+                }
                 _ => return self.entry(&header, extensions).map(Some),
             }
         }
@@ -156,6 +162,36 @@ impl<R: Read> Reader<R> {
         }
         self.remaining -= read as u64;
         Ok(read)
+    }
+
+    /// What is at hand of the current entry's data, in the archive's order.
+    /// Empty at their end. [`Reader::consume`] goes past it.
+    ///
+    /// # Errors
+    /// As [`Reader::read_data`].
+    pub fn data(&mut self) -> io::Result<&[u8]>
+    where
+        R: BufRead,
+    {
+        let left = usize::try_from(self.remaining).unwrap_or(usize::MAX);
+        if left == 0 {
+            return Ok(&[]);
+        }
+        let piece = self.source.source.fill_buf()?;
+        if piece.is_empty() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(&piece[..left.min(piece.len())])
+    }
+
+    /// Goes past so many bytes of what [`Reader::data`] gave.
+    pub fn consume(&mut self, amount: usize)
+    where
+        R: BufRead,
+    {
+        self.source.source.consume(amount);
+        self.source.position += amount as u64;
+        self.remaining = self.remaining.saturating_sub(amount as u64);
     }
 
     /// What is at hand of the current entry's data, in the archive's order.
@@ -213,11 +249,16 @@ impl<R: Read> Reader<R> {
             return Ok(None);
         }
         let mut block = [0_u8; BLOCK];
-        if !read_block(&mut self.source, &mut block)? || block.iter().all(|&b| b == 0) {
-            self.finished = true;
-            return Ok(None);
+        if read_block(&mut self.source, &mut block)? && !is_zero(&block) {
+            return Header::parse(block).map(Some);
         }
-        Header::parse(block).map(Some)
+        self.finished = true;
+        // Two blocks of zeros end an archive. Of one alone some readers say the
+        // same, and some go on behind it.
+        if read_block(&mut self.source, &mut block)? && !is_zero(&block) {
+            return Err(bad("content after a single block of zeros"));
+        }
+        Ok(None)
     }
 
     fn skip(&mut self) -> io::Result<()> {
@@ -259,41 +300,26 @@ impl<R: Read> Reader<R> {
     }
 
     fn entry(&mut self, header: &Header, extensions: Extensions) -> io::Result<Entry> {
-        let pax = extensions.pax.unwrap_or_default();
-        let (path, sparse_size) = match pax.sparse {
-            None => (agreed(extensions.path, pax.path)?.map_or_else(|| header.path(), Ok)?, None),
-            Some(Sparse { name: Some(name), size: Some(size), .. }) if extensions.path.is_none() => {
-                (name, Some(size))
-            }
-            Some(_) => return Err(bad("a sparse file without its name or size, or with two names")),
-        };
+        let mut pax = extensions.pax.unwrap_or_default();
+        // The header of a sparse file has a name that is made up.
+        let named = pax.sparse.as_mut().and_then(|sparse| sparse.name.take());
+        let path = agreed(extensions.path, named.or(pax.path))?.map_or_else(|| header.path(), Ok)?;
         let link = agreed(extensions.link, pax.link)?.unwrap_or_else(|| header.link());
         let stored = pax.size.map_or_else(|| header.size(), Ok)?;
         let kind = entry_kind(header.kind(), &path)?;
-        let (sparse, size) = match (header.kind(), sparse_size) {
-            (b'S', Some(_)) => return Err(bad("a sparse file of two versions")),
-            (b'S', None) => {
-                let (pieces, size) = self.sparse(header)?;
-                (Some(pieces), size)
-            }
-            (_, Some(_)) if kind != Kind::File => return Err(bad("holes of what is no file")),
-            (_, Some(size)) => (Some(Pieces::new()), size),
-            (_, None) => (None, stored),
-        };
         // Readers differ in whether it is there. A hard link may have its file's
         // size, and a directory any.
         if stored > 0 && matches!(kind, Kind::Symlink | Kind::Character | Kind::Block | Kind::Fifo) {
             return Err(bad("data of an entry that can have none"));
         }
+        if kind != Kind::File && pax.sparse.is_some() {
+            return Err(bad("holes in what is no file"));
+        }
+        let (sparse, size) = self.sparse(header, pax.sparse, stored)?;
         // Only files have data, whatever the size says.
         let size = if kind == Kind::File { size } else { 0 };
-        self.expect_data(if kind == Kind::File { stored } else { 0 });
-        let sparse = match sparse {
-            Some(_) if sparse_size.is_some() => Some(self.sparse_map()?),
-            sparse => sparse,
-        };
-        if let Some(pieces) = &sparse {
-            check_sparse(pieces, self.remaining, size)?;
+        if kind != Kind::File {
+            self.expect_data(0);
         }
         Ok(Entry {
             path,
@@ -310,73 +336,65 @@ impl<R: Read> Reader<R> {
         })
     }
 
-    /// The map that begins a sparse file's data.
-    fn sparse_map(&mut self) -> io::Result<Pieces> {
-        let mut lines = Lines { reader: self, block: [0; BLOCK], at: BLOCK };
-        let count = usize::try_from(lines.number()?).unwrap_or(usize::MAX);
-        if count > MAX_SPARSE {
-            return Err(bad("sparse file with too many pieces"));
-        }
-        (0..count).map(|_| Ok((lines.number()?, lines.number()?))).collect()
+    /// Goes to the `stored` bytes of an entry's data. Where they belong, if the
+    /// file has holes, and the size that it unfolds to.
+    fn sparse(
+        &mut self,
+        header: &Header,
+        records: Option<sparse::Records>,
+        stored: u64,
+    ) -> io::Result<(Option<Pieces>, u64)> {
+        let (pieces, size) = match (header.kind() == b'S', records) {
+            (false, None) => {
+                self.expect_data(stored);
+                return Ok((None, stored));
+            }
+            (false, Some(records)) => {
+                let (map, size) = records.resolve()?;
+                self.expect_data(stored);
+                let pieces = match map {
+                    sparse::Map::Here(pieces) => pieces,
+                    sparse::Map::InData => sparse::read_map(|block| self.read_whole(block))?,
+                };
+                (pieces, size)
+            }
+            // The map lies where POSIX has a part of the name.
+            (true, None) if header.is_gnu() => {
+                let pieces = self.old_map(header)?;
+                self.expect_data(stored);
+                (pieces, header.real_size()?)
+            }
+            (true, _) => return Err(bad("unknown format of a sparse file")),
+        };
+        sparse::check(&pieces, self.remaining, size)?;
+        Ok((Some(pieces), size))
     }
 
-    /// The map of an old GNU sparse file, and the size that it unfolds to.
-    fn sparse(&mut self, header: &Header) -> io::Result<(Pieces, u64)> {
+    /// Reads a block of the current entry's data.
+    fn read_whole(&mut self, block: &mut [u8; BLOCK]) -> io::Result<()> {
+        let mut filled = 0;
+        while filled < BLOCK {
+            match self.read_data(&mut block[filled..])? {
+                0 => return Err(bad("sparse file without its map")),
+                read => filled += read,
+            }
+        }
+        Ok(())
+    }
+
+    /// The map of an old GNU sparse file, which goes on in blocks of its own.
+    fn old_map(&mut self, header: &Header) -> io::Result<Pieces> {
         let mut pieces = header.sparse_pieces()?;
         let mut more = header.is_extended();
         while more {
             let mut block = [0_u8; BLOCK];
             self.source.read_exact(&mut block)?;
             more = header::extended_pieces(&block, &mut pieces)?;
-            if pieces.len() > MAX_SPARSE {
+            if pieces.len() > sparse::MAX_PIECES {
                 return Err(bad("sparse file with too many pieces"));
             }
         }
-        Ok((pieces, header.real_size()?))
-    }
-}
-
-/// The numbers in front of a sparse file's data, a line each, in whole blocks.
-struct Lines<'a, R> {
-    reader: &'a mut Reader<R>,
-    block: [u8; BLOCK],
-    at: usize,
-}
-
-impl<R: Read> Lines<'_, R> {
-    fn number(&mut self) -> io::Result<u64> {
-        let malformed = || bad("malformed map of a sparse file");
-        let mut number: Option<u64> = None;
-        loop {
-            if self.at == BLOCK {
-                self.refill()?;
-            }
-            let byte = self.block[self.at];
-            self.at += 1;
-            number = match (byte, number) {
-                (b'\n', Some(number)) => return Ok(number),
-                (b'0'..=b'9', so_far) => {
-                    let next = so_far.unwrap_or(0).checked_mul(10);
-                    let next = next.and_then(|n| n.checked_add(u64::from(byte - b'0')));
-                    // As many zeros in front as anybody likes is a file without
-                    // an end.
-                    Some(next.filter(|_| so_far != Some(0)).ok_or_else(malformed)?)
-                }
-                _ => return Err(malformed()),
-            };
-        }
-    }
-
-    fn refill(&mut self) -> io::Result<()> {
-        let mut filled = 0;
-        while filled < BLOCK {
-            match self.reader.read_data(&mut self.block[filled..])? {
-                0 => return Err(bad("a sparse file without its map")),
-                read => filled += read,
-            }
-        }
-        self.at = 0;
-        Ok(())
+        Ok(pieces)
     }
 }
 
@@ -436,17 +454,15 @@ fn entry_kind(flag: u8, path: &[u8]) -> io::Result<Kind> {
     })
 }
 
-fn check_sparse(pieces: &[(u64, u64)], stored: u64, size: u64) -> io::Result<()> {
-    let mut end = 0_u64;
-    let mut total = 0_u64;
-    for &(offset, length) in pieces {
-        if offset < end {
-            return Err(bad("pieces of a sparse file overlap"));
-        }
-        end = offset.checked_add(length).ok_or_else(|| bad("sparse file too large"))?;
-        total += length;
-    }
-    if end > size || total != stored { Err(bad("sparse file's pieces don't add up")) } else { Ok(()) }
+fn is_zero(block: &[u8; BLOCK]) -> bool {
+    block.iter().all(|&b| b == 0)
+}
+
+/// A number as extension headers have it.
+fn decimal(value: &[u8]) -> io::Result<u64> {
+    let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
+    let text = std::str::from_utf8(value).ok().filter(|_| digits);
+    text.and_then(|text| text.parse().ok()).ok_or_else(|| bad("malformed number in an extension header"))
 }
 
 /// Reads a whole block; `false` at the end of the stream.
@@ -631,7 +647,6 @@ mod tests {
             (b"2\n512\n3\n", 4096),
             (b"65537\n", 4096),
             (b"99999999999999999999999\n", 4096),
-            (b"1\n00\n3\n", 4096),
             (b"1\n\n3\n", 4096),
             (b"-1\n", 4096),
             (b"1\n18446744073709551615\n3\n", 4096),

@@ -3,9 +3,10 @@
 
 use std::io;
 
-use super::{bad, header::id};
+use super::{bad, decimal, header::id, sparse};
 
 const XATTR: &[u8] = b"SCHILY.xattr.";
+const SPARSE: &[u8] = b"GNU.sparse.";
 /// Names and values of one entry's extended attributes, in all.
 const MAX_XATTRS: usize = 64 << 10;
 
@@ -19,24 +20,7 @@ pub(super) struct Pax {
     pub gid: Option<u32>,
     pub mtime: Option<(i64, u32)>,
     pub xattrs: Vec<(Vec<u8>, Vec<u8>)>,
-    /// Of a file with holes.
-    pub sparse: Option<Sparse>,
-}
-
-/// What GNU tar says of a file with holes whose map comes with its data.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Sparse {
-    version: (Option<u64>, Option<u64>),
-    pub name: Option<Vec<u8>>,
-    pub size: Option<u64>,
-}
-
-impl Sparse {
-    /// Only version 1.0: in the others the map is in the header, and readers
-    /// differ in how they take it.
-    pub(super) fn is_known(&self) -> bool {
-        self.version == (Some(1), Some(0))
-    }
+    pub sparse: Option<sparse::Records>,
 }
 
 impl Pax {
@@ -47,23 +31,16 @@ impl Pax {
             let (key, value, rest) = record(data)?;
             data = rest;
             match key {
-                // Readers differ in which of two names counts.
-                b"path" if pax.sparse.is_some() => return Err(bad("a sparse file with two names")),
                 b"path" => pax.path = name(value)?,
                 b"linkpath" => pax.link = name(value)?,
                 b"size" => pax.size = Some(decimal(value)?),
                 b"uid" => pax.uid = Some(id(signed(value)?)?),
                 b"gid" => pax.gid = Some(id(signed(value)?)?),
                 b"mtime" => pax.mtime = Some(time(value)?),
-                b"GNU.sparse.major" => pax.sparse().version.0 = Some(decimal(value)?),
-                b"GNU.sparse.minor" => pax.sparse().version.1 = Some(decimal(value)?),
-                b"GNU.sparse.name" => pax.sparse().name = name(value)?,
-                b"GNU.sparse.realsize" => pax.sparse().size = Some(decimal(value)?),
-                _ if key.starts_with(b"GNU.sparse.") => {
-                    return Err(bad("sparse files of this version aren't supported"));
-                }
                 _ => {
-                    if let Some(attribute) = key.strip_prefix(XATTR) {
+                    if let Some(key) = key.strip_prefix(SPARSE) {
+                        pax.sparse.get_or_insert_default().take(key, value)?;
+                    } else if let Some(attribute) = key.strip_prefix(XATTR) {
                         xattr_bytes += attribute.len() + value.len();
                         pax.xattrs.push((attribute.to_vec(), value.to_vec()));
                     }
@@ -73,14 +50,12 @@ impl Pax {
                 return Err(bad("extended attributes too large"));
             }
         }
-        if pax.sparse.as_ref().is_some_and(|sparse| !sparse.is_known()) {
-            return Err(bad("sparse files of this version aren't supported"));
-        }
         Ok(pax)
     }
 
-    fn sparse(&mut self) -> &mut Sparse {
-        self.sparse.get_or_insert_default()
+    /// Whether it says where an entry's data end, or what it is called.
+    pub(super) fn frames(&self) -> bool {
+        self.path.is_some() || self.link.is_some() || self.size.is_some() || self.sparse.is_some()
     }
 }
 
@@ -106,12 +81,6 @@ fn name(value: &[u8]) -> io::Result<Option<Vec<u8>>> {
         value if value.contains(&0) => Err(bad("name with a NUL")),
         value => Ok(Some(value.to_vec())),
     }
-}
-
-fn decimal(value: &[u8]) -> io::Result<u64> {
-    let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
-    let text = std::str::from_utf8(value).ok().filter(|_| digits);
-    text.and_then(|text| text.parse().ok()).ok_or_else(|| bad("malformed number in a pax record"))
 }
 
 fn signed(value: &[u8]) -> io::Result<i64> {
@@ -168,9 +137,7 @@ mod tests {
             b"18 uid=4294967296\n",
             b"10 uid=-1\n",
             b"12 mtime=1e3\n",
-            b"22 GNU.sparse.major=1\n",
-            b"22 GNU.sparse.major=0\n22 GNU.sparse.minor=1\n",
-            b"22 GNU.sparse.major=1\n22 GNU.sparse.minor=0\n10 path=a\n",
+            b"25 GNU.sparse.unheard=1\n",
             b"22 GNU.sparse.map=0,1,\n",
         ] {
             assert!(Pax::parse(bad).is_err(), "{}", bad.escape_ascii());
