@@ -127,6 +127,46 @@ fn base() -> Layer {
     );
     add(&mut layer, &format!("{}/", "long".repeat(30)), DIR);
     add(&mut layer, &format!("{0}/{0}", "long".repeat(30)), Of { data: b"long", ..FILE });
+    let mut mapped = b"2\n4096\n5\n100000\n3\n".to_vec();
+    mapped.resize(512, 0);
+    mapped.extend(b"holesend");
+    let holes: [(&str, &[(&str, &[u8])], &[u8]); 3] = [
+        (
+            "holes-0.0",
+            &[
+                ("GNU.sparse.size", b"200000"),
+                ("GNU.sparse.numblocks", b"2"),
+                ("GNU.sparse.offset", b"4096"),
+                ("GNU.sparse.numbytes", b"5"),
+                ("GNU.sparse.offset", b"100000"),
+                ("GNU.sparse.numbytes", b"3"),
+            ],
+            b"holesend",
+        ),
+        (
+            "GNUSparseFile.1/holes",
+            &[
+                ("GNU.sparse.size", b"200000"),
+                ("GNU.sparse.numblocks", b"2"),
+                ("GNU.sparse.name", b"holes-0.1"),
+                ("GNU.sparse.map", b"4096,5,100000,3"),
+            ],
+            b"holesend",
+        ),
+        (
+            "GNUSparseFile.2/holes",
+            &[
+                ("GNU.sparse.major", b"1"),
+                ("GNU.sparse.minor", b"0"),
+                ("GNU.sparse.name", b"holes-1.0"),
+                ("GNU.sparse.realsize", b"200000"),
+            ],
+            &mapped,
+        ),
+    ];
+    for (name, pax, data) in holes {
+        add(&mut layer, name, Of { pax, data, ..FILE });
+    }
     add(&mut layer, "naïve", Of { data: "ü".as_bytes(), ..FILE });
     for file in
         ["gone", "gone-dir/file", "opq/old", "opq/sub/old", "to-file/old", "to-dir", "again", "there/x"]
@@ -309,7 +349,7 @@ fn everybody_sees_the_same_files() {
     engine.berth_with_input(&["load"], &image().oci_archive(NAME)).ok();
     let mounted = Mounted::new(&engine, place.path());
     let ours = tree(&mounted.0, None);
-    assert_eq!(ours.len(), 43, "{ours:#?}");
+    assert_eq!(ours.len(), 46, "{ours:#?}");
     assert!(ours[Path::new("private/in")].starts_with("40700 7:8 1000000001."), "{ours:#?}");
     engine.berth(&["save", "--format", "oci-dir", "-o", &path("layout"), NAME]).ok();
     engine.berth(&["save", "--format", "docker-archive", "-o", &path("docker.tar"), NAME]).ok();

@@ -29,6 +29,9 @@ const MAX_ENTRIES: usize = 100_000;
 const MAX_LIST: u64 = 1 << 20;
 /// Most images of one archive.
 const MAX_IMAGES: usize = 1000;
+/// Longest name of an entry, and bytes of all of them.
+const MAX_NAME: usize = 4096;
+const MAX_NAMES: usize = 32 << 20;
 const MAX_LINKS: usize = 8;
 const MAX_DEPTH: usize = 3;
 
@@ -70,13 +73,21 @@ impl Archive {
         let mut reader = Reader::new(receive::plain(source)?);
         let mut spools = receive::Spools::new(spool);
         let (mut parts, mut links) = (HashMap::new(), HashMap::new());
+        let mut names = 0;
         while let Some(entry) = reader.next_entry().map_err(not_tar)? {
             if parts.len() + links.len() >= MAX_ENTRIES {
                 return Err(invalid("too many entries"));
             }
+            names += entry.path.len() + entry.link.len();
+            if entry.path.len().max(entry.link.len()) > MAX_NAME || names > MAX_NAMES {
+                return Err(invalid("names that are too long"));
+            }
             let name = clean(&entry.path, "").ok_or_else(|| invalid("an entry's name leads out of it"))?;
             match entry.kind {
-                tar::Kind::File if entry.sparse.is_none() => {
+                tar::Kind::File if entry.sparse.is_some() => {
+                    return Err(invalid(format_args!("{:?} has holes", shown(&name))));
+                }
+                tar::Kind::File => {
                     parts.insert(name, spools.take(&mut reader, entry.size)?);
                 }
                 tar::Kind::Symlink => {

@@ -79,11 +79,15 @@ impl Place {
 }
 
 /// A layer, entry by entry, whatever its names: the crate would refuse some.
-struct Layer(Builder<Vec<u8>>);
+struct Layer {
+    archive: Builder<Vec<u8>>,
+    /// What the next header has at a place.
+    patch: Option<(usize, Vec<u8>)>,
+}
 
 impl Layer {
     fn new() -> Self {
-        Self(Builder::new(Vec::new()))
+        Self { archive: Builder::new(Vec::new()), patch: None }
     }
 
     fn add(mut self, kind: EntryType, path: &str, link: &str, mode: u32, data: &[u8]) -> Self {
@@ -97,8 +101,20 @@ impl Layer {
         let raw = header.as_mut_bytes();
         raw[..path.len()].copy_from_slice(path.as_bytes());
         raw[157..157 + link.len()].copy_from_slice(link.as_bytes());
+        if let Some((at, bytes)) = self.patch.take() {
+            header.as_mut_bytes()[at..at + bytes.len()].copy_from_slice(&bytes);
+        }
         header.set_cksum();
-        self.0.append(&header, data).expect("append");
+        // The crate would read the header again.
+        let archive = self.archive.get_mut();
+        archive.extend_from_slice(header.as_bytes());
+        archive.extend_from_slice(data);
+        archive.resize(archive.len().next_multiple_of(512), 0);
+        self
+    }
+
+    fn patched(mut self, at: usize, bytes: &[u8]) -> Self {
+        self.patch = Some((at, bytes.to_vec()));
         self
     }
 
@@ -119,12 +135,12 @@ impl Layer {
     }
 
     fn pax(mut self, records: &[(&str, &[u8])]) -> Self {
-        self.0.append_pax_extensions(records.iter().copied()).expect("pax");
+        self.archive.append_pax_extensions(records.iter().copied()).expect("pax");
         self
     }
 
     fn build(self) -> Vec<u8> {
-        self.0.into_inner().expect("finish")
+        self.archive.into_inner().expect("finish")
     }
 }
 

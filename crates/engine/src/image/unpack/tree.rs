@@ -34,6 +34,13 @@ use crate::{
 
 /// As many links as Linux follows in one path.
 const MAX_LINKS: usize = 40;
+/// Deepest directory: nothing deeper can be named in one path (PATH_MAX), but
+/// links would lead there. Each level is an open descriptor meanwhile.
+const MAX_DEPTH: usize = 2048;
+/// Bytes that the directories to be settled at the end may take.
+const MAX_HELD: usize = 128 << 20;
+/// What one takes besides its name.
+const HELD_EACH: usize = 128;
 
 /// What to do about directories on the way that aren't there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,13 +58,15 @@ pub(super) struct Tree {
     implied: BTreeSet<PathBuf>,
     /// Times of directories, set last: filling a directory changes them.
     times: BTreeMap<PathBuf, TimeSpec>,
+    /// What both of them take, about.
+    held: usize,
     pub(super) size: u64,
 }
 
 impl Tree {
     pub(super) fn new(root: OwnedFd, lower: Option<Lower>) -> Self {
         let implied = BTreeSet::from([PathBuf::new()]);
-        Self { root, at: Vec::new(), lower, implied, times: BTreeMap::new(), size: 0 }
+        Self { root, at: Vec::new(), lower, implied, times: BTreeMap::new(), held: 0, size: 0 }
     }
 
     /// The directory we are in.
@@ -80,6 +89,9 @@ impl Tree {
             if name == ".." {
                 self.at.pop();
                 continue;
+            }
+            if self.at.len() == MAX_DEPTH {
+                return Err(refused(format_args!("a directory more than {MAX_DEPTH} deep")));
             }
             if let Some(target) = self.step(name, missing, &join(components))? {
                 links += 1;
@@ -151,8 +163,14 @@ impl Tree {
             Ok::<_, Errno>(made)
         };
         let made = make(self.here()).with_context(|| format!("make directory {}", path.display()))?;
+        self.hold(&path)?;
         self.implied.insert(path);
         Ok(made)
+    }
+
+    fn hold(&mut self, path: &Path) -> Result<()> {
+        self.held += path.as_os_str().len() + HELD_EACH;
+        if self.held > MAX_HELD { Err(refused("directories without number")) } else { Ok(()) }
     }
 
     /// Looks at `name` in the directory we are in.
@@ -176,9 +194,16 @@ impl Tree {
     }
 
     /// An entry described this directory: its metadata are the layer's own.
-    pub(super) fn described(&mut self, path: PathBuf, mtime: TimeSpec) {
-        self.implied.remove(&path);
+    ///
+    /// # Errors
+    /// A refusal of more directories than anybody has.
+    pub(super) fn described(&mut self, path: PathBuf, mtime: TimeSpec) -> Result<()> {
+        let implied = self.implied.remove(&path);
+        if !implied && !self.times.contains_key(&path) {
+            self.hold(&path)?;
+        }
         self.times.insert(path, mtime);
+        Ok(())
     }
 
     /// Sets the directories' times. The size, and what was only implied.

@@ -82,8 +82,7 @@ fn root(tree: &mut Tree, entry: &Entry) -> Result<()> {
     }
     tree.enter(&[], Missing::Refuse)?;
     make::describe(tree.here(), entry, Policy::ALL).map_err(of_files)?;
-    tree.described(std::path::PathBuf::new(), mtime(entry));
-    Ok(())
+    tree.described(std::path::PathBuf::new(), mtime(entry))
 }
 
 fn whiteout(tree: &mut Tree, whole: &[u8], hidden: &[u8]) -> Result<()> {
@@ -133,8 +132,7 @@ fn directory(tree: &mut Tree, entry: &Entry, name: &OsStr) -> Result<()> {
     if opaque {
         fs::set_xattr(dir.as_fd(), OPAQUE, b"y").context("mark a directory opaque")?;
     }
-    tree.described(tree.path_of(name), mtime(entry));
-    Ok(())
+    tree.described(tree.path_of(name), mtime(entry))
 }
 
 /// Makes something new, replacing what has its name.

@@ -180,6 +180,37 @@ const ROWS: &[Row] = &[
     ("a time beyond 2^63", |l, _| l.pax(&[("mtime", b"9223372036854775808")]).file("f", "x"), Refused),
     ("a time of 1e30", |l, _| l.pax(&[("mtime", b"1e30")]).file("f", "x"), Refused),
     ("a time that is no number", |l, _| l.pax(&[("mtime", b"NaN")]).file("f", "x"), Refused),
+    ("a negative owner in binary", |l, _| l.patched(108, &[0xff; 8]).file("f", "x"), Refused),
+    ("an owner of 2^32 in binary", |l, _| l.patched(108, b"\x80\0\0\x01\0\0\0\0").file("f", "x"), Refused),
+    (
+        "an owner of 2^32 - 1 in binary",
+        |l, _| l.patched(108, b"\x80\0\0\0\xff\xff\xff\xff").file("f", "x"),
+        Refused,
+    ),
+    (
+        "an owner of 2^32 - 2 in binary",
+        |l, _| l.patched(108, b"\x80\0\0\0\xff\xff\xff\xfe").file("f", "x"),
+        Taken,
+    ),
+    ("an owner in as many digits as fit", |l, _| l.patched(108, b"77777777").file("f", "x"), Taken),
+    ("an owner that is no number", |l, _| l.patched(108, b"00 01x\0\0").file("f", "x"), Taken),
+    ("a group that is no number", |l, _| l.patched(116, b"0x00001\0").file("f", "x"), Refused),
+    ("a time before 1970 in binary", |l, _| l.patched(136, &[0xff; 12]).file("f", "x"), Taken),
+    (
+        "a time of 2^33 in binary",
+        |l, _| l.patched(136, b"\x80\0\0\0\0\0\0\x02\0\0\0\0").file("f", "x"),
+        Taken,
+    ),
+    ("a time of 2^62", |l, _| l.pax(&[("mtime", b"4611686018427387904")]).file("f", "x"), Taken),
+    ("a time of -2^62", |l, _| l.pax(&[("mtime", b"-4611686018427387904")]).file("f", "x"), Taken),
+    (
+        "a time beyond 2^63 in binary",
+        |l, _| l.patched(136, b"\x80\0\0\0\x80\0\0\0\0\0\0\0").file("f", "x"),
+        Refused,
+    ),
+    ("a size below zero", |l, _| l.patched(124, &[0xff; 12]).file("f", ""), Refused),
+    ("a mode that is no number", |l, _| l.patched(100, b"rwxr-xr-").file("f", ""), Refused),
+    ("a mode of more than permissions", |l, _| l.patched(100, b"0100644\0").file("f", ""), Taken),
     // The same name again and again.
     (
         "every kind under one name",
@@ -233,4 +264,44 @@ fn what_is_deep_or_has_many_names_is_unpacked_or_refused_in_time() {
     }
     place.unpack_into("deep", &deep.build(), None).expect("deep");
     kernel::fs::remove_tree(place.open("deep").as_fd(), Path::new("d")).expect("remove");
+    // Links lead deeper than a path can name.
+    let half = "d/".repeat(2000);
+    let deeper = Layer::new()
+        .pax(&[("path", half.as_bytes())])
+        .dir("short", 0o755)
+        .pax(&[("linkpath", half.as_bytes())])
+        .symlink("far", "short")
+        .pax(&[("path", format!("far/{half}").as_bytes())])
+        .dir("short", 0o755);
+    let error = place.unpack_into("deeper", &deeper.build(), None).expect_err("too deep");
+    assert!(error.chain().contains("more than 2048 deep"), "{}", error.chain());
+    kernel::fs::remove_tree(place.open("deeper").as_fd(), Path::new("d")).expect("remove");
+}
+
+#[test]
+fn many_entries_are_unpacked_in_time_and_little_memory() {
+    let Some(place) = Place::new() else { return };
+    let mut same = Layer::new();
+    for n in 0..50_000 {
+        same = same.file("same", &n.to_string());
+    }
+    place.unpack_into("same", &same.build(), None).expect("one name");
+    assert_eq!(fs::read_to_string(place.path("same/same")).expect("read"), "49999");
+    let mut many = Layer::new();
+    for n in 0..50_000 {
+        many = many.file(&format!("{n}"), "");
+    }
+    place.unpack_into("many", &many.build(), None).expect("many names");
+    assert_eq!(fs::read_dir(place.path("many")).expect("list").count(), 50_000);
+    let cases = Layer::new().file("README", "1").file("readme", "2").file("ReadMe", "3");
+    place.unpack_into("cases", &cases.build(), None).expect("names that differ in case");
+    assert_eq!(fs::read_dir(place.path("cases")).expect("list").count(), 3);
+    // Each is named in 4000 bytes, and held until the end.
+    let above = format!("{}/", "n".repeat(250)).repeat(16);
+    let mut names = Layer::new();
+    for n in 0..33_500 {
+        names = names.pax(&[("path", format!("{above}{n}").as_bytes())]).dir("short", 0o755);
+    }
+    let error = place.unpack_into("names", &names.build(), None).expect_err("too many");
+    assert!(error.chain().contains("directories without number"), "{}", error.chain());
 }

@@ -4,6 +4,7 @@
 mod auth;
 mod documents;
 mod hostile;
+mod layers;
 mod push;
 mod registry;
 mod repair;
