@@ -153,11 +153,13 @@ fn skopeo_takes_what_is_saved_and_the_other_way_round() {
     let oci = place.save("oci.tar", &["--format", "oci-archive"]);
     let dir = place.save("dir", &["--format", "oci-dir"]);
     let both = place.save("both.tar", &[]);
+    let packed = place.save("docker.tar.zst", &["--format", "docker-archive", "--compress", "zstd"]);
     let there = |name: &str| place.path(name).display().to_string();
     copy(&format!("docker-archive:{docker}"), &format!("oci-archive:{}", there("1")));
     copy(&format!("oci-archive:{oci}"), &format!("docker-archive:{}:{NAME}", there("2")));
     copy(&format!("oci:{dir}"), &format!("oci:{}", there("3")));
     copy(&format!("docker-archive:{both}"), &format!("docker-archive:{}:{NAME}", there("4")));
+    copy(&format!("docker-archive:{packed}"), &format!("oci:{}", there("5")));
     // From one form to the other it writes another configuration.
     for name in ["1", "2"] {
         place.load(&there(name));
@@ -173,12 +175,18 @@ fn podman_takes_what_is_saved_and_the_other_way_round() {
         return;
     }
     let podman = Podman::new(place.dir.path());
-    for format in ["docker-archive", "oci-archive"] {
-        let path = place.save(&format!("to-{format}"), &["--format", format]);
+    for (format, compress) in
+        [("docker-archive", None), ("oci-archive", None), ("docker-archive", Some("zstd"))]
+    {
+        let compress = compress.map_or(Vec::new(), |how| vec!["--compress", how]);
+        let path = place.save(
+            &format!("to-{format}{}", compress.len()),
+            &[&["--format", format], &compress[..]].concat(),
+        );
         podman.run(&["load", "-q", "-i", &path]).ok();
         let id = podman.run(&["images", "-q", "--no-trunc", NAME]).ok().line().to_owned();
         assert_eq!(id, image().config_digest(), "{format}");
-        let back = place.path(&format!("from-{format}")).display().to_string();
+        let back = place.path(&format!("from-{format}{}", compress.len())).display().to_string();
         podman.run(&["save", "-q", "--format", format, "-o", &back, NAME]).ok();
         podman.run(&["rmi", "-f", NAME]).ok();
         place.assert_loads(&back);
@@ -192,6 +200,11 @@ fn docker_takes_what_is_saved_and_the_other_way_round() {
         return;
     }
     let docker = Docker::start(place.dir.path());
+    let version = docker.run(&["version", "-f", "{{.Server.Version}}"]).ok().line().to_owned();
+    let major: u32 = version.split('.').next().and_then(|n| n.parse().ok()).expect("a version");
+    let knows_zstd = major >= 23;
+    let packed = place.save("docker.tar.zst", &["--format", "docker-archive", "--compress", "zstd"]);
+    assert_eq!(docker.run(&["load", "-i", &packed]).code == 0, knows_zstd, "{version}");
     let forms: [(&str, &[&str]); 3] = [
         ("both.tar", &[]),
         ("docker.tar", &["--format", "docker-archive"]),
@@ -208,4 +221,18 @@ fn docker_takes_what_is_saved_and_the_other_way_round() {
         docker.run(&["rmi", NAME]).ok();
         place.assert_loads(&back);
     }
+    if !peers::has("skopeo") {
+        return;
+    }
+    // Layers that came as zstd stay so, but in the form that is Docker's own.
+    let (plain, zstd) =
+        (place.save("plain.tar", &["--format", "oci-archive"]), place.path("zstd").display().to_string());
+    let format = ["--dest-compress", "--dest-compress-format", "zstd", "--dest-force-compress-format"];
+    let (from, to) = (format!("oci-archive:{plain}"), format!("oci:{zstd}:{NAME}"));
+    let known = skopeo(place.dir.path(), &["copy", "--help"]).ok().stdout.contains(format[3]);
+    let format = if known { &format[..] } else { &format[..3] };
+    skopeo(place.dir.path(), &[&["copy", "--quiet"], format, &[&from, &to]].concat()).ok();
+    place.load(&zstd);
+    let docker_archive = place.save("of-zstd.tar", &["--format", "docker-archive"]);
+    docker.run(&["load", "-i", &docker_archive]).ok();
 }

@@ -23,6 +23,7 @@ mod execs;
 mod first_minute;
 mod fsck;
 mod health;
+mod image_config;
 mod images;
 mod init;
 mod lifecycle;

@@ -88,6 +88,9 @@ fn dirs(layer: &mut Layer, paths: &[&str]) {
     }
 }
 
+/// A name, records and data.
+type Holed<'a> = (&'a str, &'a [(&'a str, &'a [u8])], &'a [u8]);
+
 fn base() -> Layer {
     let mut layer = Layer::new();
     dirs(
@@ -130,7 +133,7 @@ fn base() -> Layer {
     let mut mapped = b"2\n4096\n5\n100000\n3\n".to_vec();
     mapped.resize(512, 0);
     mapped.extend(b"holesend");
-    let holes: [(&str, &[(&str, &[u8])], &[u8]); 3] = [
+    let holes: [Holed<'_>; 3] = [
         (
             "holes-0.0",
             &[

@@ -211,6 +211,7 @@ impl Engine {
         if let Some(directory) = &config.images.preload {
             tasks.spawn(Arc::clone(&self.images).preload(directory.path().to_owned()));
         }
+        tasks.spawn(Arc::clone(&self.images).keep_tidy());
         if let Some((high, low)) = config.images.marks() {
             let collection = Collection {
                 root: config.root.clone(),

@@ -68,7 +68,9 @@ Examples:
   docker save debian | berth load")]
     Load(Load),
     /// Save one or more images to an archive, or to STDOUT
-    #[command(after_help = "The archive is an OCI layout that docker load takes as well.
+    #[command(after_help = "The archive is an OCI layout that docker load takes as well. What is zstd, the
+archive by --compress or layers that came so, Docker reads from version 23 on;
+for an older one: --format docker-archive, without --compress zstd.
 
 Examples:
   berth save -o debian.tar debian:latest

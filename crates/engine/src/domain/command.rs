@@ -4,7 +4,7 @@
 //! Image data is data (D12): nothing here lets an image choose a log driver,
 //! a mount, a device, or a label that the engine interprets.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use berth::ids::ContainerId;
 use oci_spec::image::{Config as ImageConfig, ImageConfiguration};
@@ -17,6 +17,9 @@ use crate::error::{Error, Kind, Result};
 
 /// PATH of a container whose image sets none.
 pub const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Linux's.
+const PATH_MAX: usize = 4096;
 
 /// Labels that only the engine may set begin so.
 pub const RESERVED_LABEL: &str = "berth.";
@@ -64,7 +67,7 @@ pub fn resolve(
         // Chosen when the container is recorded.
         id_maps: Vec::new(),
     };
-    refuse_nul(&effective)?;
+    refuse_bad(&effective)?;
     Ok(Resolved { effective, warnings })
 }
 
@@ -72,12 +75,13 @@ fn pick(own: &str, image: Option<&str>) -> String {
     if own.is_empty() { image.unwrap_or_default().to_owned() } else { own.to_owned() }
 }
 
-/// Entrypoint and Cmd: a given entrypoint makes the image's Cmd meaningless.
+/// Entrypoint and Cmd: a given entrypoint makes the image's Cmd meaningless,
+/// and one of nothing is none.
 fn args(config: &Config, image: &ImageConfig) -> Result<Vec<String>> {
-    let mut args = match &config.entrypoint {
-        Some(own) if own.iter().all(String::is_empty) => Vec::new(),
-        Some(own) => own.clone(),
-        None => image.entrypoint().clone().unwrap_or_default(),
+    let own = config.entrypoint.as_ref().or(image.entrypoint().as_ref());
+    let mut args = match own {
+        Some(entrypoint) if !entrypoint.iter().all(String::is_empty) => entrypoint.clone(),
+        _ => Vec::new(),
     };
     if !config.command.is_empty() {
         args.extend_from_slice(&config.command);
@@ -95,31 +99,50 @@ fn env(config: &Config, image: &ImageConfig, hostname: &str, warnings: &mut Vec<
     if config.tty {
         env.push("TERM=xterm".to_owned());
     }
-    for entry in image.env().iter().flatten() {
-        match entry.split_once('=') {
-            Some((name, _)) if !name.is_empty() && !entry.contains('\0') => set(&mut env, entry),
-            _ => warnings.push(format!("the image's environment entry {entry:?} is ignored")),
-        }
-    }
+    let sound = |entry: &&String| !entry.starts_with('=') && entry.contains('=') && !entry.contains('\0');
+    let (entries, others): (Vec<_>, Vec<_>) = image.env().iter().flatten().partition(sound);
+    warn(warnings, &others, |entry| format!("the image's environment entry {} is ignored", shown(entry)));
+    change(&mut env, entries);
     change(&mut env, &config.env);
     env
 }
 
-/// What the user says of the environment: `NAME=value` sets, `NAME` removes.
-pub fn change(env: &mut Vec<String>, changes: &[String]) {
-    for entry in changes {
-        match entry.split_once('=') {
-            Some(_) => set(env, entry),
-            None => env.retain(|e| name_of(e) != entry),
-        }
+/// Of an image's data that are ignored so many are told; the rest is counted.
+const TOLD: usize = 3;
+
+fn warn(warnings: &mut Vec<String>, ignored: &[&String], words: impl Fn(&str) -> String) {
+    warnings.extend(ignored.iter().take(TOLD).map(|one| words(one)));
+    if let Some(more) = ignored.len().checked_sub(TOLD).filter(|more| *more > 0) {
+        warnings.push(format!("and {more} more of that kind"));
     }
 }
 
-fn set(env: &mut Vec<String>, entry: &str) {
-    match env.iter_mut().find(|e| name_of(e) == name_of(entry)) {
-        Some(old) => entry.clone_into(old),
-        None => env.push(entry.to_owned()),
+/// The beginning of an image's text, quoted.
+fn shown(text: &str) -> String {
+    format!("{:?}", text.chars().take(100).collect::<String>())
+}
+
+/// What the user says of the environment: `NAME=value` sets, `NAME` removes.
+pub fn change<'a>(env: &mut Vec<String>, changes: impl IntoIterator<Item = &'a String>) {
+    // By name: images with a hundred thousand entries exist to be a nuisance.
+    let mut places: HashMap<String, Vec<usize>> = HashMap::new();
+    for (at, entry) in env.iter().enumerate() {
+        places.entry(name_of(entry).to_owned()).or_default().push(at);
     }
+    let mut entries: Vec<Option<String>> = std::mem::take(env).into_iter().map(Some).collect();
+    for entry in changes {
+        match (entry.contains('='), places.get(name_of(entry)).and_then(|all| all.first())) {
+            (true, Some(at)) => entries[*at] = Some(entry.clone()),
+            (true, None) => {
+                places.insert(name_of(entry).to_owned(), vec![entries.len()]);
+                entries.push(Some(entry.clone()));
+            }
+            (false, _) => {
+                places.remove(entry).into_iter().flatten().for_each(|at| entries[at] = None);
+            }
+        }
+    }
+    *env = entries.into_iter().flatten().collect();
 }
 
 fn name_of(entry: &str) -> &str {
@@ -145,22 +168,22 @@ fn stop_signal(config: &Config, image: &ImageConfig, warnings: &mut Vec<String>)
     match image.stop_signal().as_deref() {
         None | Some("") => Ok(libc::SIGTERM),
         Some(text) => Ok(signal::parse(text).unwrap_or_else(|_| {
-            warnings.push(format!("the image's stop signal {text:?} is not a signal, SIGTERM is used"));
+            warnings
+                .push(format!("the image's stop signal {} is not a signal, SIGTERM is used", shown(text)));
             libc::SIGTERM
         })),
     }
 }
 
 fn labels(config: &Config, image: &ImageConfig, warnings: &mut Vec<String>) -> BTreeMap<String, String> {
-    let mut labels = BTreeMap::new();
-    for (name, value) in image.labels().iter().flatten() {
-        if name.starts_with(RESERVED_LABEL) {
-            warnings
-                .push(format!("the image's label {name:?} is ignored: {RESERVED_LABEL}* is the engine's"));
-        } else {
-            labels.insert(name.clone(), value.clone());
-        }
-    }
+    let (reserved, own): (Vec<_>, Vec<_>) =
+        image.labels().iter().flatten().partition(|(name, _)| name.starts_with(RESERVED_LABEL));
+    let reserved: Vec<_> = reserved.into_iter().map(|(name, _)| name).collect();
+    warn(warnings, &reserved, |name| {
+        format!("the image's label {} is ignored: {RESERVED_LABEL}* is the engine's", shown(name))
+    });
+    let mut labels: BTreeMap<_, _> =
+        own.into_iter().map(|(name, value)| (name.clone(), value.clone())).collect();
     labels.extend(config.labels.clone());
     labels
 }
@@ -170,9 +193,15 @@ fn platform(image: &ImageConfiguration) -> String {
     format!("{}/{}{}", image.os(), image.architecture(), variant.map_or(String::new(), |v| format!("/{v}")))
 }
 
-/// execve(2) ends a string at NUL: one inside would change its meaning.
-fn refuse_nul(effective: &Effective) -> Result<()> {
+/// execve(2) ends a string at NUL: one inside would change its meaning. No path
+/// is longer than PATH_MAX, and nobody's name: what an image says is in messages.
+fn refuse_bad(effective: &Effective) -> Result<()> {
     let fields = [("working directory", &effective.working_dir), ("user", &effective.user)];
+    for (what, value) in fields {
+        if value.len() >= PATH_MAX {
+            return Err(Error::new(Kind::InvalidArgument, format!("invalid {what}: it is too long")));
+        }
+    }
     let all = effective.args.iter().map(|a| ("command", a)).chain(fields);
     for (what, value) in all {
         if value.contains('\0') {
@@ -248,6 +277,32 @@ mod tests {
         assert_eq!(labels, [("a".to_owned(), "1".to_owned()), ("b".to_owned(), "2".to_owned())]);
         assert_eq!(resolved.effective.stop_signal, 15);
         assert_eq!(resolved.warnings.len(), 2);
+    }
+
+    #[test]
+    fn an_environment_of_any_length_is_changed_at_once() {
+        let all: Vec<String> = (0..100_000).map(|n| format!("A{n}=x")).collect();
+        let mut env = all.clone();
+        change(&mut env, &all);
+        assert_eq!(env, all);
+        let none: Vec<String> = (1..100_000).map(|n| format!("A{n}")).collect();
+        change(&mut env, &none);
+        assert_eq!(env, ["A0=x"]);
+        change(&mut env, &strings(&["A0", "B=1", "A0=2", "B=3"]));
+        assert_eq!(env, ["B=3", "A0=2"]);
+    }
+
+    #[test]
+    fn what_is_ignored_of_an_image_is_told_in_bounds() {
+        let many: Vec<String> = (0..100_000).map(|n| format!("A{n}{}", "x".repeat(20))).collect();
+        let labels: BTreeMap<String, String> =
+            (0..1000).map(|n| (format!("berth.{n}"), String::new())).collect();
+        let json =
+            serde_json::json!({"Cmd": ["x"], "Env": many, "Labels": labels, "StopSignal": "S".repeat(5000)});
+        let warnings = run(&Config::default(), &image(&json.to_string())).expect("sound").warnings;
+        assert_eq!(warnings.len(), 9, "{warnings:?}");
+        assert!(warnings.iter().all(|warning| warning.len() < 200), "{warnings:?}");
+        assert_eq!(warnings[3], "and 99997 more of that kind");
     }
 
     #[test]

@@ -50,7 +50,10 @@ pub fn look_up(user: &str, additional: &[u32], passwd: &[u8], group: &[u8]) -> R
     let account = match part {
         Part::Number(uid) => accounts(passwd).find(|account| account.uid == uid),
         Part::Name(name) => Some(accounts(passwd).find(|account| account.name == name).ok_or_else(|| {
-            Error::invalid(format!("unable to find user {name}: no matching entries in passwd file"))
+            Error::invalid(format!(
+                "unable to find user {}: no matching entries in passwd file",
+                name.escape_debug()
+            ))
         })?),
     };
     let uid = match part {
@@ -117,6 +120,7 @@ fn find_group(wanted: &str, group: &[u8]) -> Result<u32> {
     match Part::parse(wanted)? {
         Part::Number(gid) => Ok(gid),
         Part::Name(name) => named(name, group).ok_or_else(|| {
+            let name = name.escape_debug();
             Error::invalid(format!("unable to find group {name}: no matching entries in group file"))
         }),
     }

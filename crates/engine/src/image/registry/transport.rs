@@ -376,13 +376,47 @@ pub(super) fn redirect(from: &Url, response: &Response) -> Result<Url> {
 /// Success, or the registry's error, its body read in bounds.
 async fn check(response: Response) -> Result<Response, Failure> {
     let status = response.status();
+    let limit = rate_limit(&response);
+    if let Some(limit) = &limit {
+        tracing::debug!(registry = host_of(response.url()), limit, "the registry counts requests");
+    }
     if status.is_success() {
         return Ok(response);
     }
     let after = retry_after(&response);
     let body = read_limited(response, MAX_ERROR_BODY).await.unwrap_or_default();
-    let (code, message) = registry_error(&body);
+    let (code, mut message) = registry_error(&body);
+    if let Some(limit) = limit.filter(|_| status == StatusCode::TOO_MANY_REQUESTS) {
+        message = if message.is_empty() { limit } else { format!("{message} ({limit})") };
+    }
     Err(Failure::Status { status, code, message, after })
+}
+
+/// How often the registry may be asked, and how often still: Docker Hub's
+/// headers, `100;w=21600`.
+fn rate_limit(response: &Response) -> Option<String> {
+    let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
+    describe_limit(header("ratelimit-limit"), header("ratelimit-remaining"))
+}
+
+fn describe_limit(limit: Option<&str>, remaining: Option<&str>) -> Option<String> {
+    let count = |text: &str| text.split(';').next().and_then(|count| count.trim().parse::<u64>().ok());
+    let window = |text: &str| {
+        let seconds = text.split(';').find_map(|part| part.trim().strip_prefix("w="))?;
+        seconds.parse::<u64>().ok()
+    };
+    let remaining = remaining.and_then(count).map(|n| format!("{n} requests left"));
+    let limit = limit.and_then(|text| {
+        let count = count(text)?;
+        Some(match window(text) {
+            Some(seconds) => format!("{count} in {seconds} seconds allowed"),
+            None => format!("{count} allowed"),
+        })
+    });
+    match (remaining, limit) {
+        (Some(remaining), Some(limit)) => Some(format!("{remaining}, {limit}")),
+        (remaining, limit) => remaining.or(limit),
+    }
 }
 
 /// How long a registry wants to be left alone.
@@ -472,6 +506,19 @@ mod tests {
                 .is_some_and(|pause| pause >= FIRST_PAUSE && pause <= FIRST_PAUSE * 8)
         );
         assert_eq!(busy(None).pause(MAX_TRIES, false, true), None);
+    }
+
+    #[test]
+    fn a_limit_is_told_in_words() {
+        for (limit, remaining, words) in [
+            (Some("100;w=21600"), Some("0;w=21600"), Some("0 requests left, 100 in 21600 seconds allowed")),
+            (Some("100"), None, Some("100 allowed")),
+            (None, Some("7"), Some("7 requests left")),
+            (Some("many;w=x"), Some("-1"), None),
+            (None, None, None),
+        ] {
+            assert_eq!(describe_limit(limit, remaining).as_deref(), words, "{limit:?} {remaining:?}");
+        }
     }
 
     #[test]

@@ -56,7 +56,22 @@ impl Collection {
     }
 }
 
+/// Between two looks at what failed pulls have left.
+const TIDY_INTERVAL: Duration = Duration::from_hours(1);
+
 impl Images {
+    /// Puts content aside now and then that pulls which failed have left, and
+    /// removes what nobody came back for. Never ends.
+    pub async fn keep_tidy(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(TIDY_INTERVAL).await;
+            let content = Arc::clone(&self.content);
+            if let Err(e) = blocking(move || content.tidy()).await {
+                tracing::warn!(error = %e.chain(), "can't remove what failed pulls have left");
+            }
+        }
+    }
+
     /// Looks at the disk now and then, and collects. Never ends.
     pub async fn keep_collected(self: Arc<Self>, collection: Collection) {
         let mut told = Vec::new();
@@ -89,7 +104,7 @@ impl Images {
             return Ok(removed);
         }
         if !settings.dry_run {
-            self.content.remove_old_partials()?;
+            self.content.tidy()?;
         }
         let age = u64::try_from(settings.min_age.as_nanos()).unwrap_or(u64::MAX);
         let youngest = i64::try_from(now_nanos().saturating_sub(age)).unwrap_or(i64::MAX);

@@ -39,6 +39,9 @@ use crate::{
 
 /// How long a partial download is kept for another attempt.
 const PARTIAL_TTL: Duration = Duration::from_hours(24);
+/// How long a blob that nobody needs is left alone: somebody may be about to
+/// write that they do.
+const STRAY_AGE: Duration = Duration::from_hours(1);
 
 /// All blobs below one directory.
 #[derive(Debug)]
@@ -233,6 +236,22 @@ impl Content {
     /// Those of the host and the database.
     pub fn reconcile(&self) -> Result<()> {
         self.collect()?;
+        self.put_aside(Duration::ZERO)?;
+        self.remove_old_partials()
+    }
+
+    /// The same for what pulls that failed left, while others go on.
+    ///
+    /// # Errors
+    /// Those of the host and the database.
+    pub fn tidy(&self) -> Result<()> {
+        self.put_aside(STRAY_AGE)?;
+        self.remove_old_partials()
+    }
+
+    /// Makes partial downloads of the blobs that no row knows and nobody has
+    /// pinned, if they are `age` old.
+    fn put_aside(&self, age: Duration) -> Result<()> {
         let known: HashSet<String> = self.db.read(rows::all)?.into_iter().collect();
         for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
             let dir = paths::open_dir(self.blobs.as_fd(), Path::new(algorithm.as_str()))
@@ -243,18 +262,30 @@ impl Content {
                 if known.contains(&digest) {
                     continue;
                 }
-                match digest.parse::<Digest>() {
-                    Ok(digest) => {
-                        renameat(&dir, name.as_str(), &self.ingest, ingest::name(&digest).as_str())
-                            .context("put an unknown blob aside")?;
-                    }
-                    Err(_) => {
-                        fs::remove_tree(dir.as_fd(), Path::new(&name)).context("remove what is no blob")?
-                    }
+                let Ok(digest) = digest.parse::<Digest>() else {
+                    fs::remove_tree(dir.as_fd(), Path::new(&name)).context("remove what is no blob")?;
+                    continue;
+                };
+                // Whoever pins it from here on finds it gone, and who had it
+                // pinned may have written a row meanwhile.
+                let pins = self.pins.hold();
+                let writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+                let stat = match fstatat(&dir, name.as_str(), AtFlags::AT_SYMLINK_NOFOLLOW) {
+                    Err(Errno::ENOENT) => continue,
+                    stat => stat.context("look at an unknown blob")?,
+                };
+                let needed = pins.contains(&digest) || writing.contains(&digest);
+                if needed
+                    || !is_older(stat.st_mtime, age)
+                    || self.db.read(|c| rows::is_known(c, digest.as_str()))?
+                {
+                    continue;
                 }
+                renameat(&dir, name.as_str(), &self.ingest, ingest::name(&digest).as_str())
+                    .context("put an unknown blob aside")?;
             }
         }
-        self.remove_old_partials()
+        Ok(())
     }
 
     /// Removes partial downloads that nobody came back for.
@@ -265,9 +296,7 @@ impl Content {
         for name in fs::children(self.ingest.as_fd()).context("list partial downloads")? {
             let stat = fstatat(&self.ingest, name.as_c_str(), AtFlags::AT_SYMLINK_NOFOLLOW)
                 .context("look at a partial download")?;
-            let seconds = u64::try_from(stat.st_mtime).unwrap_or(0);
-            let modified = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
-            if modified.elapsed().is_ok_and(|age| age > PARTIAL_TTL) {
+            if is_older(stat.st_mtime, PARTIAL_TTL) {
                 let name = name.to_string_lossy().into_owned();
                 // One that is being written is nobody's to take away; it isn't
                 // begun while this is held.
@@ -280,6 +309,12 @@ impl Content {
         }
         Ok(())
     }
+}
+
+/// Whether what was changed at `mtime` has stayed so for `age`.
+fn is_older(mtime: i64, age: Duration) -> bool {
+    let modified = SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(mtime).unwrap_or(0));
+    age.is_zero() || modified.elapsed().is_ok_and(|since| since > age)
 }
 
 fn path(digest: &Digest) -> PathBuf {
@@ -362,5 +397,36 @@ mod tests {
         assert_eq!(content.size(&stray).expect("size"), None);
         assert_eq!(content.ingest(&stray).expect("ingest").offset(), 5);
         assert_eq!(content.ingest(&partial).expect("ingest").offset(), 3);
+    }
+
+    #[test]
+    fn what_failed_pulls_left_becomes_a_partial_download_and_goes_without_a_start() {
+        let (root, db, content) = content();
+        let blobs: Vec<Digest> = ["new", "pinned", "known", "old"].map(|n| Digest::of(n.as_bytes())).to_vec();
+        let age = |digest: &Digest, place: &str, hours: u64| {
+            let file = root.path().join("content").join(place);
+            let time = SystemTime::now() - Duration::from_hours(hours);
+            File::options()
+                .write(true)
+                .open(file)
+                .and_then(|file| file.set_modified(time))
+                .expect(digest.hex());
+        };
+        for (blob, bytes) in blobs.iter().zip(["new", "pinned", "known", "old"]) {
+            content.write(blob, bytes.as_bytes()).expect("write");
+            if bytes != "new" {
+                age(blob, &format!("blobs/sha256/{}", blob.hex()), 2);
+            }
+        }
+        let _pin = content.pin(&blobs[1..2]);
+        db.write(|tx| rows::upsert(tx, blobs[2].as_str(), 5)).expect("row");
+        content.tidy().expect("tidy");
+        let there = |digest: &Digest| content.size(digest).expect("size").is_some();
+        assert_eq!(blobs.iter().map(there).collect::<Vec<_>>(), [true, true, true, false]);
+        let partial = format!("ingest/sha256-{}", blobs[3].hex());
+        assert!(root.path().join("content").join(&partial).exists(), "the next pull takes it up");
+        age(&blobs[3], &partial, 25);
+        content.tidy().expect("tidy");
+        assert!(!root.path().join("content").join(&partial).exists());
     }
 }

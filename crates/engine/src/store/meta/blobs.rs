@@ -43,6 +43,16 @@ pub fn all(c: &Connection) -> Result<Vec<String>> {
         .context("list blobs")
 }
 
+/// Whether a blob is recorded.
+///
+/// # Errors
+/// Those of the database.
+pub fn is_known(c: &Connection, digest: &str) -> Result<bool> {
+    c.prepare_cached("SELECT 1 FROM blobs WHERE digest = ?1")
+        .and_then(|mut select| select.exists([digest]))
+        .with_context(|| format!("look up blob {digest}"))
+}
+
 /// Blobs that no image needs.
 ///
 /// # Errors

@@ -54,6 +54,22 @@ pub fn all(c: &Connection) -> Result<Vec<Row>> {
         .context("list the mounted images")
 }
 
+/// Where an image is mounted whose files are, among others, those of the layer
+/// `key`.
+///
+/// # Errors
+/// Those of the database.
+pub fn on(c: &Connection, key: &str) -> Result<Option<String>> {
+    c.prepare_cached(
+        "WITH RECURSIVE above (key) AS (
+           SELECT ?1 UNION SELECT s.key FROM snapshots s JOIN above ON s.parent = above.key)
+         SELECT m.path FROM image_mounts m JOIN images i ON i.id = m.image_id
+         JOIN above ON i.chain_id = above.key ORDER BY m.path LIMIT 1",
+    )
+    .and_then(|mut select| select.query_row([key], |r| r.get(0)).optional())
+    .with_context(|| format!("look for mounts of {key}"))
+}
+
 /// Forgets a mount.
 ///
 /// # Errors

@@ -26,7 +26,7 @@ use crate::{
     domain::digest::{Algorithm, Digest, Hasher},
     error::{Context as _, Error, Kind, Result},
     kernel::paths,
-    store::meta::snapshots as rows,
+    store::meta::{mounts, snapshots as rows},
 };
 
 impl Snapshots {
@@ -70,13 +70,20 @@ impl Snapshots {
     /// has the old ones then.
     ///
     /// # Errors
-    /// `FailedPrecondition` while a container that runs stands on the layer,
-    /// those of the host.
+    /// `FailedPrecondition` while a container that runs stands on the layer, or
+    /// an image is mounted that has it; those of the host.
     pub fn replace(&self, key: &Digest, fresh: &Preparing) -> Result<()> {
         let row = self.db.read(|c| {
             if let Some(container) = rows::running_on(c, key.as_str())? {
                 let words = format!(
                     "layer {} is damaged, and container {container} runs on it: stop it, and pull again",
+                    key.short()
+                );
+                return Err(Error::new(Kind::FailedPrecondition, words));
+            }
+            if let Some(path) = mounts::on(c, key.as_str())? {
+                let words = format!(
+                    "layer {} is damaged, and an image with it is mounted at {path}: unmount it, and pull again",
                     key.short()
                 );
                 return Err(Error::new(Kind::FailedPrecondition, words));

@@ -140,7 +140,17 @@ async fn what_a_registry_does_wrong_once_is_got_over() {
 }
 
 /// What a pull can't get over, if it stays that way.
-const REFUSED: [(&str, Answer, Kind, &str); 8] = [
+const REFUSED: [(&str, Answer, Kind, &str); 9] = [
+    (
+        "429 for ever",
+        |_, _, _| {
+            let reply = Reply::ok(br#"{"errors":[{"code":"TOOMANYREQUESTS","message":"slow down"}]}"#);
+            let reply = reply.with_status(429).header("Retry-After", "0");
+            reply.header("ratelimit-limit", "100;w=21600").header("ratelimit-remaining", "0;w=21600")
+        },
+        Kind::ResourceExhausted,
+        "slow down (0 requests left, 100 in 21600 seconds allowed)",
+    ),
     ("no such blob", |_, _, _| Reply::status(404), Kind::NotFound, "not found: blob unknown"),
     (
         "403 with a reason",

@@ -4,6 +4,7 @@
 use std::{fs, path::PathBuf};
 
 use super::*;
+use crate::store;
 
 /// An image that is here, and where its parts are.
 struct Here {
@@ -120,7 +121,7 @@ async fn a_pull_finds_what_is_damaged_and_repairs_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_layer_that_a_container_runs_on_is_left_alone() {
+async fn a_layer_that_is_in_use_is_left_alone() {
     if !rooted() {
         return;
     }
@@ -141,6 +142,14 @@ async fn a_layer_that_a_container_runs_on_is_left_alone() {
     assert_eq!(error.kind(), Kind::FailedPrecondition, "{}", error.chain());
     assert!(error.chain().contains("container c0ffee00c0ffee00 runs on it"), "{}", error.chain());
     set("exited");
+    let id = here.image.id().to_string();
+    let mount =
+        store::meta::mounts::Row { path: "/mnt".to_owned(), namespace: "default".to_owned(), image_id: id };
+    here.place.db.write(|tx| store::meta::mounts::insert(tx, &mount, "boot")).expect("mount");
+    let error = here.pull(true).await.expect_err("mounted");
+    assert_eq!(error.kind(), Kind::FailedPrecondition, "{}", error.chain());
+    assert!(error.chain().contains("an image with it is mounted at /mnt"), "{}", error.chain());
+    here.place.db.write(|tx| store::meta::mounts::delete(tx, "/mnt")).expect("unmount");
     assert!(!here.pull(true).await.expect("repaired").up_to_date);
     here.assert_right();
 }
