@@ -11,14 +11,16 @@
 //! shim.exit.reaped=delay(200)
 //! ```
 //!
-//! Actions: `kill` (SIGKILL to itself), `error`, `delay(milliseconds)`, `off`.
+//! Actions: `kill` (SIGKILL to itself), `error`, `delay(milliseconds)`, `off`;
+//! at the points of [`SKIPPED`] only `skip`, which leaves a step out: so a test
+//! shows that it would notice.
 //! Each one that is taken is a line in `<file>.hits`.
 
 /// The variable that names the file.
 pub const VARIABLE: &str = "BERTH_FAILPOINTS";
 
 /// The engine's points, by operation, in the order in which they are passed.
-pub const ENGINE: [(&str, &[&str]); 10] = [
+pub const ENGINE: [(&str, &[&str]); 16] = [
     ("create", &["create.row", "create.layer-row", "create.layer", "create.directory", "create.done"]),
     (
         "start",
@@ -47,6 +49,12 @@ pub const ENGINE: [(&str, &[&str]); 10] = [
         ],
     ),
     ("load", &["image.blob", "image.unpacked", "image.synced", "image.committed"]),
+    ("commit", &["commit.packed", "image.unpacked", "image.synced", "image.committed"]),
+    ("tag", &["tag.done"]),
+    ("rmi", &["untag.row", "layers.rows", "layers.swept", "blob.row", "blobs.swept"]),
+    ("prune", &["untag.row", "layers.rows", "layers.swept", "blob.row", "blobs.swept"]),
+    ("collect", &["untag.row", "layers.rows", "layers.swept", "blob.row", "blobs.swept"]),
+    ("preload", &["image.blob", "image.unpacked", "image.synced", "image.committed", "preload.loaded"]),
     ("update", &["update.applied", "update.done"]),
     ("rename", &["rename.done"]),
     ("pause", &["pause.frozen", "pause.done"]),
@@ -81,6 +89,9 @@ pub const SHIM: [(&str, &[&str]); 5] = [
     ("update", &["shim.update.asked"]),
     ("pause", &["shim.pause.asked", "shim.pause.frozen"]),
 ];
+
+/// Steps of the engine's that can be left out.
+pub const SKIPPED: [&str; 1] = ["image.sync"];
 
 /// A point was told to fail.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -134,6 +145,31 @@ pub fn hit(point: &'static str) -> Result<(), Failed> {
             Ok(())
         }
     }
+}
+
+/// Whether the step at `point` is to be left out.
+#[cfg(not(feature = "failpoints"))]
+#[inline(always)]
+#[must_use]
+pub fn skips(_point: &'static str) -> bool {
+    false
+}
+
+/// Whether the step at `point` is to be left out.
+///
+/// # Panics
+/// For a point that isn't listed.
+#[cfg(feature = "failpoints")]
+#[must_use]
+pub fn skips(point: &'static str) -> bool {
+    assert!(SKIPPED.contains(&point), "failpoint {point} is not in the list");
+    let Ok(path) = std::env::var(VARIABLE) else { return false };
+    let text = std::fs::read_to_string(&path).unwrap_or_default();
+    let skips = action(&text, point) == Some("skip");
+    if skips {
+        note(&path, point);
+    }
+    skips
 }
 
 /// For the test to see that the point was passed: a line in `<file>.hits`.

@@ -9,6 +9,7 @@ use crate::support::{
     command::{run, sh},
     engine::{self, with_busybox},
     image::{Builder, Layer, busybox_layer},
+    leaks, peers,
     registry::free_address,
     until,
 };
@@ -262,4 +263,54 @@ fn values_that_make_no_sense() {
         assert!(said.stderr.contains(word), "{flags:?}: {}", said.stderr);
     }
     assert_eq!(engine.berth(&["ps", "-aq"]).ok().line(), "");
+}
+
+/// The system says no in the middle of a pull, to one call after the other.
+#[test]
+fn a_call_that_fails_during_a_pull_stops_that_pull_alone() {
+    if !peers::has("strace") {
+        return;
+    }
+    let image = Image::noisy();
+    let registry = FakeRegistry::serving(&image, "library/noisy", "latest");
+    let mirror = format!(
+        "[registry.hosts.\"docker.io\"]\nmirrors = [\"http://{}\"]\nmirrors_only = true\n",
+        registry.address()
+    );
+    let Some(engine) = Engine::start_with(&mirror) else { return };
+    let tracer = || {
+        let status = fs::read_to_string(format!("/proc/{}/status", engine.pid())).expect("status");
+        status.lines().any(|line| line.starts_with("TracerPid:") && !line.ends_with("\t0"))
+    };
+    for (call, error, words) in [
+        ("fchown", "EIO", "/o"),
+        ("fchmod", "EIO", "/o"),
+        ("utimensat", "EIO", "/o"),
+        ("syncfs", "EIO", "/o"),
+        ("fchown", "EDQUOT", "quota"),
+        ("mkdirat", "ENOSPC", "no space left on device"),
+        ("openat2", "EMFILE", "too many open files"),
+        ("openat2", "EIO", "/o"),
+    ] {
+        let mut strace = Command::new("strace");
+        let inject = format!("inject={call}:error={error}:when=1");
+        strace.args(["-f", "-qqq", "-o", "/dev/null", "-p", &engine.pid().to_string(), "-e", &inject]);
+        let mut strace = strace.spawn().expect("strace");
+        until("strace to be there", || tracer().then_some(()));
+        let pulled = engine.berth(&["pull", "-q", "noisy"]);
+        leaks::send(i32::try_from(strace.id()).expect("a pid"), nix::sys::signal::Signal::SIGINT);
+        strace.wait().expect("wait");
+        until("strace to be gone", || (!tracer()).then_some(()));
+        let said = pulled.exits(1).error().to_lowercase();
+        assert!(said.contains(words) && said.lines().count() == 1, "{call}, {error}: {said}");
+        until("nothing to be left", || {
+            let left = fs::read_dir(engine.dir().join("root/snapshots")).expect("list").count();
+            (left == 1).then_some(())
+        });
+        assert_untouched(&engine);
+        engine.fsck(&[]).ok();
+        engine.berth(&["pull", "-q", "noisy"]).ok();
+        engine.fsck(&["--digests"]).ok();
+        engine.berth(&["rmi", "noisy"]).ok();
+    }
 }

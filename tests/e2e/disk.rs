@@ -7,7 +7,7 @@ use std::{fs, os::unix::fs::MetadataExt as _, path::Path};
 use serde_json::{Value, json};
 
 use crate::support::{
-    Engine, Image,
+    Engine, FakeRegistry, Image,
     command::sh,
     engine::{self, with_busybox},
     image::{Builder, Layer, busybox_layer},
@@ -403,4 +403,55 @@ fn archives_in_a_directory_are_loaded_at_the_start() {
     engine.restart();
     loaded(&engine);
     assert_eq!(preloads(&engine), 3);
+}
+
+/// Row 13 of what layers can do: the disk is full at one byte after the other.
+#[test]
+fn a_disk_that_is_full_at_any_moment_of_a_pull_stops_that_pull_alone() {
+    use nix::mount::{MsFlags, mount};
+    const STEP: u64 = 384 << 10;
+    let image = Image::noisy();
+    let registry = FakeRegistry::serving(&image, "library/noisy", "latest");
+    let mirror = format!(
+        "[registry.hosts.\"docker.io\"]\nmirrors = [\"http://{}\"]\nmirrors_only = true\n",
+        registry.address()
+    );
+    let Some(mut engine) = Engine::prepare(&mirror) else { return };
+    let root = engine.dir().join("root");
+    let disk = Small::mount(root.clone());
+    engine.restart();
+    let used = || {
+        let disk = nix::sys::statvfs::statvfs(&root).expect("statvfs");
+        (disk.blocks() - disk.blocks_free()) * disk.fragment_size()
+    };
+    let mut size = used();
+    let mut failures = 0;
+    loop {
+        size += STEP;
+        let options = format!("size={size}");
+        mount(None::<&str>, &root, None::<&str>, MsFlags::MS_REMOUNT, Some(&*options)).expect("remount");
+        let pulled = engine.berth(&["pull", "-q", "noisy"]);
+        if pulled.code == 0 {
+            break;
+        }
+        pulled.exits(1).complains(&["No space left on device"]);
+        failures += 1;
+        // What was being unpacked goes behind the caller's back.
+        crate::support::until("the layers to be gone", || {
+            let left = fs::read_dir(root.join("snapshots")).expect("list").count();
+            (left == 1).then_some(())
+        });
+        assert_eq!(engine.berth(&["images", "-aq"]).ok().stdout, "");
+        engine.fsck(&[]).ok();
+    }
+    assert!(failures > 10, "the disk was full {failures} times");
+    engine.berth(&["pull", "-q", "--verify", "noisy"]).ok();
+    engine.fsck(&["--digests"]).ok();
+    // Nothing was fetched twice but what the last attempt had no room for.
+    let whole: u64 = image.blobs().map(|(_, bytes)| bytes.len() as u64).sum();
+    let sent = registry.take_sent();
+    assert!(sent <= whole + failures * (64 << 10), "{sent} bytes for {whole}, in {failures} attempts");
+    engine.berth(&["rmi", "noisy"]).ok();
+    assert_eq!(engine.stop(), 0);
+    drop(disk);
 }

@@ -4,11 +4,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt as _};
 
-use crate::support::{
-    Engine, FakeRegistry, Image, Pki, Registry, command,
-    image::{Builder, Layer},
-    until,
-};
+use crate::support::{Engine, FakeRegistry, Image, Pki, Registry, command, until};
 
 #[test]
 fn after_a_crash_in_any_phase_of_a_pull_only_what_is_missing_is_fetched() {
@@ -217,38 +213,4 @@ esac
     fs::write(home.join("config.json"), r#"{"credsStore":"missing"}"#).expect("write");
     let missing = berth(&["pull", &image], b"");
     assert!(missing.code != 0 && missing.stderr.contains("docker-credential-missing"), "{missing:?}");
-}
-
-#[test]
-fn pulls_go_on_while_images_are_pruned() {
-    let Some((engine, registry)) = crate::support::engine::with_registry() else { return };
-    // They share a layer, so that one's end may be another's beginning.
-    for n in 0..5 {
-        let mut own = Layer::new();
-        own.file(&format!("own{n}"), 0o644, n.to_string().as_bytes());
-        let mut shared = Layer::new();
-        shared.file("shared", 0o644, &[b'x'; 100_000]);
-        registry.push(&Builder::new().layer(shared).layer(own).build(), &format!("team/app{n}"), "1");
-    }
-    for round in 0..3 {
-        let mut pulls: Vec<_> =
-            (0..20).map(|n| engine.background(&["pull", "-q", &format!("team/app{}:1", n % 5)])).collect();
-        // Until the last has ended, something is always being removed.
-        let mut ended = vec![false; pulls.len()];
-        until("the pulls to end", || {
-            engine.berth(&["image", "prune", "-f"]).ok();
-            for (pull, ended) in pulls.iter_mut().zip(&mut ended).filter(|(_, ended)| !**ended) {
-                if let Some(status) = pull.child.try_wait().expect("wait") {
-                    assert!(status.success(), "round {round}: {status}");
-                    *ended = true;
-                }
-            }
-            ended.iter().all(|ended| *ended).then_some(())
-        });
-        for n in 0..5 {
-            engine.berth(&["image", "inspect", &format!("team/app{n}:1")]).ok();
-            engine.berth(&["rmi", &format!("team/app{n}:1")]).ok();
-        }
-        engine.fsck(&[]).ok();
-    }
 }

@@ -99,6 +99,24 @@ fn usable_or_gone(engine: &Engine) {
     engine.berth(&["rm", "-f", "box"]).ok();
 }
 
+/// An image with a layer and blobs of its own.
+fn made(engine: &Engine) {
+    engine.berth(&["run", "--name", "maker", "busybox", "sh", "-c", "seq 10000 >/made"]).ok();
+    engine.berth(&["commit", "maker", "made"]).ok();
+    engine.berth(&["rm", "maker"]).ok();
+}
+
+/// What was removed stays so, to the last byte, and can be made again.
+fn removed(engine: &Engine) {
+    engine.berth(&["image", "prune", "-af"]).ok();
+    let names = engine.berth(&["images", "--format", "{{.Repository}}"]).ok().stdout;
+    assert_eq!(names, "busybox\n");
+    engine.fsck(&["--digests"]).ok();
+    made(engine);
+    engine.berth(&["run", "--rm", "made", "tail", "-n1", "/made"]).ok();
+    engine.berth(&["rmi", "made"]).ok();
+}
+
 /// It runs, as it did before.
 fn still_runs(engine: &Engine) {
     assert_eq!(engine.status("box"), "running");
@@ -128,6 +146,19 @@ fn operation(name: &str) -> Operation {
             usable_or_gone(engine);
         }),
         "update" => (run, &["update", "--pids-limit", "77", "box"], still_runs),
+        "commit" => (run, &["commit", "box", "made"], |engine| {
+            engine.berth(&["commit", "box", "made"]).ok();
+            engine.berth(&["run", "--rm", "made", "true"]).ok();
+            engine.berth(&["rmi", "made"]).ok();
+            still_runs(engine);
+        }),
+        "tag" => (nothing, &["tag", "busybox", "other:1"], |engine| {
+            engine.berth(&["tag", "busybox", "other:1"]).ok();
+            engine.berth(&["run", "--rm", "other:1", "true"]).ok();
+            engine.berth(&["rmi", "other:1"]).ok();
+        }),
+        "rmi" => (made, &["rmi", "made"], removed),
+        "prune" => (made, &["image", "prune", "-af"], removed),
         "rename" => (run, &["rename", "box", "other"], |engine| {
             assert!(exists(engine, "box") != exists(engine, "other"), "one of its two names");
             usable_or_gone(engine);
@@ -150,7 +181,8 @@ fn operation(name: &str) -> Operation {
 fn the_engine_is_killed_between_any_two_steps() {
     let Some(mut bench) = Bench::start() else { return };
     for (name, points) in failpoint::ENGINE {
-        if name == "load" {
+        // These have tests of their own.
+        if ["load", "collect", "preload"].contains(&name) {
             continue;
         }
         let Operation { before, command, after } = operation(name);
@@ -255,6 +287,55 @@ fn the_engine_is_killed_while_an_image_is_pulled_and_what_came_is_kept() {
         assert!(again <= missing + missing / 100, "{point}: {again} bytes, {missing} were missing");
         engine.berth(&["pull", "--verify", "noisy"]).ok();
         engine.fsck(&[]).ok();
+    }
+}
+
+#[test]
+fn the_engine_is_killed_while_it_collects_or_preloads() {
+    let points = |wanted| failpoint::ENGINE.into_iter().find(|(name, _)| *name == wanted).expect("points").1;
+    // So low that everything goes that may.
+    let config = "[images]\ngc_high = \"2\"\ngc_low = \"1\"\ngc_min_age = 0\ngc_interval = 1\n";
+    for point in points("collect") {
+        let Some(mut engine) = Engine::prepare_failing(config) else { return };
+        engine.expect_error("failpoint");
+        engine.restart();
+        engine.arm(&format!("{point}=kill\n"));
+        // Collected as soon as it is there.
+        let archive = engine.dir().join("archive.tar");
+        let image = Builder::new().layer(busybox_layer()).build();
+        std::fs::write(&archive, image.oci_archive("docker.io/library/image:latest")).expect("write");
+        let mut load = engine.background(&["load", "-i", archive.to_str().expect("UTF-8")]);
+        assert_eq!(engine.died(), 128 + 9, "{point} was not passed");
+        load.wait();
+        engine.arm("");
+        engine.restart();
+        until("the rest to be collected", || {
+            engine.berth(&["images", "-aq"]).ok().stdout.is_empty().then_some(())
+        });
+        engine.fsck(&["--digests"]).ok();
+    }
+    for point in points("preload") {
+        let Some(mut engine) = Engine::prepare_failing("") else { return };
+        engine.expect_error("failpoint");
+        let archives = engine.dir().join("archives");
+        std::fs::create_dir(&archives).expect("mkdir");
+        let config = format!("[images]\npreload = {:?}\n", archives.to_str().expect("UTF-8"));
+        std::fs::write(engine.dir().join("config.toml"), config).expect("write");
+        engine.restart();
+        let image = Image::busybox().oci_archive("docker.io/library/busybox:latest");
+        std::fs::write(archives.join("busybox.tar"), image).expect("write");
+        engine.stop();
+        engine.arm(&format!("{point}=kill\n"));
+        engine.start_unwatched();
+        assert_eq!(engine.died(), 128 + 9, "{point} was not passed");
+        engine.arm("");
+        engine.restart();
+        until("the archive to be loaded", || {
+            let names = engine.berth(&["images", "--format", "{{.Repository}}"]).ok().stdout;
+            (names == "busybox\n").then_some(())
+        });
+        engine.berth(&["run", "--rm", "busybox", "true"]).ok();
+        engine.fsck(&["--digests"]).ok();
     }
 }
 

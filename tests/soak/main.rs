@@ -19,6 +19,7 @@ mod lengths;
 mod logs;
 mod outputs;
 mod power;
+mod pulls;
 mod scale;
 mod scarce;
 mod stuck;

@@ -148,6 +148,17 @@ fn after(time: Duration) {
 fn assert_whole(engine: &Engine, sums: &[String], committed: &str, cut: usize) -> usize {
     let fsck = engine.fsck(&["--digests"]);
     assert_eq!(fsck.code, 0, "after cut {cut}: {}{}", fsck.stdout, fsck.stderr);
+    let (ids, damaged) = damaged(engine, sums, committed);
+    assert!(damaged.is_empty(), "after cut {cut}: damaged: {damaged:?}");
+    for id in &ids {
+        // What was pulled can be handed on.
+        engine.berth(&["save", "-o", "/dev/null", id]).ok();
+    }
+    ids.len()
+}
+
+/// The images that the engine says it has, and what of them isn't as it was.
+fn damaged(engine: &Engine, sums: &[String], committed: &str) -> (Vec<String>, Vec<String>) {
     let list = engine.berth(&["images", "--format", "json", "--no-trunc"]).ok().stdout;
     let mut ids: Vec<String> = list
         .lines()
@@ -155,15 +166,75 @@ fn assert_whole(engine: &Engine, sums: &[String], committed: &str, cut: usize) -
         .collect();
     ids.sort();
     ids.dedup();
+    let script = format!("cat /made 2>/dev/null; {SUMS}");
+    let mut damaged = Vec::new();
     for id in &ids {
-        let script = format!("cat /made 2>/dev/null; {SUMS}");
-        let said = engine.berth(&["run", "--rm", id, "sh", "-c", &script]).ok().stdout;
-        let known = sums.contains(&said) || said == committed;
-        assert!(known, "after cut {cut}: image {id} is damaged: {said}");
-        // What was pulled can be handed on.
-        engine.berth(&["save", "-o", "/dev/null", id]).ok();
+        let ran = engine.berth(&["run", "--rm", id, "sh", "-c", &script]);
+        if ran.code != 0 || !sums.contains(&ran.stdout) && ran.stdout != committed {
+            damaged.push(format!("{id}: {} {} {}", ran.code, ran.stdout, ran.stderr));
+        }
     }
-    ids.len()
+    (ids, damaged)
+}
+
+/// What a dying disk makes the engine say is no finding.
+fn expect_a_dying_disk(engine: &Engine) {
+    for part in ["Input/output error", "disk I/O error", "Read-only file system"] {
+        engine.expect_error(part);
+    }
+}
+
+/// The oracle bites: without its `syncfs` an engine has images after a power
+/// cut that are damaged; a pull that verifies mends them.
+#[test]
+fn without_syncfs_a_power_cut_is_seen_to_damage_images() {
+    let cuts = length(2, 20);
+    let registry = Registry::start();
+    let Some(mut engine) = Engine::prepare_failing(&format!(
+        "[registry.hosts.\"docker.io\"]\nmirrors = [\"http://{}\"]\nmirrors_only = true\n",
+        registry.address()
+    )) else {
+        return;
+    };
+    let disk = Disk::make(&engine.dir().to_owned());
+    expect_a_dying_disk(&engine);
+    let images: Vec<Image> = (0..NAMES).map(image).collect();
+    for (number, image) in images.iter().enumerate() {
+        registry.push(image, &format!("library/image{number}"), "latest");
+    }
+    engine.restart();
+    let script = format!("cat /made 2>/dev/null; {SUMS}");
+    let mut sums = Vec::new();
+    for number in 0..NAMES {
+        let name = format!("image{number}");
+        engine.berth(&["pull", "-q", &name]).ok();
+        sums.push(engine.berth(&["run", "--rm", &name, "sh", "-c", &script]).ok().stdout);
+        engine.berth(&["rmi", &name]).ok();
+    }
+    sh("sync", &[]);
+    let (mut without, mut found) = (0, 0);
+    for cut in 0..cuts {
+        let name = format!("image{}", cut % NAMES);
+        engine.arm("image.sync=skip\n");
+        engine.berth(&["pull", "-q", &name]).ok();
+        assert!(engine.hits().contains("image.sync"), "it was left out");
+        engine.arm("");
+        disk.cut();
+        engine.kill9();
+        disk.again();
+        engine.restart();
+        let (ids, bad) = damaged(&engine, &sums, "");
+        found += ids.len();
+        without += bad.len();
+        // Wrong as it is: it can be put right.
+        engine.berth(&["pull", "-q", "--verify", &name]).ok();
+        assert_eq!(assert_whole(&engine, &sums, "", cut), 1);
+        engine.berth(&["rmi", &name]).ok();
+    }
+    println!("power: {cuts} cuts without syncfs, {found} images found afterwards, {without} of them damaged");
+    assert!(without > 0, "nobody would notice");
+    assert_eq!(engine.stop(), 0);
+    drop(disk);
 }
 
 #[test]
@@ -179,10 +250,7 @@ fn what_an_engine_has_after_a_power_cut_is_whole() {
     };
     let dir = engine.dir().to_owned();
     let disk = Disk::make(&dir);
-    // What a dying disk makes the engine say is no finding.
-    for part in ["Input/output error", "disk I/O error", "Read-only file system"] {
-        engine.expect_error(part);
-    }
+    expect_a_dying_disk(&engine);
     let mut archives = Vec::new();
     for number in 0..NAMES {
         let image = image(number);

@@ -178,12 +178,17 @@ impl Engine {
 
     /// Starts it (again) and waits until it answers.
     pub(crate) fn restart(&mut self) {
+        self.start_unwatched();
+        self.wait_ready();
+    }
+
+    /// Starts it (again), which it may not survive.
+    pub(crate) fn start_unwatched(&mut self) {
         assert!(self.child.is_none(), "the engine runs already");
         let log = File::options().create(true).append(true).open(self.dir.join("log")).expect("log");
         let mut command = self.command(&self.address());
         command.stdin(Stdio::null()).stdout(log.try_clone().expect("dup")).stderr(log);
         self.child = Some(command.spawn().expect("berthd"));
-        self.wait_ready();
     }
 
     fn wait_ready(&mut self) {

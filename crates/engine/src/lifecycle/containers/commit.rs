@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use berth::failpoint;
 use serde_json::{Value, json};
 
 use super::{Containers, event};
@@ -73,6 +74,7 @@ impl Containers {
             self.thaw(&record).await?;
         }
         let layer = layer?;
+        failpoint::hit("commit.packed")?;
         let config = described(config, &base, &document, &options, layer.is_none());
         let new = NewImage { base: Some(base), layer, config, reference };
         let (namespace, message) = (record.namespace.clone(), options.message);

@@ -6,7 +6,7 @@ use std::{
     path::PathBuf,
 };
 
-use berth::ids::Namespace;
+use berth::{failpoint, ids::Namespace};
 use oci_spec::image::ImageConfiguration;
 use rusqlite::Connection;
 
@@ -233,6 +233,7 @@ impl Images {
             events::append(tx, &event(namespace, "tag", &id, &reference.familiar()))
         })?;
         self.events.committed();
+        failpoint::hit("tag.done")?;
         Ok(())
     }
 }

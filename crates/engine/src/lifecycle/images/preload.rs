@@ -10,7 +10,7 @@ use std::{
     sync::Arc,
 };
 
-use berth::ids::Namespace;
+use berth::{failpoint, ids::Namespace};
 
 use super::{Images, Platform, assemble::blocking, resolve::find};
 use crate::{
@@ -59,6 +59,7 @@ impl Images {
         .await?;
         let Some((file, mut row)) = found else { return Ok(None) };
         let loaded = self.load_file(namespace, Platform::host(), file).await?;
+        failpoint::hit("preload.loaded")?;
         row.images = loaded.iter().map(|image| image.image_id.to_string()).collect();
         let db = Arc::clone(&self.db);
         blocking(move || db.write(|tx| rows::set(tx, &row))).await?;

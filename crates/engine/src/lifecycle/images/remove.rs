@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use berth::ids::Namespace;
+use berth::{failpoint, ids::Namespace};
 use rusqlite::Transaction;
 
 use super::{
@@ -52,11 +52,14 @@ impl Images {
 
     /// Removes what nobody needs any more. Blocks.
     pub(super) fn sweep(&self, removed: &mut Removed) -> Result<()> {
+        failpoint::hit("untag.row")?;
         for gone in self.snapshots.collect()? {
             removed.reclaimed = removed.reclaimed.saturating_add(gone.size);
             removed.deleted.push(gone.key);
         }
+        failpoint::hit("layers.swept")?;
         removed.reclaimed = removed.reclaimed.saturating_add(self.content.collect()?);
+        failpoint::hit("blobs.swept")?;
         Ok(())
     }
 }

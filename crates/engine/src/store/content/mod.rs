@@ -18,6 +18,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use berth::failpoint;
 use nix::{
     errno::Errno,
     fcntl::{AT_FDCWD, AtFlags, OFlag, renameat},
@@ -221,6 +222,7 @@ impl Content {
             // An image has come to need it since it was listed.
             return Ok(0);
         }
+        failpoint::hit("blob.row")?;
         let size = self.size(digest)?.unwrap_or(0);
         match unlinkat(&self.blobs, &path(digest), UnlinkatFlags::NoRemoveDir) {
             Ok(()) | Err(Errno::ENOENT) => Ok(size),

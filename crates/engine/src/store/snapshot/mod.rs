@@ -274,6 +274,9 @@ impl Snapshots {
     /// # Errors
     /// Those of the host.
     pub fn sync(&self) -> Result<()> {
+        if failpoint::skips("image.sync") {
+            return Ok(());
+        }
         nix::unistd::syncfs(&self.dir).context("write the layers to the disk")
     }
 
@@ -300,6 +303,9 @@ impl Snapshots {
                     }
                     Ok(gone)
                 })?;
+                if !gone.is_empty() {
+                    failpoint::hit("layers.rows")?;
+                }
                 gone.iter().try_for_each(|row| self.remove_dir(row.dir))?;
                 removed.extend(gone.into_iter().map(|row| Gone { key: row.key.clone(), size: row.size }));
             }
