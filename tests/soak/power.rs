@@ -196,7 +196,7 @@ fn without_syncfs_a_power_cut_is_seen_to_damage_images() {
     )) else {
         return;
     };
-    let disk = Disk::make(&engine.dir().to_owned());
+    let disk = Disk::make(engine.dir());
     expect_a_dying_disk(&engine);
     let images: Vec<Image> = (0..NAMES).map(image).collect();
     for (number, image) in images.iter().enumerate() {
