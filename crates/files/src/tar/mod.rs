@@ -194,36 +194,6 @@ impl<R: Read> Reader<R> {
         self.remaining = self.remaining.saturating_sub(amount as u64);
     }
 
-    /// What is at hand of the current entry's data, in the archive's order.
-    /// Empty at their end. [`Reader::consume`] goes past it.
-    ///
-    /// # Errors
-    /// As [`Reader::read_data`].
-    pub fn data(&mut self) -> io::Result<&[u8]>
-    where
-        R: BufRead,
-    {
-        let left = usize::try_from(self.remaining).unwrap_or(usize::MAX);
-        if left == 0 {
-            return Ok(&[]);
-        }
-        let piece = self.source.source.fill_buf()?;
-        if piece.is_empty() {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        Ok(&piece[..left.min(piece.len())])
-    }
-
-    /// Goes past so many bytes of what [`Reader::data`] gave.
-    pub fn consume(&mut self, amount: usize)
-    where
-        R: BufRead,
-    {
-        self.source.source.consume(amount);
-        self.source.position += amount as u64;
-        self.remaining = self.remaining.saturating_sub(amount as u64);
-    }
-
     /// Reads what follows the archive's end; the sender may still be writing.
     ///
     /// # Errors

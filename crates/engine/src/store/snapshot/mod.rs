@@ -304,7 +304,7 @@ impl Snapshots {
                     Ok(gone)
                 })?;
                 if !gone.is_empty() {
-                    failpoint::hit("layers.rows")?;
+                    failpoint::pass("layers.rows");
                 }
                 gone.iter().try_for_each(|row| self.remove_dir(row.dir))?;
                 removed.extend(gone.into_iter().map(|row| Gone { key: row.key.clone(), size: row.size }));
