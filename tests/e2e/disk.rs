@@ -409,7 +409,7 @@ fn archives_in_a_directory_are_loaded_at_the_start() {
 #[test]
 fn a_disk_that_is_full_at_any_moment_of_a_pull_stops_that_pull_alone() {
     use nix::mount::{MsFlags, mount};
-    const STEP: u64 = 384 << 10;
+    const STEP: u64 = 128 << 10;
     let image = Image::noisy();
     let registry = FakeRegistry::serving(&image, "library/noisy", "latest");
     let mirror = format!(
@@ -444,7 +444,7 @@ fn a_disk_that_is_full_at_any_moment_of_a_pull_stops_that_pull_alone() {
         assert_eq!(engine.berth(&["images", "-aq"]).ok().stdout, "");
         engine.fsck(&[]).ok();
     }
-    assert!(failures > 10, "the disk was full {failures} times");
+    assert!(failures > 3, "the disk was full {failures} times");
     engine.berth(&["pull", "-q", "--verify", "noisy"]).ok();
     engine.fsck(&["--digests"]).ok();
     // Nothing was fetched twice but what the last attempt had no room for.
