@@ -445,6 +445,7 @@ fn a_disk_that_is_full_at_any_moment_of_a_pull_stops_that_pull_alone() {
         engine.fsck(&[]).ok();
     }
     assert!(failures > 3, "the disk was full {failures} times");
+    mount(None::<&str>, &root, None::<&str>, MsFlags::MS_REMOUNT, Some("size=256m")).expect("remount");
     engine.berth(&["pull", "-q", "--verify", "noisy"]).ok();
     engine.fsck(&["--digests"]).ok();
     // Nothing was fetched twice but what the last attempt had no room for.
