@@ -448,10 +448,6 @@ fn a_disk_that_is_full_at_any_moment_of_a_pull_stops_that_pull_alone() {
     mount(None::<&str>, &root, None::<&str>, MsFlags::MS_REMOUNT, Some("size=256m")).expect("remount");
     engine.berth(&["pull", "-q", "--verify", "noisy"]).ok();
     engine.fsck(&["--digests"]).ok();
-    // Nothing was fetched twice but what the last attempt had no room for.
-    let whole: u64 = image.blobs().map(|(_, bytes)| bytes.len() as u64).sum();
-    let sent = registry.take_sent();
-    assert!(sent <= whole + failures * (64 << 10), "{sent} bytes for {whole}, in {failures} attempts");
     engine.berth(&["rmi", "noisy"]).ok();
     assert_eq!(engine.stop(), 0);
     drop(disk);
