@@ -85,6 +85,12 @@ fn a_registry_with_certificates_of_its_own_is_spoken_to_as_hosts_toml_says() {
             "certificate",
         ),
         (format!("{host}ca = \"../../none.pem\"\n"), "none.pem"),
+        (
+            format!(
+                "{host}ca = \"../../ca.pem\"\nclient = [[\"../../other-client.pem\", \"../../other-client.key\"]]\n"
+            ),
+            "failed to reach registry",
+        ),
     ] {
         fs::write(place.join("hosts.toml"), hosts).expect("write");
         let said = engine.berth(&["push", &image]);
@@ -94,6 +100,16 @@ fn a_registry_with_certificates_of_its_own_is_spoken_to_as_hosts_toml_says() {
         format!("{host}ca = \"../../ca.pem\"\nclient = [[\"../../client.pem\", \"../../client.key\"]]\n");
     fs::write(place.join("hosts.toml"), good).expect("write");
     let pushed = engine.berth(&["push", &image]).ok().stdout;
+    // Of several the registry is shown the one that it says it takes.
+    let several = "client = [[\"../../other-client.pem\", \"../../other-client.key\"], [\"../../client.pem\", \"../../client.key\"]]";
+    for trust in ["ca = \"../../ca.pem\"", "skip_verify = true"] {
+        fs::write(place.join("hosts.toml"), format!("{host}{trust}\n{several}\n")).expect("write");
+        engine.berth(&["pull", "-q", &image]).ok();
+    }
+    fs::write(place.join("hosts.toml"), format!("{host}ca = \"../../other-ca.pem\"\n{several}\n"))
+        .expect("write");
+    let said = engine.berth(&["pull", "-q", &image]);
+    assert!(said.code != 0 && said.stderr.contains("certificate"), "{said:?}");
     engine.berth(&["rmi", &image, "here"]).ok();
     // Docker's way to say the same.
     fs::remove_file(place.join("hosts.toml")).expect("remove");

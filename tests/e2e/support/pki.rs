@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Certificates, by openssl(1): two authorities, a server's and a client's.
+//! Certificates, by openssl(1): two authorities, a server's and two clients'.
 
 use std::{
     fs,
@@ -9,7 +9,8 @@ use std::{
 
 use tempfile::TempDir;
 
-/// Files: `ca`, `other-ca`, `server`, `client`, each `.pem` and `.key`.
+/// Files: `ca`, `other-ca`, `server`, `client`, `other-client`, each `.pem` and
+/// `.key`.
 #[derive(Debug)]
 pub(crate) struct Pki {
     dir: TempDir,
@@ -28,13 +29,15 @@ impl Pki {
                 "req -x509 {KEY} -days 2 -subj /CN={authority} -keyout {authority}.key -out {authority}.pem"
             ));
         }
-        for (name, extension) in
-            [("server", "subjectAltName=IP:127.0.0.1"), ("client", "extendedKeyUsage=clientAuth")]
-        {
+        for (name, extension, authority) in [
+            ("server", "subjectAltName=IP:127.0.0.1", "ca"),
+            ("client", "extendedKeyUsage=clientAuth", "ca"),
+            ("other-client", "extendedKeyUsage=clientAuth", "other-ca"),
+        ] {
             fs::write(pki.path("extension"), extension).expect("write");
             pki.openssl(&format!("req {KEY} -subj /CN=berth -keyout {name}.key -out {name}.csr"));
             pki.openssl(&format!(
-                "x509 -req -days 2 -CAcreateserial -extfile extension -in {name}.csr -CA ca.pem -CAkey ca.key -out {name}.pem"
+                "x509 -req -days 2 -CAcreateserial -extfile extension -in {name}.csr -CA {authority}.pem -CAkey {authority}.key -out {name}.pem"
             ));
         }
         Some(pki)

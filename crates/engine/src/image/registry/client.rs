@@ -11,7 +11,7 @@ use std::{
 
 use reqwest::{Certificate, Client, Identity, NoProxy, Proxy};
 
-use super::hosts::Trust;
+use super::{hosts::Trust, identities};
 use crate::error::{Error, Kind, Result};
 
 /// How long a connection may take to come about.
@@ -102,7 +102,7 @@ impl Clients {
 
     /// Blocks: a client reads the system's authorities.
     pub(super) fn pair(&self, trust: &Trust, uploads: bool) -> Result<Pair> {
-        let nobody = Trust { identity: None, ..trust.clone() };
+        let nobody = Trust { identities: Vec::new(), ..trust.clone() };
         Ok(Pair { own: self.get(trust, uploads)?, others: self.get(&nobody, uploads)? })
     }
 
@@ -135,9 +135,11 @@ impl Clients {
             let certificates = Certificate::from_pem_bundle(pem).map_err(|e| bad("authorities", e))?;
             builder = builder.tls_certs_merge(certificates);
         }
-        if let Some(pem) = &key.trust.identity {
-            builder = builder.identity(Identity::from_pem(pem).map_err(|e| bad("client certificate", e))?);
-        }
+        builder = match &key.trust.identities[..] {
+            [] => builder,
+            [pem] => builder.identity(Identity::from_pem(pem).map_err(|e| bad("client certificate", e))?),
+            _ => builder.tls_backend_preconfigured(identities::config(&key.trust)?),
+        };
         builder.build().map_err(|e| Error::new(Kind::Internal, "set up the registry client").with_source(e))
     }
 }

@@ -61,8 +61,8 @@ pub(super) struct Trust {
     pub insecure: bool,
     /// Authorities besides the system's: contents of PEM files.
     pub authorities: Vec<Vec<u8>>,
-    /// Our own certificate and its key, PEM.
-    pub identity: Option<Vec<u8>>,
+    /// Our own certificates, each with its key, PEM: the server takes its pick.
+    pub identities: Vec<Vec<u8>>,
 }
 
 /// Without the key.
@@ -71,7 +71,7 @@ impl fmt::Debug for Trust {
         f.debug_struct("Trust")
             .field("insecure", &self.insecure)
             .field("authorities", &self.authorities.len())
-            .field("identity", &self.identity.is_some())
+            .field("identities", &self.identities.len())
             .finish()
     }
 }
@@ -171,12 +171,13 @@ fn of_entry(name: &str, host: &HostConfig, registry: &str) -> Result<Vec<Endpoin
 
 fn trust(name: &str, host: &HostConfig) -> Result<Trust> {
     let authorities = host.ca_file.iter().map(|file| read(file)).collect::<Result<_>>();
-    let identity = host.client_cert.as_ref().map(|cert| identity(cert, host.client_key.as_deref()));
+    let identities = host.client_cert.iter().map(|cert| identity(cert, host.client_key.as_deref()));
+    let identities = identities.collect::<Result<_>>();
     let context = format!("set up registry {name}");
     Ok(Trust {
         insecure: host.insecure,
         authorities: authorities.map_err(|e| within(&context, e))?,
-        identity: identity.transpose().map_err(|e| within(&context, e))?,
+        identities: identities.map_err(|e| within(&context, e))?,
     })
 }
 

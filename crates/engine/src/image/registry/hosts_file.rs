@@ -158,15 +158,16 @@ fn endpoint(mut url: Url, table: &Table, dir: &Path) -> Result<Endpoint> {
 fn trust(table: &Table, dir: &Path) -> Result<Trust> {
     let authorities = table.ca.iter().flat_map(OneOrMore::as_slice);
     let authorities = authorities.map(|file| read(&dir.join(file))).collect::<Result<_>>()?;
-    // Several may be named; what is shown is one.
-    let client = table.client.as_ref().and_then(|client| client.as_slice().first());
-    let identity = match client.map_or(&[][..], OneOrMore::as_slice) {
+    let pairs = table.client.iter().flat_map(OneOrMore::as_slice).map(OneOrMore::as_slice);
+    let identities = pairs.filter_map(|pair| match pair {
         [] => None,
-        [both] => Some(identity(&dir.join(both), None)?),
-        [cert, key, ..] if key.as_os_str().is_empty() => Some(identity(&dir.join(cert), None)?),
-        [cert, key, ..] => Some(identity(&dir.join(cert), Some(&dir.join(key)))?),
-    };
-    Ok(Trust { insecure: table.skip_verify, authorities, identity })
+        [cert, key, ..] if !key.as_os_str().is_empty() => {
+            Some(identity(&dir.join(cert), Some(&dir.join(key))))
+        }
+        [both, ..] => Some(identity(&dir.join(both), None)),
+    });
+    let identities = identities.collect::<Result<_>>()?;
+    Ok(Trust { insecure: table.skip_verify, authorities, identities })
 }
 
 /// Docker's way: files by their endings.
@@ -184,12 +185,13 @@ fn certificates(dir: &Path, registry: &str) -> Result<Option<Vec<Endpoint>>> {
         |wanted: &'static str| move |file: &&PathBuf| file.extension().is_some_and(|ending| ending == wanted);
     let authorities: Vec<_> =
         files.iter().filter(ending("crt")).map(|file| read(file)).collect::<Result<_>>()?;
-    let cert = files.iter().find(ending("cert"));
-    let identity = cert.map(|cert| identity(cert, Some(&cert.with_extension("key")))).transpose()?;
-    if authorities.is_empty() && identity.is_none() {
+    let certs = files.iter().filter(ending("cert"));
+    let identities: Vec<_> =
+        certs.map(|cert| identity(cert, Some(&cert.with_extension("key")))).collect::<Result<_>>()?;
+    if authorities.is_empty() && identities.is_empty() {
         return Ok(None);
     }
-    let trust = Trust { insecure: false, authorities, identity };
+    let trust = Trust { insecure: false, authorities, identities };
     let mut endpoint = Endpoint::own(registry, false, trust)?;
     // Who has certificates speaks TLS, on this machine too.
     if endpoint.url.set_scheme("https").is_err() {
@@ -238,7 +240,7 @@ mod tests {
             [host."https://registry-1.docker.io"]
         "#;
         let pem = |name: &str| format!("-{name}-");
-        let files = ["one.crt", "two.crt", "own.cert", "own.key"]
+        let files = ["one.crt", "two.crt", "own.cert", "own.key", "other.pem"]
             .map(|name| (format!("a/docker.io/{name}"), pem(name)));
         let mut all: Vec<(&str, &str)> =
             files.iter().map(|(path, text)| (path.as_str(), text.as_str())).collect();
@@ -264,7 +266,7 @@ mod tests {
         assert_eq!(endpoints[2].serves, Endpoint::EVERYTHING);
         assert_eq!(first.upstream.as_deref(), Some("docker.io"));
         assert!(first.trust.insecure && first.trust.authorities.len() == 2);
-        assert_eq!(first.trust.identity.as_deref(), Some(&b"-own.cert-\n-own.key-"[..]));
+        assert_eq!(first.trust.identities, [&b"-own.cert-\n-own.key-"[..], b"-other.pem-"]);
         let many: Vec<_> = first.headers.get_all("x-many").iter().collect();
         assert_eq!(many, ["2", "3"]);
         assert!(first.headers.values().all(reqwest::header::HeaderValue::is_sensitive));
@@ -308,7 +310,7 @@ mod tests {
         let endpoints = find(&dirs, "r.example").expect("find").expect("found");
         assert_eq!(endpoints[0].url.as_str(), "https://r.example/v2/");
         assert_eq!(endpoints[0].trust.authorities, [b"ca"]);
-        assert_eq!(endpoints[0].trust.identity.as_deref(), Some(&b"cert\nkey"[..]));
+        assert_eq!(endpoints[0].trust.identities, [b"cert\nkey"]);
         assert!(find(&dirs, "empty.example").expect("find").is_none());
     }
 

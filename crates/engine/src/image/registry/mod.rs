@@ -6,6 +6,7 @@ mod blob;
 mod client;
 pub mod hosts;
 mod hosts_file;
+mod identities;
 mod login;
 mod push;
 mod token;
