@@ -13,7 +13,6 @@ import pathlib
 import socket
 import statistics
 import tarfile
-import time
 import urllib.request
 from collections.abc import Iterator
 
@@ -26,9 +25,6 @@ CONFIG = "application/vnd.docker.container.image.v1+json"
 MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 MEBIBYTE = 1 << 20
 MAX_FILE = 32 * MEBIBYTE
-# Seconds after a removal. Without a journal ext4 goes around inodes that were
-# deleted in the last minute, looking at each of them for each new file.
-SETTLE = 65
 
 
 class Skopeo(Peer):
@@ -178,8 +174,6 @@ def table(ready: list[Peer], rounds: int, what: str, reference: str) -> Iterator
         for peer in ready:
             for command in forget_commands(peer, reference):
                 peer.execute(*command)
-        os.sync()
-        time.sleep(SETTLE)
     berth = statistics.median(times["berth"]) if "berth" in times else None
     yield f"Pull of {what}, {rounds} interleaved rounds after one to warm up; seconds."
     yield ""
