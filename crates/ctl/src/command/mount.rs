@@ -1,16 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `berth image mount` and `berth image unmount`.
 
-use std::path::{Path, PathBuf};
-
 use berth::api::v1::{ListImageMountsRequest, MountImageRequest, UnmountImageRequest};
 
 use crate::{
     cli::image::{Mount, Unmount},
     context::Context,
-    error::{Error, Result},
+    error::Result,
     output::{self, table},
-    parse::reference::short_id,
+    parse::{reference::short_id, volume::absolute},
 };
 
 /// `berth image mount`: without arguments a list.
@@ -24,7 +22,7 @@ pub(super) async fn mount(context: &Context, args: Mount) -> Result<u8> {
         output::print(&table::align(&lines))?;
         return Ok(0);
     };
-    let request = MountImageRequest { namespace, image, path: absolute(&directory)? };
+    let request = MountImageRequest { namespace, image, path: absolute(&directory.to_string_lossy())? };
     let mounted = context.client.images().mount(request).await?.into_inner();
     output::print(&(mounted.path + "\n"))?;
     Ok(0)
@@ -35,17 +33,10 @@ pub(super) async fn unmount(context: &Context, args: Unmount) -> Result<u8> {
     super::each(args.directories, |directory| {
         let (client, namespace, force) = (context.client.images(), context.namespace.clone(), args.force);
         async move {
-            let (mut client, path) = (client, absolute(Path::new(&directory))?);
+            let (mut client, path) = (client, absolute(&directory)?);
             client.unmount(UnmountImageRequest { namespace, path, force }).await?;
             Ok(directory)
         }
     })
     .await
-}
-
-/// As the engine, whose directory is another one, has to be told it.
-fn absolute(path: &Path) -> Result<String> {
-    let whole: PathBuf =
-        std::path::absolute(path).map_err(|e| Error::io(format_args!("open {}", path.display()), &e))?;
-    Ok(whole.to_string_lossy().into_owned())
 }

@@ -4,7 +4,6 @@
 use berth::api::v1::TopContainerRequest;
 
 use super::stats;
-
 use crate::{
     cli::manage::Top,
     context::Context,

@@ -60,7 +60,10 @@ pub fn volume(text: &str) -> Parsed<Mount> {
 }
 
 /// A path as the engine, which has another working directory, needs it.
-pub(super) fn absolute(path: &str) -> Parsed<String> {
+///
+/// # Errors
+/// Names a path that can't be written so.
+pub fn absolute(path: &str) -> Parsed<String> {
     let absolute =
         std::path::absolute(Path::new(path)).map_err(|e| format!("cannot make '{path}' absolute: {e}"))?;
     absolute.into_os_string().into_string().map_err(|_| format!("path of '{path}' is not valid UTF-8"))

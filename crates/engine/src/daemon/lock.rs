@@ -5,7 +5,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Seek as _, Write as _},
-    os::{fd::AsFd as _, unix::fs::OpenOptionsExt as _},
+    os::unix::fs::OpenOptionsExt as _,
     path::Path,
     time::{Duration, Instant},
 };
@@ -18,7 +18,7 @@ use nix::{
 use crate::{
     config::Config,
     error::{Context as _, Error, Kind, Result},
-    kernel::{pidfd, processes},
+    kernel::processes,
 };
 
 /// How long the lock of an engine that ends or has ended is waited for: one that
@@ -79,9 +79,7 @@ fn take(dir: &Path) -> Result<Flock<File>> {
 /// Whether the process that signed the file lives, and is going to.
 fn is_owned(path: &Path) -> bool {
     let signed = fs::read_to_string(path).ok().and_then(|text| text.trim().parse().ok());
-    let Some((pid, pidfd)) = signed.and_then(|pid| Some((pid, pidfd::open(pid).ok()?))) else { return false };
-    let dying = processes::is_dying(pid).unwrap_or(false);
-    !dying && pidfd::has_ended(pidfd.as_fd()).is_ok_and(|ended| !ended)
+    signed.is_some_and(|pid| processes::is_dying(pid).is_ok_and(|dying| !dying))
 }
 
 /// Whether an engine runs on the root.

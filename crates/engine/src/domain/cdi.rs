@@ -9,11 +9,10 @@ use std::{
     path::PathBuf,
 };
 
-use oci_spec::runtime::{
-    Hook, HookBuilder, Hooks, LinuxIntelRdt, LinuxNetDevice, LinuxNetDeviceBuilder, Mount, MountBuilder, Spec,
-};
+use oci_spec::runtime::{Hook, Hooks, LinuxIntelRdt, LinuxNetDevice, Mount, Spec};
 use serde::Deserialize;
 
+use super::command;
 use crate::error::{Error, Kind, Result};
 
 /// A file of the interface.
@@ -196,46 +195,31 @@ impl Edits {
 
     /// Puts all but the nodes into a specification.
     pub fn apply(self, spec: &mut Spec) {
-        let mut process = spec.process().clone().unwrap_or_default();
-        let mut env = process.env().clone().unwrap_or_default();
-        for new in self.env {
-            let name = new.split('=').next().unwrap_or_default();
-            env.retain(|old| old.split('=').next() != Some(name));
-            env.push(new);
+        if !self.env.is_empty() {
+            let process = spec.process_mut().get_or_insert_default();
+            command::change(process.env_mut().get_or_insert_default(), &self.env);
         }
-        process.set_env(Some(env));
         if !self.additional_gids.is_empty() {
-            let mut user = process.user().clone();
-            let mut gids = user.additional_gids().clone().unwrap_or_default();
+            let user = spec.process_mut().get_or_insert_default().user_mut();
+            let gids = user.additional_gids_mut().get_or_insert_default();
             gids.extend(self.additional_gids.iter().filter(|gid| **gid != 0));
-            user.set_additional_gids(Some(gids));
-            process.set_user(user);
         }
-        spec.set_process(Some(process));
-
-        let mut mounts = spec.mounts().clone().unwrap_or_default();
-        mounts.extend(self.mounts.into_iter().filter_map(mount));
-        spec.set_mounts(Some(mounts));
-
-        let mut hooks = spec.hooks().clone().unwrap_or_default();
-        let has_hooks = !self.hooks.is_empty();
+        if !self.mounts.is_empty() {
+            spec.mounts_mut().get_or_insert_default().extend(self.mounts.into_iter().map(mount));
+        }
         for edit in self.hooks {
-            add_hook(&mut hooks, edit);
+            add_hook(spec.hooks_mut().get_or_insert_default(), edit);
         }
-        if has_hooks {
-            spec.set_hooks(Some(hooks));
-        }
-
-        let mut linux = spec.linux().clone().unwrap_or_default();
         if self.intel_rdt.is_some() {
-            linux.set_intel_rdt(self.intel_rdt);
+            spec.linux_mut().get_or_insert_default().set_intel_rdt(self.intel_rdt);
         }
         if !self.net_devices.is_empty() {
-            let mut all = linux.net_devices().clone().unwrap_or_default();
-            all.extend(self.net_devices.into_iter().filter_map(net_device));
-            linux.set_net_devices(Some(all));
+            let linux = spec.linux_mut().get_or_insert_default();
+            linux
+                .net_devices_mut()
+                .get_or_insert_default()
+                .extend(self.net_devices.into_iter().map(net_device));
         }
-        spec.set_linux(Some(linux));
     }
 }
 
@@ -249,42 +233,39 @@ const MOMENTS: [&str; 6] =
     ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
 
 fn add_hook(hooks: &mut Hooks, edit: HookEdit) {
-    let mut hook = HookBuilder::default().path(edit.path);
-    if let Some(args) = edit.args {
-        hook = hook.args(args);
-    }
-    if let Some(env) = edit.env {
-        hook = hook.env(env);
-    }
-    if let Some(timeout) = edit.timeout {
-        hook = hook.timeout(timeout);
-    }
-    let Ok(hook) = hook.build() else { return };
-    let with = |all: &Option<Vec<Hook>>| Some(all.iter().flatten().cloned().chain([hook.clone()]).collect());
-    match edit.hook_name.as_str() {
-        "prestart" => hooks.set_prestart(with(hooks.prestart())),
-        "createRuntime" => hooks.set_create_runtime(with(hooks.create_runtime())),
-        "createContainer" => hooks.set_create_container(with(hooks.create_container())),
-        "startContainer" => hooks.set_start_container(with(hooks.start_container())),
-        "poststart" => hooks.set_poststart(with(hooks.poststart())),
-        _ => hooks.set_poststop(with(hooks.poststop())),
+    let mut hook = Hook::default();
+    hook.set_path(edit.path).set_args(edit.args).set_env(edit.env).set_timeout(edit.timeout);
+    let of_its_moment = match edit.hook_name.as_str() {
+        "prestart" => hooks.prestart_mut(),
+        "createRuntime" => hooks.create_runtime_mut(),
+        "createContainer" => hooks.create_container_mut(),
+        "startContainer" => hooks.start_container_mut(),
+        "poststart" => hooks.poststart_mut(),
+        _ => hooks.poststop_mut(),
     };
+    of_its_moment.get_or_insert_default().push(hook);
 }
 
-fn mount(edit: MountEdit) -> Option<Mount> {
+fn mount(edit: MountEdit) -> Mount {
     let kind = edit.kind.unwrap_or_else(|| "bind".to_owned());
-    let builder = MountBuilder::default().source(edit.host_path).destination(edit.container_path);
     let bound = edit.options.iter().any(|option| option == "bind" || option == "rbind");
     let mut options = edit.options;
     if kind == "bind" && !bound {
         options.push("rbind".to_owned());
     }
-    builder.typ(kind).options(options).build().ok()
+    let mut mount = Mount::default();
+    mount
+        .set_source(Some(edit.host_path.into()))
+        .set_destination(edit.container_path.into())
+        .set_typ(Some(kind))
+        .set_options(Some(options));
+    mount
 }
 
-fn net_device(edit: NetDevice) -> Option<(String, LinuxNetDevice)> {
-    let device = LinuxNetDeviceBuilder::default().name(edit.name).build().ok()?;
-    Some((edit.host_interface_name, device))
+fn net_device(edit: NetDevice) -> (String, LinuxNetDevice) {
+    let mut device = LinuxNetDevice::default();
+    device.set_name(Some(edit.name));
+    (edit.host_interface_name, device)
 }
 
 /// What the devices of these names need. `files` come in the order of their

@@ -175,7 +175,7 @@ fn filesystem_in(mountinfo: &str, path: &Path) -> Option<String> {
 }
 
 /// Undoes the octal escapes of proc_pid_mountinfo(5): those that seq_path makes.
-fn unescape(text: &str) -> String {
+pub(super) fn unescape(text: &str) -> String {
     text.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
 }
 

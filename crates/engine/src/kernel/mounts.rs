@@ -5,10 +5,12 @@
 use std::{
     fs, io,
     os::fd::{AsRawFd as _, OwnedFd},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+
+use super::host::unescape;
 
 /// Stacks `layers`, the top first and at least two, at `at`. Nothing in it can
 /// be executed with other rights, and its devices are none. `source` is what
@@ -46,18 +48,11 @@ pub fn source_at(path: &Path) -> io::Result<Option<String>> {
 fn source_in(table: &str, path: &Path) -> Option<String> {
     let mut at_path = table.lines().filter(|line| {
         let point = line.split(' ').nth(4);
-        point.is_some_and(|point| PathBuf::from(unescaped(point)) == path)
+        point.is_some_and(|point| Path::new(&unescape(point)) == path)
     });
     // The last one covers those before.
     let (_, rest) = at_path.next_back()?.split_once(" - ")?;
-    rest.split(' ').nth(1).map(unescaped)
-}
-
-/// A field of mountinfo, whose blanks and backslashes are octal numbers:
-/// proc_pid_mountinfo(5).
-fn unescaped(field: &str) -> String {
-    let escapes = [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")];
-    escapes.iter().fold(field.to_owned(), |text, (escape, character)| text.replace(escape, character))
+    rest.split(' ').nth(1).map(unescape)
 }
 
 #[cfg(test)]

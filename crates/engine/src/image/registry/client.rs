@@ -144,6 +144,6 @@ impl Clients {
     }
 }
 
-fn bad(what: &str, e: reqwest::Error) -> Error {
+pub(super) fn bad(what: &str, e: impl std::error::Error + Send + Sync + 'static) -> Error {
     Error::new(Kind::InvalidArgument, format!("read the {what} of a registry")).with_source(e)
 }

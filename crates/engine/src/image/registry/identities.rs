@@ -16,7 +16,7 @@ use rustls::{
     sign::CertifiedKey,
 };
 
-use super::hosts::Trust;
+use super::{client::bad, hosts::Trust};
 use crate::error::{Error, Kind, Result};
 
 /// TLS as `trust` says, with all of its certificates.
@@ -45,10 +45,6 @@ pub(super) fn config(trust: &Trust) -> Result<ClientConfig> {
         .with_client_cert_resolver(Arc::new(Several(keys)));
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(config)
-}
-
-fn bad(what: &str, e: impl std::error::Error + Send + Sync + 'static) -> Error {
-    Error::new(Kind::InvalidArgument, format!("read the {what} of a registry")).with_source(e)
 }
 
 fn certified(pem: &[u8], provider: &CryptoProvider) -> Result<Arc<CertifiedKey>> {

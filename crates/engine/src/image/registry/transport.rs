@@ -19,7 +19,6 @@ use reqwest::{
     Body, Method, Response, StatusCode, Url,
     header::{AUTHORIZATION, HeaderName, HeaderValue, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE},
 };
-
 use tokio::sync::Semaphore;
 
 use super::{

@@ -35,8 +35,8 @@ pub struct Entry {
     pub(super) forwarding: tokio::sync::Mutex<()>,
     /// The options of its log have changed.
     pub(super) log_options: Notify,
-    /// How often the check of its health has changed.
-    health_checks: watch::Sender<u64>,
+    /// The check of its health has changed.
+    health_checks: watch::Sender<()>,
     /// Its shim is killed because it is to be.
     doomed: AtomicBool,
     /// Restarts that are between their stop and their start.
@@ -198,13 +198,13 @@ impl Entry {
     }
 
     /// Follows changes of the check of its health.
-    pub(super) fn health_checks(&self) -> watch::Receiver<u64> {
+    pub(super) fn health_checks(&self) -> watch::Receiver<()> {
         self.health_checks.subscribe()
     }
 
     /// Its health is to be checked in another way, or not any more.
     pub(super) fn health_check_changed(&self) {
-        self.health_checks.send_modify(|n| *n += 1);
+        self.health_checks.send_replace(());
     }
 
     /// Remembers a process that has the layers mounted.

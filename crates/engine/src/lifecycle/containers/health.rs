@@ -61,7 +61,7 @@ impl Containers {
         self: &Arc<Self>,
         record: &Record,
         live: &Arc<Live>,
-        mut checks: watch::Receiver<u64>,
+        mut checks: watch::Receiver<()>,
     ) -> Result<Option<OnFailure>> {
         let Some((document, check)) = self.health_check(record).await? else { return Ok(None) };
         let Some(mut row) = self.reload(record).await? else { return Ok(None) };

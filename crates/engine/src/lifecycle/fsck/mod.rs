@@ -2,7 +2,8 @@
 //! The checker: does everything that the database says exist, and does
 //! anything exist that the database doesn't know? Compares metadata, bundles,
 //! shims and what they know, processes, namespaces, cgroups and their limits,
-//! mounts, content and snapshots, and changes nothing. `berthd fsck` is its door; every end-to-end test ends with it.
+//! mounts, content and snapshots, and changes nothing. `berthd fsck` is its
+//! door; every end-to-end test ends with it.
 //!
 //! It works beside an engine. What the engine has announced (a container that
 //! is being made, started, removed) is *pending*, not wrong; what is wrong for

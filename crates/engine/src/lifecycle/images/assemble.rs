@@ -8,10 +8,7 @@
 use std::{
     collections::VecDeque,
     os::fd::{AsFd as _, OwnedFd},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
 };
 
 use berth::failpoint;
@@ -81,11 +78,17 @@ pub(super) struct Assembled {
     plan: Plan,
     configuration: ImageConfiguration,
     layers: Vec<Layer>,
-    /// Layers that were here were damaged.
-    mended: Arc<AtomicBool>,
     _guards: Vec<Guard>,
     _snapshot_pins: Pins,
     _blob_pins: Pins,
+}
+
+/// An image that is one now.
+#[derive(Debug)]
+pub(super) struct Committed {
+    pub id: Digest,
+    /// Layers that were here were damaged, and are right now.
+    pub mended: bool,
 }
 
 #[derive(Debug)]
@@ -174,7 +177,6 @@ pub(super) async fn assemble(images: &Arc<Images>, plan: Plan, board: &Board) ->
         plan,
         configuration,
         layers,
-        mended: Arc::default(),
         _guards: guards,
         _snapshot_pins: snapshot_pins,
         _blob_pins: blob_pins,
@@ -424,11 +426,6 @@ fn unpack_feed(
 }
 
 impl Assembled {
-    /// Whether the commit has found damaged layers, and put them right.
-    pub(super) fn mended(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.mended)
-    }
-
     pub(super) fn manifest_digest(&self) -> &Digest {
         &self.plan.manifest_digest
     }
@@ -439,13 +436,13 @@ impl Assembled {
         mut self,
         images: &Arc<Images>,
         also: impl FnOnce(&rusqlite::Transaction<'_>, &Digest) -> Result<()>,
-    ) -> Result<Digest> {
+    ) -> Result<Committed> {
         failpoint::hit("image.unpacked")?;
         self.settle(images)?;
         self.store_documents(images)?;
         images.snapshots.sync()?;
         failpoint::hit("image.synced")?;
-        self.mend(images)?;
+        let mended = self.mend(images)?;
         let id = self.plan.manifest.config.digest.clone();
         images.db.write_durably(|tx| {
             let mut below: Option<&Digest> = None;
@@ -472,11 +469,13 @@ impl Assembled {
             }
         }
         images.events.committed();
-        Ok(id)
+        Ok(Committed { id, mended })
     }
 
-    /// Puts new files where a layer's were damaged. What is as it was goes.
-    fn mend(&mut self, images: &Arc<Images>) -> Result<()> {
+    /// Puts new files where a layer's were damaged; whether any were. What is
+    /// as it was goes.
+    fn mend(&mut self, images: &Arc<Images>) -> Result<bool> {
+        let mut mended = false;
         for layer in self.layers.iter_mut().filter(|layer| layer.known) {
             let Some((fresh, unpacked)) = layer.new.take() else { continue };
             if images.snapshots.same(&layer.key, &fresh, &unpacked.implied)? {
@@ -485,10 +484,10 @@ impl Assembled {
             }
             images.snapshots.replace(&layer.key, &fresh)?;
             tracing::warn!(layer = %layer.key, "a damaged layer was replaced");
-            self.mended.store(true, Ordering::Relaxed);
+            mended = true;
             layer.slot.set(Phase::Complete, layer.descriptor.size);
         }
-        Ok(())
+        Ok(mended)
     }
 
     fn row(&self) -> Result<rows::ImageRow> {

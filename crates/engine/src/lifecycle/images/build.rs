@@ -269,7 +269,7 @@ impl Images {
         let images = Arc::clone(self);
         blocking(move || {
             let target = assembled.manifest_digest().clone();
-            let id = assembled.commit(&images, |tx, id| {
+            let committed = assembled.commit(&images, |tx, id| {
                 match &reference {
                     Some(reference) => name(tx, namespace.as_str(), reference, id, &target)?,
                     None if rows::refs_of(tx, namespace.as_str(), id.as_str())?.is_empty() => {
@@ -286,7 +286,7 @@ impl Images {
                 events::append(tx, &event(id, &shown))
             })?;
             drop(pinned);
-            Ok(id)
+            Ok(committed.id)
         })
         .await
     }

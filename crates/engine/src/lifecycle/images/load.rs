@@ -233,7 +233,7 @@ async fn commit(
     blocking(move || {
         let target = assembled.manifest_digest().clone();
         let shown = references.iter().map(Reference::familiar).collect();
-        let image_id = assembled.commit(&images, |tx, id| {
+        let committed = assembled.commit(&images, |tx, id| {
             for reference in &references {
                 name(tx, namespace.as_str(), reference, id, &target)?;
             }
@@ -248,7 +248,7 @@ async fn commit(
             let shown = references.first().map_or_else(|| id.to_string(), Reference::familiar);
             events::append(tx, &event(namespace.as_str(), "load", id, &shown))
         })?;
-        Ok(Loaded { image_id, references: shown })
+        Ok(Loaded { image_id: committed.id, references: shown })
     })
     .await
 }

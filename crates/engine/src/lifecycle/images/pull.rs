@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, PoisonError, Weak, atomic::Ordering},
+    sync::{Arc, PoisonError, Weak},
 };
 
 use berth::ids::Namespace;
@@ -96,9 +96,8 @@ async fn run(images: &Arc<Images>, request: &PullRequest, board: &Board) -> Resu
     let layers = plan.manifest.layers.iter().map(|layer| layer.digest.clone()).collect();
     board.resolved(reference.to_string(), layers);
     let assembled = assemble(images, plan, board).await?;
-    let mended = assembled.mended();
     let (images, request, target) = (Arc::clone(images), request.clone(), top.digest.clone());
-    let id = blocking(move || {
+    let committed = blocking(move || {
         let namespace = request.namespace.as_str();
         assembled.commit(&images, |tx, id| {
             name(tx, namespace, &request.reference, id, &target)?;
@@ -106,8 +105,8 @@ async fn run(images: &Arc<Images>, request: &PullRequest, board: &Board) -> Resu
         })
     })
     .await?;
-    let same = here.as_ref() == Some(&id) && !mended.load(Ordering::Relaxed);
-    Ok(done(id, same))
+    let same = here.as_ref() == Some(&committed.id) && !committed.mended;
+    Ok(done(committed.id, same))
 }
 
 /// The local image, when the tag still stands for what it stood for and

@@ -3,6 +3,7 @@
 
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 
+use super::snapshots::ABOVE;
 use crate::error::{Context as _, Result};
 
 /// A mounted image.
@@ -60,12 +61,10 @@ pub fn all(c: &Connection) -> Result<Vec<Row>> {
 /// # Errors
 /// Those of the database.
 pub fn on(c: &Connection, key: &str) -> Result<Option<String>> {
-    c.prepare_cached(
-        "WITH RECURSIVE above (key) AS (
-           SELECT ?1 UNION SELECT s.key FROM snapshots s JOIN above ON s.parent = above.key)
-         SELECT m.path FROM image_mounts m JOIN images i ON i.id = m.image_id
-         JOIN above ON i.chain_id = above.key ORDER BY m.path LIMIT 1",
-    )
+    c.prepare_cached(&format!(
+        "{ABOVE} SELECT m.path FROM image_mounts m JOIN images i ON i.id = m.image_id
+         JOIN above ON i.chain_id = above.key ORDER BY m.path LIMIT 1"
+    ))
     .and_then(|mut select| select.query_row([key], |r| r.get(0)).optional())
     .with_context(|| format!("look for mounts of {key}"))
 }

@@ -101,17 +101,19 @@ pub fn chain(c: &Connection, key: &str) -> Result<Vec<Row>> {
     .with_context(|| format!("list the layers of {key}"))
 }
 
+/// A layer and all that stands on it: `above (key)`, of the key `?1`.
+pub(super) const ABOVE: &str = "WITH RECURSIVE above (key) AS (
+    SELECT ?1 UNION SELECT s.key FROM snapshots s JOIN above ON s.parent = above.key)";
+
 /// A container that runs on the layer with this key, if any does.
 ///
 /// # Errors
 /// Those of the database.
 pub fn running_on(c: &Connection, key: &str) -> Result<Option<String>> {
-    c.prepare_cached(
-        "WITH RECURSIVE above (key) AS (
-           SELECT ?1 UNION SELECT s.key FROM snapshots s JOIN above ON s.parent = above.key)
-         SELECT c.id FROM containers c JOIN above ON c.id = above.key
-         WHERE c.status IN ('starting', 'running') LIMIT 1",
-    )
+    c.prepare_cached(&format!(
+        "{ABOVE} SELECT c.id FROM containers c JOIN above ON c.id = above.key
+         WHERE c.status IN ('starting', 'running') LIMIT 1"
+    ))
     .and_then(|mut select| select.query_row([key], |r| r.get(0)).optional())
     .with_context(|| format!("look for who runs on {key}"))
 }

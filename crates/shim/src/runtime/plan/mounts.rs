@@ -10,6 +10,7 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
+use berth::bundle::MOUNT_NAMESPACE;
 use nix::mount::MsFlags;
 
 use super::super::error::{Error, Result};
@@ -18,9 +19,6 @@ use super::{
     rootfs::{self, Rootfs, Writable},
     users::IdMaps,
 };
-
-use berth::bundle::MOUNT_NAMESPACE;
-
 use crate::kernel::mount::{MAX_OPTION, attr};
 
 /// What may be mounted below /proc: files whose content the host or a
