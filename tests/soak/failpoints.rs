@@ -177,14 +177,16 @@ fn operation(name: &str) -> Operation {
     Operation { before, command, after }
 }
 
+/// The engine's operations that are a command each, with their points; the
+/// others have tests of their own.
+fn operations() -> impl Iterator<Item = (&'static str, &'static [&'static str])> {
+    failpoint::ENGINE.into_iter().filter(|(name, _)| !["load", "collect", "preload"].contains(name))
+}
+
 #[test]
 fn the_engine_is_killed_between_any_two_steps() {
     let Some(mut bench) = Bench::start() else { return };
-    for (name, points) in failpoint::ENGINE {
-        // These have tests of their own.
-        if ["load", "collect", "preload"].contains(&name) {
-            continue;
-        }
+    for (name, points) in operations() {
         let Operation { before, command, after } = operation(name);
         for point in points {
             before(&bench.engine);
@@ -205,10 +207,7 @@ fn the_engine_is_killed_between_any_two_steps() {
 fn an_operation_fails_between_any_two_steps_and_leaves_nothing_half_done() {
     let Some(mut bench) = Bench::start() else { return };
     bench.engine.expect_error("free what a container held");
-    for (name, points) in failpoint::ENGINE {
-        if ["load", "collect", "preload"].contains(&name) {
-            continue;
-        }
+    for (name, points) in operations() {
         let Operation { before, command, after } = operation(name);
         for point in points {
             before(&bench.engine);

@@ -41,6 +41,14 @@ impl Raw {
         Self::new(kind, "pax", records.collect::<String>())
     }
 
+    /// What GNU tar says of a file with holes.
+    pub(super) fn sparse(records: &[(&str, &str)]) -> Self {
+        let records: Vec<_> =
+            records.iter().map(|(key, value)| (format!("GNU.sparse.{key}"), *value)).collect();
+        let records: Vec<_> = records.iter().map(|(key, value)| (key.as_str(), *value)).collect();
+        Self::pax(b'x', &records)
+    }
+
     pub(super) fn bytes(&self) -> Vec<u8> {
         let mut header = if matches!(self.kind, b'L' | b'K') {
             ::tar::Header::new_gnu()
@@ -152,12 +160,7 @@ fn c08_nobody_sees_other_files_than_we() {
     let size = |value: &str| Raw::pax(b'x', &[("size", value)]);
     let path = |value: &str| Raw::pax(b'x', &[("path", value)]);
     let long = |name: &str| Raw::new(b'L', "././@LongLink", format!("{name}\0"));
-    let sparse = |records: &[(&str, &str)]| {
-        let records: Vec<_> =
-            records.iter().map(|(key, value)| (format!("GNU.sparse.{key}"), *value)).collect();
-        let records: Vec<_> = records.iter().map(|(key, value)| (key.as_str(), *value)).collect();
-        Raw::pax(b'x', &records)
-    };
+    let sparse = Raw::sparse;
     let mut map = b"1\n0\n512\n".to_vec();
     map.resize(512, 0);
     let corpus: Vec<Vec<Raw>> = vec![

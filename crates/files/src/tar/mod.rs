@@ -461,7 +461,7 @@ mod tests {
 
     use super::*;
 
-    fn all(bytes: &[u8]) -> io::Result<Vec<(Entry, Vec<u8>)>> {
+    pub(super) fn all(bytes: &[u8]) -> io::Result<Vec<(Entry, Vec<u8>)>> {
         let mut reader = Reader::new(bytes);
         let mut entries = Vec::new();
         while let Some(entry) = reader.next_entry()? {
@@ -561,71 +561,6 @@ mod tests {
         #[test]
         fn no_record_makes_the_pax_parser_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _refused = Pax::parse(&bytes);
-        }
-    }
-
-    /// A sparse file as GNU tar has it, with this map in front of its data.
-    fn sparse_10(map: &[u8], data: &[u8], realsize: u64) -> Vec<u8> {
-        let record = |text: String| {
-            let length = text.len() + 4;
-            assert!((10..100).contains(&length), "two digits");
-            format!("{length} {text}\n").into_bytes()
-        };
-        let mut records = record("GNU.sparse.major=1".to_owned());
-        records.extend(record("GNU.sparse.minor=0".to_owned()));
-        records.extend(record("GNU.sparse.name=real".to_owned()));
-        records.extend(record(format!("GNU.sparse.realsize={realsize}")));
-        let mut padded = map.to_vec();
-        padded.resize(map.len().next_multiple_of(BLOCK), 0);
-        let mut archive = tar::Builder::new(Vec::new());
-        let mut append = |kind: u8, name: &str, content: &[u8]| {
-            let mut header = tar::Header::new_ustar();
-            header.set_entry_type(tar::EntryType::new(kind));
-            header.set_size(content.len() as u64);
-            header.set_path(name).expect("path");
-            header.set_mode(0o644);
-            header.set_cksum();
-            archive.append(&header, content).expect("append");
-        };
-        append(b'x', "PaxHeaders/x", &records);
-        append(b'0', "GNUSparseFile.0/real", &[&padded, data].concat());
-        append(b'0', "next", b"");
-        archive.into_inner().expect("archive")
-    }
-
-    #[test]
-    fn a_map_of_holes_is_believed_only_when_it_adds_up() {
-        let bytes = sparse_10(b"2\n512\n3\n4096\n0\n", b"abc", 4096);
-        let mut reader = Reader::new(&bytes[..]);
-        let entry = reader.next_entry().expect("read").expect("an entry");
-        assert_eq!((entry.path.as_slice(), entry.size), (&b"real"[..], 4096));
-        assert_eq!(entry.sparse, Some(vec![(512, 3), (4096, 0)]));
-        let mut data = [0; 9];
-        assert_eq!(reader.read_data(&mut data).expect("data"), 3);
-        assert_eq!(&data[..3], b"abc");
-        assert_eq!(reader.next_entry().expect("read").expect("the next").path, b"next");
-        // Its data need not be read.
-        let mut reader = Reader::new(&bytes[..]);
-        drop(reader.next_entry().expect("read"));
-        assert_eq!(reader.next_entry().expect("read").expect("the next").path, b"next");
-
-        for (map, size) in [
-            (&b"1\n0\n4\n"[..], 4096),
-            (b"1\n0\n2\n", 4096),
-            (b"1\n4094\n3\n", 4096),
-            (b"2\n512\n2\n100\n1\n", 4096),
-            (b"2\n512\n3\n", 4096),
-            (b"65537\n", 4096),
-            (b"99999999999999999999999\n", 4096),
-            (b"1\n\n3\n", 4096),
-            (b"-1\n", 4096),
-            (b"1\n18446744073709551615\n3\n", 4096),
-            (b"", 4096),
-            (b"1\n0\n3\n", 2),
-        ] {
-            let bytes = sparse_10(map, b"abc", size);
-            let refused = Reader::new(&bytes[..]).next_entry();
-            assert!(refused.is_err(), "{}", map.escape_ascii());
         }
     }
 }

@@ -11,28 +11,19 @@ use std::{
 use super::{
     Entry, Kind, Reader,
     differential::{Raw, archive},
+    tests::all as stored,
 };
 
 /// Every entry and its data, unfolded.
 fn all(bytes: &[u8]) -> io::Result<Vec<(Entry, Vec<u8>)>> {
-    let mut reader = Reader::new(bytes);
-    let mut entries = Vec::new();
-    while let Some(entry) = reader.next_entry()? {
-        let mut stored = Vec::new();
-        let mut buffer = [0_u8; 700];
-        loop {
-            match reader.read_data(&mut buffer)? {
-                0 => break,
-                read => stored.extend_from_slice(&buffer[..read]),
-            }
-        }
+    let entries = stored(bytes)?.into_iter().map(|(entry, stored)| {
         let data = match &entry.sparse {
             None => stored,
             Some(pieces) => unfolded(pieces, &stored, entry.size),
         };
-        entries.push((entry, data));
-    }
-    Ok(entries)
+        (entry, data)
+    });
+    Ok(entries.collect())
 }
 
 fn unfolded(pieces: &[(u64, u64)], mut stored: &[u8], size: u64) -> Vec<u8> {
@@ -94,12 +85,7 @@ fn ended(mut bytes: Vec<u8>) -> Vec<u8> {
 #[test]
 fn what_no_honest_writer_writes_is_refused_by_name() {
     let long = |size| Raw { size, ..Raw::new(b'L', "long", "") };
-    let sparse = |records: &[(&str, &str)], data: &[u8]| {
-        let records: Vec<_> =
-            records.iter().map(|(key, value)| (format!("GNU.sparse.{key}"), *value)).collect();
-        let records: Vec<_> = records.iter().map(|(key, value)| (key.as_str(), *value)).collect();
-        archive(&[x(&records), file("f", data)])
-    };
+    let sparse = |records: &[(&str, &str)], data: &[u8]| archive(&[Raw::sparse(records), file("f", data)]);
     let version1: [(&str, &str); 3] = [("major", "1"), ("minor", "0"), ("realsize", "10")];
     let mut wrong = archive(&[file("f", b"x")]);
     wrong[3] ^= 1;
@@ -336,5 +322,54 @@ fn a_file_with_holes_is_what_gnu_tar_packed() {
             File::open(dir.path().join(name)).and_then(|mut f| f.read_to_end(&mut original)).expect("read");
             assert!(entry.sparse.is_some() && *data == original, "{format:?} {name}");
         }
+    }
+}
+
+/// A file of version 1.0, whose map is in front of its data, and another one.
+fn sparse_10(map: &[u8], data: &[u8], realsize: u64) -> Vec<u8> {
+    let mut padded = map.to_vec();
+    padded.resize(map.len().next_multiple_of(512), 0);
+    let realsize = realsize.to_string();
+    let records = [("major", "1"), ("minor", "0"), ("name", "real"), ("realsize", &*realsize)];
+    archive(&[
+        Raw::sparse(&records),
+        file("GNUSparseFile.0/real", &[&padded, data].concat()),
+        file("next", b""),
+    ])
+}
+
+#[test]
+fn a_map_of_holes_is_believed_only_when_it_adds_up() {
+    let bytes = sparse_10(b"2\n512\n3\n4096\n0\n", b"abc", 4096);
+    let mut reader = Reader::new(&bytes[..]);
+    let entry = reader.next_entry().expect("read").expect("an entry");
+    assert_eq!((entry.path.as_slice(), entry.size), (&b"real"[..], 4096));
+    assert_eq!(entry.sparse, Some(vec![(512, 3), (4096, 0)]));
+    let mut data = [0; 9];
+    assert_eq!(reader.read_data(&mut data).expect("data"), 3);
+    assert_eq!(&data[..3], b"abc");
+    assert_eq!(reader.next_entry().expect("read").expect("the next").path, b"next");
+    // Its data need not be read.
+    let mut reader = Reader::new(&bytes[..]);
+    drop(reader.next_entry().expect("read"));
+    assert_eq!(reader.next_entry().expect("read").expect("the next").path, b"next");
+
+    for (map, size) in [
+        (&b"1\n0\n4\n"[..], 4096),
+        (b"1\n0\n2\n", 4096),
+        (b"1\n4094\n3\n", 4096),
+        (b"2\n512\n2\n100\n1\n", 4096),
+        (b"2\n512\n3\n", 4096),
+        (b"65537\n", 4096),
+        (b"99999999999999999999999\n", 4096),
+        (b"1\n\n3\n", 4096),
+        (b"-1\n", 4096),
+        (b"1\n18446744073709551615\n3\n", 4096),
+        (b"", 4096),
+        (b"1\n0\n3\n", 2),
+    ] {
+        let bytes = sparse_10(map, b"abc", size);
+        let refused = Reader::new(&bytes[..]).next_entry();
+        assert!(refused.is_err(), "{}", map.escape_ascii());
     }
 }

@@ -229,8 +229,7 @@ async fn tampered_documents_are_refused_and_unusual_ones_are_not() {
     }
     for (row, change, expected) in ROWS {
         let image = Arc::new(changed(change));
-        let served = Arc::clone(&image);
-        let server = Server::start(move |request| served.answer(&request.path));
+        let server = serving(&image);
         let place = Place::mirrored(&server);
         let pulled = place.pull(Place::request("hello-world")).await;
         match (pulled, expected) {

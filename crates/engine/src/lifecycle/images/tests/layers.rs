@@ -252,8 +252,7 @@ async fn layers_are_pulled_and_loaded_whole_or_refused() {
     for (row, make, expected) in ROWS {
         let (blob, media, plain) = make();
         let image = Arc::new(image(blob, media, &plain));
-        let served = Arc::clone(&image);
-        let server = Server::start(move |request| served.answer(&request.path));
+        let server = serving(&image);
         let place = Place::mirrored(&server);
         let pulled = place.pull(Place::request("hello-world")).await;
         judge(row, "pull", expected, &place, pulled.map(drop));
@@ -304,8 +303,7 @@ async fn a_layer_that_unfolds_without_end_is_stopped() {
     let blob = encoder.finish().expect("zstd");
     assert!(blob.len() < 200_000, "{}", blob.len());
     let image = Arc::new(image(blob, "+zstd", b""));
-    let served = Arc::clone(&image);
-    let server = Server::start(move |request| served.answer(&request.path));
+    let server = serving(&image);
     let place = Place::mirrored(&server);
     let pulled = place.pull(Place::request("hello-world")).await;
     judge("a bomb", "pull", Some("unfolds to more than"), &place, pulled.map(drop));

@@ -167,6 +167,12 @@ fn rooted() -> bool {
     root
 }
 
+/// A registry that has an image, and answers as it should.
+fn serving(image: &Arc<TestImage>) -> Server {
+    let image = Arc::clone(image);
+    Server::start(move |request| image.answer(&request.path))
+}
+
 fn hello() -> Arc<TestImage> {
     Arc::new(TestImage::new("amd64", &[("hello", "world"), ("etc/motd", "hi")]))
 }
@@ -177,8 +183,7 @@ async fn an_image_is_pulled_used_and_removed() {
         return;
     }
     let image = hello();
-    let served = Arc::clone(&image);
-    let server = Server::start(move |request| served.answer(&request.path));
+    let server = serving(&image);
     let place = Place::mirrored(&server);
     let pulled = place.pull(Place::request("hello-world")).await.expect("pull");
     assert_eq!((pulled.image_id.clone(), pulled.up_to_date), (image.id(), false));
@@ -221,8 +226,7 @@ async fn an_image_in_use_is_kept_in_dockers_words() {
         return;
     }
     let image = hello();
-    let served = Arc::clone(&image);
-    let server = Server::start(move |request| served.answer(&request.path));
+    let server = serving(&image);
     let place = Place::mirrored(&server);
     place.pull(Place::request("hello-world")).await.expect("pull");
     let container = "c0ffee00c0ffee00";
@@ -391,10 +395,7 @@ async fn tokens_are_fetched_and_credentials_stay_home() {
         return;
     }
     let image = hello();
-    let elsewhere = {
-        let image = Arc::clone(&image);
-        Arc::new(Server::start(move |request| image.answer(&request.path)))
-    };
+    let elsewhere = Arc::new(serving(&image));
     let (served, storage) = (Arc::clone(&image), elsewhere.url());
     let server = Server::start(move |request| {
         if request.path.starts_with("/token") {
@@ -431,8 +432,7 @@ async fn pulls_of_the_same_at_the_same_time_are_one() {
         return;
     }
     let image = hello();
-    let served = Arc::clone(&image);
-    let server = Server::start(move |request| served.answer(&request.path));
+    let server = serving(&image);
     let place = Place::mirrored(&server);
     let pulls: Vec<Follower> = (0..10).map(|_| place.images.pull(Place::request("hello-world"))).collect();
     for pull in pulls {

@@ -162,23 +162,25 @@ const NOT_TAKEN: [(&str, Instead, Kind, &str); 6] = [
 /// An image that is here, under a name at `server`.
 async fn here(server: &Server) -> (Place, Arc<TestImage>, PushRequest) {
     let image = large();
-    let source = {
-        let image = Arc::clone(&image);
-        Server::start(move |request| image.answer(&request.path))
-    };
+    let source = serving(&image);
     let host = HostConfig { mirrors: vec![source.url()], ..HostConfig::default() };
     let hosts = BTreeMap::from([("docker.io".to_owned(), host)]);
     let place = Place::new(RegistryConfig { hosts, ..RegistryConfig::default() });
     place.pull(Place::request("hello-world")).await.expect("pull");
+    let request = of_pulled(&place, server);
+    (place, image, request)
+}
+
+/// Gives what was pulled a name at `server`, to be pushed under.
+fn of_pulled(place: &Place, server: &Server) -> PushRequest {
     let name = format!("{}/team/app:1", server.address());
     place.images.tag(&Namespace::default(), "hello-world", &name).expect("tag");
-    let request = PushRequest {
+    PushRequest {
         namespace: Namespace::default(),
         reference: name.parse().expect("reference"),
         all_tags: false,
         credentials: None,
-    };
-    (place, image, request)
+    }
 }
 
 async fn push(place: &Place, request: PushRequest) -> Result<Vec<Pushed>> {
@@ -294,15 +296,7 @@ async fn an_index_is_pushed_as_it_was_pulled_where_the_registry_has_the_rest_of_
             let digest = Digest::of(b"for others").to_string();
             taking.manifests.lock().expect("lock").insert(digest, b"for others".to_vec());
         }
-        let name = format!("{}/team/app:1", server.address());
-        place.images.tag(&Namespace::default(), "hello-world", &name).expect("tag");
-        let request = PushRequest {
-            namespace: Namespace::default(),
-            reference: name.parse().expect("reference"),
-            all_tags: false,
-            credentials: None,
-        };
-        let pushed = push(&place, request).await.expect("push").remove(0);
+        let pushed = push(&place, of_pulled(&place, &server)).await.expect("push").remove(0);
         let (sent, left_out) =
             if whole { (&index, None) } else { (&image.manifest, Some(Digest::of(&index))) };
         assert_eq!((pushed.digest, pushed.left_out), (Digest::of(sent), left_out));

@@ -16,8 +16,7 @@ struct Here {
 impl Here {
     async fn pulled() -> Self {
         let image = hello();
-        let served = Arc::clone(&image);
-        let server = Server::start(move |request| served.answer(&request.path));
+        let server = serving(&image);
         let place = Place::mirrored(&server);
         place.pull(Place::request("hello-world")).await.expect("pull");
         Self { image, server, place }
@@ -161,8 +160,7 @@ async fn a_layer_that_is_here_without_its_blob_is_fetched_to_be_handed_on() {
     }
     // The same layers in another compression came by an archive.
     let image = hello();
-    let served = Arc::clone(&image);
-    let server = Server::start(move |request| served.answer(&request.path));
+    let server = serving(&image);
     let place = Place::mirrored(&server);
     let plain = TestImage {
         layers: vec![tar("hello", "world"), tar("etc/motd", "hi")],
