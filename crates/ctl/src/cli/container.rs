@@ -95,7 +95,7 @@ failed, 126 when the command can't be executed, 127 when it can't be found.")]
     /// Remove all containers that don't run
     #[command(skip)]
     Prune(Prune),
-    /// Change limits and labels of one or more containers
+    /// Change limits, health checks, log options and labels of one or more containers
     #[command(after_help = "Examples:
   berth update -m 1g --cpus 2 web db
   berth update --pids-limit -1 --label-add tier=web --label-rm old web")]
@@ -183,7 +183,7 @@ pub enum GroupVerb {
   berth container prune
   berth container prune -f --filter until=24h --filter label!=keep")]
     Prune(Prune),
-    /// Change limits and labels of one or more containers
+    /// Change limits, health checks, log options and labels of one or more containers
     Update(Box<Update>),
     /// Rename a container
     Rename(Rename),
