@@ -2,9 +2,12 @@
 //! Further processes in a container: what they see, how they end, who can
 //! find and end them.
 
-use nix::sys::signal::Signal;
+use std::{fs, path::Path};
 
-use crate::support::{Engine, engine::with_busybox, until};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use crate::support::{Engine, command::sh, engine::with_busybox, until};
 
 /// An engine with a container `box` that goes on until it is killed.
 fn with_container(args: &[&str]) -> Option<Engine> {
@@ -182,4 +185,178 @@ fn an_engine_that_was_killed_finds_them_again() {
     let events =
         engine.berth(&["events", "--since", "0", "--until", "0s", "--filter", "event=exec_die"]).ok();
     assert!(events.stdout.contains("exitCode=6"), "{}", events.stdout);
+}
+
+/// What was told of the container `box` and its execs, as "action code", and
+/// the events themselves.
+fn told(engine: &Engine) -> (Vec<String>, Vec<Value>) {
+    let args = ["events", "--since", "0", "--until", "0s", "--filter", "container=box", "--format", "json"];
+    let said = engine.berth(&args).ok().stdout;
+    let events: Vec<Value> = said.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let show = |event: &Value| {
+        let code = event["Actor"]["Attributes"]["exitCode"].as_str().unwrap_or_default();
+        format!("{} {code}", event["Action"].as_str().expect("an action")).trim_end().to_owned()
+    };
+    (events.iter().map(show).collect(), events)
+}
+
+/// A container `box` in which everything waits for a file, and that file.
+fn with_gate(command: &str) -> Option<(Engine, std::path::PathBuf)> {
+    let engine = with_busybox()?;
+    let gate = engine.dir().join("gate");
+    fs::create_dir(&gate).expect("mkdir");
+    let volume = format!("{}:/gate", gate.display());
+    engine.berth(&["run", "-d", "--name", "box", "-v", &volume, "busybox", "sh", "-c", command]).ok();
+    Some((engine, gate.join("open")))
+}
+
+const AT_THE_GATE: &str = "while [ ! -e /gate/open ]; do sleep 0.02; done; exit";
+
+/// Waits for the ends of processes that their parent reaps.
+fn until_gone<'a>(pids: impl IntoIterator<Item = &'a str>) {
+    for pid in pids {
+        let path = format!("/proc/{pid}");
+        until("the process to be gone", || (!Path::new(&path).exists()).then_some(()));
+    }
+}
+
+#[test]
+fn an_end_that_no_engine_saw_is_told_by_the_next_one_and_only_once() {
+    let Some((mut engine, gate)) = with_gate("sleep 1000") else { return };
+    engine.berth(&["exec", "-d", "box", "sh", "-c", &format!("{AT_THE_GATE} 6")]).ok();
+    let mut client = engine.background(&["exec", "box", "sh", "-c", &format!("echo up; {AT_THE_GATE} 7")]);
+    client.expect("up");
+    // One that ends while its engine looks.
+    engine.berth(&["exec", "box", "sh", "-c", "exit 5"]).exits(5);
+    until("that to be told", || told(&engine).0.contains(&"exec_die 5".to_owned()).then_some(()));
+    let pids = engine.berth(&["exec", "ls", "--format", "{{.PID}}"]).ok().stdout;
+    engine.kill9();
+    client.wait();
+    fs::write(&gate, "").expect("open the gate");
+    until_gone(pids.lines());
+    engine.fsck(&[]).ok();
+    let before = sh("date", &["-u", "+%Y-%m-%dT%H:%M:%S"]);
+    engine.restart();
+
+    let ends = |actions: &[String]| {
+        let mut ends: Vec<_> = actions.iter().filter(|a| a.starts_with("exec_die")).cloned().collect();
+        ends.sort();
+        ends
+    };
+    let all = ["exec_die 5", "exec_die 6", "exec_die 7"];
+    until("the ends to be told", || (ends(&told(&engine).0).len() >= all.len()).then_some(()));
+    // This engine has just told them; the next one finds them told, the one
+    // after it as well.
+    for _ in 0..2 {
+        engine.kill9();
+        engine.restart();
+        // Listed as soon as it has been taken over.
+        until("the execs to be known", || {
+            let listed = engine.berth(&["exec", "ls", "-a"]).ok().stdout;
+            (listed.contains("Exited (6)") && listed.contains("Exited (7)")).then_some(())
+        });
+    }
+    let (actions, events) = told(&engine);
+    assert_eq!(ends(&actions), all, "{actions:?}");
+    assert_eq!(actions.iter().filter(|action| *action == "exec_start").count(), 3, "{actions:?}");
+    for event in events.iter().filter(|event| event["Action"] == "exec_die") {
+        let finished = event["Actor"]["Attributes"]["finishedAt"].as_str().expect("a time");
+        assert!(finished.len() > 19 && finished[..19] <= *before.trim(), "{finished}, and then {before}");
+    }
+}
+
+#[test]
+fn ends_come_before_that_of_a_container_that_has_ended_with_them() {
+    let Some((mut engine, gate)) = with_gate(&format!("{AT_THE_GATE} 4")) else { return };
+    for _ in 0..3 {
+        engine.berth(&["exec", "-d", "box", "sleep", "1000"]).ok();
+    }
+    let init = engine.inspect("box")["State"]["Pid"].to_string();
+    engine.kill9();
+    fs::write(&gate, "").expect("open the gate");
+    until_gone([init.as_str()]);
+    engine.restart();
+    assert_eq!(engine.wait("box"), 4);
+    let ends = ["exec_die 137", "exec_die 137", "exec_die 137", "die 4"];
+    let (actions, _) = told(&engine);
+    assert!(actions.ends_with(&ends.map(str::to_owned)), "{actions:?}");
+}
+
+#[test]
+fn many_ends_come_before_that_of_their_container() {
+    const MANY: usize = 20;
+    let Some(engine) = with_container(&[]) else { return };
+    for _ in 0..MANY {
+        // Its child holds its output as well, and may end after it.
+        engine.berth(&["exec", "-d", "box", "sh", "-c", "sleep 1000; true"]).ok();
+    }
+    engine.berth(&["kill", "box"]).ok();
+    engine.wait("box");
+    let (actions, _) = told(&engine);
+    let mut ends = vec!["exec_die 137".to_owned(); MANY];
+    ends.push("die 137".to_owned());
+    assert!(actions.ends_with(&ends), "{actions:?}");
+}
+
+#[test]
+fn a_start_that_was_not_told_is_told_before_the_end() {
+    let Some((mut engine, gate)) = with_gate("sleep 1000") else { return };
+    for code in [8, 9] {
+        engine.berth(&["exec", "-d", "box", "sh", "-c", &format!("{AT_THE_GATE} {code}")]).ok();
+    }
+    until("both to be told", || {
+        let (actions, _) = told(&engine);
+        (actions.iter().filter(|action| *action == "exec_start").count() == 2).then_some(())
+    });
+    let pids = engine.berth(&["exec", "ls", "--format", "{{.PID}}"]).ok().stdout;
+    engine.kill9();
+    // As if it had been killed between the starts and their record.
+    let meta = rusqlite::Connection::open(engine.dir().join("root/meta.db")).expect("open");
+    assert_eq!(meta.execute("DELETE FROM events WHERE action = 'exec_start'", ()).expect("delete"), 2);
+    drop(meta);
+    engine.restart();
+    until("they to be told again", || {
+        let (actions, _) = told(&engine);
+        (actions.iter().filter(|action| *action == "exec_start").count() == 2).then_some(())
+    });
+    engine.kill9();
+    fs::write(&gate, "").expect("open the gate");
+    until_gone(pids.lines());
+    // Neither start nor end.
+    let meta = rusqlite::Connection::open(engine.dir().join("root/meta.db")).expect("open");
+    assert_eq!(meta.execute("DELETE FROM events WHERE action = 'exec_start'", ()).expect("delete"), 2);
+    drop(meta);
+    engine.restart();
+    until("their ends to be told", || told(&engine).0.contains(&"exec_die 9".to_owned()).then_some(()));
+    let (actions, events) = told(&engine);
+    let of_execs: Vec<_> = (events.iter().zip(&actions))
+        .filter(|(_, action)| action.starts_with("exec_") && *action != "exec_create")
+        .map(|(event, action)| (&event["Actor"]["Attributes"]["execID"], action.as_str()))
+        .collect();
+    assert_eq!(of_execs.len(), 4, "{actions:?}");
+    for pair in of_execs.chunks(2) {
+        assert_eq!((pair[0].0, pair[0].1), (pair[1].0, "exec_start"), "{actions:?}");
+    }
+}
+
+#[test]
+fn an_end_that_may_have_been_told_and_forgotten_is_not_told_again() {
+    let Some(mut engine) = Engine::start_with("[events]\nretain = 3\n") else { return };
+    engine.load(&crate::support::Image::busybox(), "busybox");
+    engine.berth(&["run", "-d", "--name", "box", "busybox", "sleep", "1000"]).ok();
+    engine.berth(&["exec", "-d", "box", "sh", "-c", "exit 6"]).ok();
+    until("its end to be told", || told(&engine).0.contains(&"exec_die 6".to_owned()).then_some(()));
+    for name in ["one", "two", "three"] {
+        engine.berth(&["create", "--name", name, "busybox"]).ok();
+    }
+    for _ in 0..2 {
+        engine.kill9();
+        engine.restart();
+        until("the first events to be forgotten", || told(&engine).0.is_empty().then_some(()));
+        until("the exec to be known", || {
+            engine.berth(&["exec", "ls", "-a"]).ok().stdout.contains("Exited (6)").then_some(())
+        });
+    }
+    assert_eq!(told(&engine).0, [""; 0]);
+    engine.fsck(&[]).ok();
 }

@@ -294,6 +294,48 @@ fn limits_that_the_kernel_does_not_keep_are_found_and_set_again() {
 }
 
 #[test]
+fn what_was_told_of_an_exec_is_compared_with_what_its_shim_knows() {
+    let Some(mut engine) = with_busybox() else { return };
+    engine.berth(&["run", "-d", "--name", "up", "busybox", "sleep", "1000"]).ok();
+    for command in [&["sleep", "1000"][..], &["true"]] {
+        engine.berth(&[&["exec", "-d", "up"], command].concat()).ok();
+    }
+    let told = |engine: &Engine, action: &str| {
+        let filter = format!("event={action}");
+        let args = ["events", "--since", "0", "--until", "0s", "--filter", &filter];
+        engine.berth(&args).ok().stdout.lines().count()
+    };
+    until("the end of one to be told", || (told(&engine, "exec_die") == 1).then_some(()));
+    engine.fsck(&[]).ok();
+
+    let meta = rusqlite::Connection::open(engine.dir().join("root/meta.db")).expect("open");
+    let change = |sql: &str, rows| assert_eq!(meta.execute(sql, ()).expect("change"), rows, "{sql}");
+    let copy = "INSERT INTO events (time, namespace, type, action, id, attributes)
+                SELECT time, namespace, type, action, id, attributes FROM events WHERE action = 'exec_die'";
+    change(copy, 1);
+    assert_finds(
+        &engine,
+        &[&["events ", "exec_die of exec ", "expected: exec_start, then exec_die, each once"]],
+    );
+    change("DELETE FROM events WHERE action = 'exec_die'", 2);
+    assert_finds(&engine, &[&["events ", "has ended and nobody was told; expected: exec_die"]]);
+    change("DELETE FROM events WHERE action = 'exec_start'", 2);
+    let untold: [&[&str]; 2] = [
+        &["events ", "has ended and nobody was told; expected: exec_die"],
+        &["events ", "has started and nobody was told; expected: exec_start"],
+    ];
+    assert_finds(&engine, &untold);
+
+    // Without an engine it's the next one's business.
+    engine.kill9();
+    assert_eq!(engine.fsck(&[]).ok().stdout.matches("nobody was told").count(), 2);
+    engine.restart();
+    until("it to be told", || (told(&engine, "exec_start") == 2).then_some(()));
+    assert_eq!(told(&engine, "exec_die"), 1);
+    engine.fsck(&[]).ok();
+}
+
+#[test]
 fn namespaces_and_execs_that_are_not_as_recorded_are_found() {
     let Some(engine) = with_busybox() else { return };
     engine.berth(&["run", "-d", "--name", "up", "busybox", "sleep", "1000"]).ok();

@@ -3,6 +3,8 @@
 //! was acknowledged is still true, what wasn't is done or undone, and the
 //! container can be used or is gone.
 
+use std::collections::BTreeMap;
+
 use berth::failpoint;
 
 use crate::support::{
@@ -117,6 +119,22 @@ fn removed(engine: &Engine) {
     engine.berth(&["rmi", "made"]).ok();
 }
 
+/// What was told of execs: each began before it ended, and whatever began has
+/// ended.
+fn execs_were_told(engine: &Engine) {
+    let format = ["--since", "0", "--until", "0s", "--format", "{{.Actor.Attributes.execID}} {{.Action}}"];
+    let filters = ["--filter", "container=box", "--filter", "event=exec_start", "--filter", "event=exec_die"];
+    let all_told = || {
+        let told = engine.berth(&[&["events"], &format[..], &filters].concat()).ok().stdout;
+        let mut lives: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for (id, action) in told.lines().filter_map(|line| line.split_once(' ')) {
+            lives.entry(id).or_default().push(action);
+        }
+        lives.values().all(|life| *life == ["exec_start", "exec_die"]).then_some(())
+    };
+    until("each start and each end of an exec to be told once", all_told);
+}
+
 /// It runs, as it did before.
 fn still_runs(engine: &Engine) {
     assert_eq!(engine.status("box"), "running");
@@ -132,7 +150,10 @@ fn operation(name: &str) -> Operation {
             assert!(exists(engine, "box"), "its creation was acknowledged");
             usable_or_gone(engine);
         }),
-        "exec" => (run, &["exec", "box", "true"], still_runs),
+        "exec" => (run, &["exec", "box", "true"], |engine| {
+            execs_were_told(engine);
+            still_runs(engine);
+        }),
         "stop" => (run, &["stop", "box"], |engine| {
             engine.berth(&["stop", "box"]).ok();
             let state = &engine.inspect("box")["State"];

@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     attach::{self, AttachInput},
-    containers::{Containers, Live, PROBE_PREFIX},
+    containers::{Containers, Live, Next, PROBE_PREFIX, ToldOnce},
     logs::Stream,
 };
 use crate::{
@@ -85,15 +85,13 @@ struct Started {
     exit: oneshot::Receiver<Result<WaitAnswer>>,
 }
 
-/// Since when a process is watched, and what becomes of it at its end.
+/// Whom a process is watched for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Watch {
-    /// From its start, for a client that is told of its end.
+    /// A client, which is told of its end.
     ForClient,
-    /// From its start, for nobody: `exec ls` tells of its end.
-    Detached,
-    /// An earlier engine has started it.
-    Adopted,
+    /// Nobody: `exec ls` tells of its end.
+    ForNobody,
 }
 
 impl Containers {
@@ -134,19 +132,24 @@ impl Containers {
         let id: ExecId = id::fresh()?;
         live.task.add_exec(&id, config.tty.into(), &options).await?;
         failpoint::hit("exec.added")?;
-        self.note_exec(&record, "exec_create", &[("execID", id.to_string())]).await;
+        if let Err(e) = self.tell(&record, "exec_create", &[("execID", id.to_string())]).await {
+            tracing::warn!(id = %record.id, error = e.chain(), "record what happened to an exec");
+        }
+        // From here on it may start and end, and its container with it.
+        live.untold.expect(&id, Next::Start);
         let started = async {
             let streams = if detach { None } else { Some(open(&live, &id, stdin).await?) };
             Ok((live.task.start_exec(&id).await?, streams))
         };
         match started.await {
             Ok((pid, streams)) => {
-                failpoint::hit("exec.started")?;
-                let from = if detach { Watch::Detached } else { Watch::ForClient };
-                let exit = self.watch_exec(record, Arc::clone(&live), id.clone(), from);
+                failpoint::pass("exec.started");
+                let watch = if detach { Watch::ForNobody } else { Watch::ForClient };
+                let exit = self.watch_exec(Arc::clone(&live), id.clone(), watch);
                 Ok(Started { live, id, pid, streams, exit })
             }
             Err(e) => {
+                live.untold.forget(&id);
                 // One that isn't there any more needs no forgetting.
                 let _ = live.task.delete_exec(&id).await;
                 Err(explain(e))
@@ -154,28 +157,24 @@ impl Containers {
         }
     }
 
-    /// Records a process' beginning and end.
+    /// Tells of a process' beginning and end.
     fn watch_exec(
         self: &Arc<Self>,
-        record: Record,
         live: Arc<Live>,
         id: ExecId,
-        from: Watch,
+        watch: Watch,
     ) -> oneshot::Receiver<Result<WaitAnswer>> {
         let (sender, receiver) = oneshot::channel();
         let this = Arc::clone(self);
         tokio::spawn(async move {
-            let attribute = ("execID", id.to_string());
-            if from != Watch::Adopted {
-                this.note_exec(&record, "exec_start", std::slice::from_ref(&attribute)).await;
-            }
+            this.tell_exec(&live, &id, None).await;
             let answer = live.task.wait_exec(&id).await;
-            let code = answer.as_ref().ok().map(|answer| answer.exit_code);
+            let end = answer.as_ref().ok().copied();
             // The client may have gone.
             drop(sender.send(answer));
-            if let Some(code) = code {
-                this.note_exec(&record, "exec_die", &[attribute, ("exitCode", code.to_string())]).await;
-                if from == Watch::ForClient {
+            if end.is_some() {
+                this.tell_exec(&live, &id, end).await;
+                if watch == Watch::ForClient {
                     // A shim that has ended has forgotten it.
                     let _ = live.task.delete_exec(&id).await;
                 }
@@ -184,36 +183,26 @@ impl Containers {
         receiver
     }
 
-    async fn note_exec(
-        self: &Arc<Self>,
-        record: &Record,
-        action: &'static str,
-        more: &[(&'static str, String)],
-    ) {
-        if let Err(e) = self.tell(record, action, more).await {
-            tracing::warn!(id = %record.id, error = e.chain(), "record what happened to an exec");
+    /// Tells of the processes that an earlier engine has started, as far as it
+    /// hasn't, and goes on to watch those that run. The gate is held.
+    pub(super) async fn adopt_execs(self: &Arc<Self>, live: &Arc<Live>, told: &ToldOnce) {
+        let all = match live.task.execs().await {
+            Ok(all) => all,
+            // An older shim knows of none.
+            Err(e) => return tracing::debug!(id = %live.id, error = e.chain(), "list execs"),
+        };
+        let is_left = |exec: &ExecProcess| exec.pid == 0 || exec.exec_id.starts_with(PROBE_PREFIX);
+        let (left, started): (Vec<_>, Vec<_>) = all.into_iter().partition(is_left);
+        if !left.is_empty() {
+            tokio::spawn(end_left(Arc::clone(live), left));
         }
-    }
-
-    /// Goes on to watch the processes that an earlier engine has started.
-    pub(super) fn adopt_execs(self: &Arc<Self>, record: &Record, live: &Arc<Live>) {
-        let (this, record, live) = (Arc::clone(self), record.clone(), Arc::clone(live));
-        tokio::spawn(async move {
-            let running = match live.task.execs().await {
-                Ok(all) => all.into_iter().filter(|exec| exec.pid != 0 && exec.exited_at == 0),
-                // An older shim knows of none.
-                Err(e) => return tracing::debug!(id = %record.id, error = e.chain(), "list execs"),
-            };
-            for id in running.filter_map(|exec| exec.exec_id.parse::<ExecId>().ok()) {
-                if id.as_str().starts_with(PROBE_PREFIX) {
-                    // Whoever wanted to know is gone.
-                    let _ = live.task.kill_exec(&id, libc::SIGKILL.unsigned_abs(), true).await;
-                    let _ = live.task.delete_exec(&id).await;
-                    continue;
-                }
-                drop(this.watch_exec(record.clone(), Arc::clone(&live), id, Watch::Adopted));
-            }
-        });
+        if started.is_empty() {
+            return;
+        }
+        self.catch_up_on_execs(live, &started, told).await;
+        for id in started.iter().filter(|exec| exec.exited_at == 0).filter_map(id_of) {
+            drop(self.watch_exec(Arc::clone(live), id, Watch::ForNobody));
+        }
     }
 
     /// The processes in one container, or in all of a tenant that run; those
@@ -277,6 +266,20 @@ impl Containers {
             _ => e,
         })
     }
+}
+
+/// Probes whose engine is gone, and what was never started: whoever wanted them
+/// is gone.
+async fn end_left(live: Arc<Live>, left: Vec<ExecProcess>) {
+    for id in left.iter().filter_map(id_of) {
+        // One that has ended needs no signal, and one that is gone nothing.
+        let _ = live.task.kill_exec(&id, libc::SIGKILL.unsigned_abs(), true).await;
+        let _ = live.task.delete_exec(&id).await;
+    }
+}
+
+fn id_of(exec: &ExecProcess) -> Option<ExecId> {
+    exec.exec_id.parse().ok()
 }
 
 /// The one whose id is, or begins with, `reference`.

@@ -46,6 +46,9 @@ impl Containers {
             let (exit, shim) = this.end_of(&live).await;
             let _gate = entry.gate.lock().await;
             failpoint::pass("end.noticed");
+            if shim == Shim::Alive {
+                this.tell_ended_execs(&live).await;
+            }
             this.settle(&entry, &record, exit, Moment::Ended).await;
             failpoint::pass("end.recorded");
             this.clean_up(&entry, &record, Some(live), shim).await;

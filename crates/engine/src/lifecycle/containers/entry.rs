@@ -10,6 +10,7 @@ use std::sync::{
 use berth::ids::{ContainerId, Namespace};
 use tokio::sync::{Notify, Semaphore, watch};
 
+use super::exec_events::Untold;
 use crate::{
     domain::state::Exit,
     error::Result,
@@ -109,6 +110,8 @@ pub struct Live {
     pub task: Task,
     /// The first process, once there is one.
     pub init: std::sync::OnceLock<Process>,
+    /// What is still to be told of those that have joined.
+    pub(in crate::lifecycle) untold: Untold,
 }
 
 impl Live {

@@ -15,6 +15,7 @@ mod donors;
 mod end;
 mod entry;
 mod etc;
+mod exec_events;
 mod files;
 mod filters;
 mod forwarding;
@@ -66,10 +67,13 @@ pub use self::{
     stats::{Counted, Measured, StatsOptions},
     wait::Condition,
 };
-use self::{filters::Filters, host::Host};
 pub(super) use self::{
-    logging::attributes as log_attributes, probe::PREFIX as PROBE_PREFIX, signal::unreachable,
+    exec_events::{Next, Told, ToldOnce},
+    logging::attributes as log_attributes,
+    probe::PREFIX as PROBE_PREFIX,
+    signal::unreachable,
 };
+use self::{filters::Filters, host::Host};
 use super::{
     events::Events,
     images::Images,

@@ -14,7 +14,7 @@ use std::{
 
 use berth::{bundle, ids::ContainerId};
 
-use super::{Containers, Entry, Live, Phase, end::Shim};
+use super::{Containers, Entry, Live, Phase, ToldOnce, end::Shim, exec_events::Untold};
 use crate::{
     domain::{
         record::Record,
@@ -54,14 +54,15 @@ impl Containers {
     /// Those of the database.
     pub async fn reconcile(self: &Arc<Self>) -> Result<()> {
         let unsettled = self.blocking(|this| this.db.read(rows::unsettled)).await?;
+        let told = Arc::new(ToldOnce::new());
         let mut work = tokio::task::JoinSet::new();
         for record in unsettled {
             let entry = self.entry(&record.id);
             if matches!(record.status, Status::Running | Status::Starting) {
                 entry.set(Phase::Unreachable(None));
             }
-            let this = Arc::clone(self);
-            work.spawn(async move { this.resume(entry, record).await });
+            let (this, told) = (Arc::clone(self), Arc::clone(&told));
+            work.spawn(async move { this.resume(entry, record, &told).await });
         }
         let this = Arc::clone(self);
         work.spawn(async move { this.remove_orphans().await });
@@ -75,13 +76,13 @@ impl Containers {
         Ok(())
     }
 
-    async fn resume(self: Arc<Self>, entry: Arc<Entry>, record: Record) {
+    async fn resume(self: Arc<Self>, entry: Arc<Entry>, record: Record, told: &ToldOnce) {
         let resumed = match record.status {
             Status::Creating => {
                 let row = record.clone();
                 self.blocking(move |this| this.unmake(&row)).await
             }
-            Status::Starting | Status::Running => self.resume_live(&entry, &record).await,
+            Status::Starting | Status::Running => self.resume_live(&entry, &record, told).await,
             // Its end is recorded: the rest of the clean-up is missing.
             Status::Exited => self.resume_exited(&entry, &record).await,
             Status::Removing => {
@@ -96,7 +97,12 @@ impl Containers {
     }
 
     /// Finds the shim again, however long that takes.
-    async fn resume_live(self: &Arc<Self>, entry: &Arc<Entry>, record: &Record) -> Result<()> {
+    async fn resume_live(
+        self: &Arc<Self>,
+        entry: &Arc<Entry>,
+        record: &Record,
+        told: &ToldOnce,
+    ) -> Result<()> {
         loop {
             let gate = entry.gate.lock().await;
             // Somebody may have lost patience and removed it.
@@ -104,7 +110,9 @@ impl Containers {
                 return Ok(());
             }
             match self.look_for(record).await {
-                Ok(Found::Answers(live, phase)) => return self.take_over(entry, record, live, phase).await,
+                Ok(Found::Answers(live, phase)) => {
+                    return self.take_over(entry, record, live, phase, told).await;
+                }
                 Ok(Found::Gone(evidence)) => {
                     let exit = evidence.merge();
                     return self.conclude(entry, record, exit).await;
@@ -204,6 +212,7 @@ impl Containers {
             id: record.id.clone(),
             cgroup: self.shims.cgroup(record),
             init: std::sync::OnceLock::new(),
+            untold: Untold::default(),
             bundle,
             shim,
             task,
@@ -264,6 +273,7 @@ impl Containers {
         record: &Record,
         live: Arc<Live>,
         phase: task::Phase,
+        told: &ToldOnce,
     ) -> Result<()> {
         if phase == task::Phase::NotStarted {
             // Nobody was told that it had started: it hasn't.
@@ -277,6 +287,8 @@ impl Containers {
             self.blocking(move |this| this.db.write(|tx| rows::set_shim(tx, &row.id, Some(&shim)))).await?;
             self.record_running(record, pid).await?;
         }
+        // Before its own end is told, and before there can be others.
+        self.adopt_execs(&live, told).await;
         entry.set(Phase::Running(Arc::clone(&live)));
         // The last engine may have died between the deed and its record.
         let paused = phase == task::Phase::Paused;
@@ -285,7 +297,6 @@ impl Containers {
         }
         self.limit_again(entry, record, &live);
         // One that has stopped meanwhile says so to the watcher's first question.
-        self.adopt_execs(record, &live);
         self.watch(Arc::clone(entry), record.clone(), live, None);
         Ok(())
     }

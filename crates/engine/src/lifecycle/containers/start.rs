@@ -20,6 +20,7 @@ use super::{
     devices,
     donors::Held,
     etc, event,
+    exec_events::Untold,
     host::{self},
     logging, policy,
 };
@@ -161,6 +162,7 @@ impl Containers {
             shim: Process::new(shim.identity, shim.pidfd)?,
             bundle,
             init: std::sync::OnceLock::new(),
+            untold: Untold::default(),
         });
         // Known from now on, so that whatever fails next can be cleaned up.
         entry.set(Phase::Unreachable(Some(Arc::clone(&live))));

@@ -1,17 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Processes that have joined a container: what its shim has, against the
-//! processes and the cgroups there are. They are recorded nowhere else.
+//! processes and the cgroups there are, and against what was told of them. They
+//! are recorded nowhere else.
+//!
+//! An end that no event tells of is not wrong by itself, since an exec may end
+//! while no engine looks: the next one tells of it at its start, by the same
+//! rule as here (`Told::next`), and until then it is pending. A running
+//! engine has done so when it took the container over, and has told of each end
+//! since: what it hasn't told after a moment nobody tells before another start,
+//! and that is wrong. Ends that the log may have forgotten are nobody's.
 
-use std::{collections::HashMap, fs};
+use std::{
+    collections::{HashMap, HashSet},
+    fs,
+};
 
 use berth::{api::shim::ExecProcess, ids::ContainerId};
 use futures_util::future::join_all;
 
-use super::{Report, processes::is_in, world::World};
+use super::{Engine, Report, processes::is_in, world::World};
 use crate::{
     domain::record::Record,
     error::{Context as _, Result},
+    lifecycle::containers::{Next, PROBE_PREFIX},
     shim::{bundle::Bundle, cgroup, search, task::Task},
+    store::meta::events::OfExec,
 };
 
 /// Before the id, in the name of a cgroup that a process has for itself.
@@ -68,5 +81,78 @@ pub(super) fn check(world: &World<'_>, row: &Record, report: &mut Report) -> Res
         }
         report.wrong("cgroup", leaf, format!("no exec of {} has it", row.id), "nothing there");
     }
+    known.iter().for_each(|exec| told(world, row, exec, report));
     Ok(())
+}
+
+/// One of them against what was told of it.
+fn told(world: &World<'_>, row: &Record, exec: &ExecProcess, report: &mut Report) {
+    if exec.pid == 0 || exec.exec_id.starts_with(PROBE_PREFIX) {
+        return;
+    }
+    let of = format!("its exec {}", exec.exec_id);
+    if exec.exited_at == 0 && world.told.has_ended(exec) {
+        report.wrong("events", &row.id, format!("exec_die was told of {of}, which runs"), "none yet");
+    }
+    let (found, expected) = match (world.told.next(exec), exec.exited_at) {
+        (Some(_), 1..) => (format!("{of} has ended and nobody was told"), "exec_die"),
+        (Some(Next::Start), 0) => (format!("{of} has started and nobody was told"), "exec_start"),
+        (Some(Next::Die), 0) | (None, _) => return,
+    };
+    match world.engine {
+        Engine::Running => report.wrong("events", &row.id, found, expected),
+        Engine::Stopped => report.pending("events", &row.id, found, expected),
+    }
+}
+
+/// All that was told of execs: of each a start, then an end.
+pub(super) fn check_events(world: &World<'_>, report: &mut Report) {
+    for event in impossible(&world.exec_events) {
+        let action = if event.ended { "exec_die" } else { "exec_start" };
+        let found = format!("{action} of exec {} is event {}", event.exec, event.cursor);
+        report.wrong("events", &event.container, found, "exec_start, then exec_die, each once");
+    }
+}
+
+/// What can't have happened; the beginning may have been forgotten.
+fn impossible(all: &[OfExec]) -> Vec<&OfExec> {
+    let (mut started, mut ended) = (HashSet::new(), HashSet::new());
+    let mut found = Vec::new();
+    for event in all {
+        let id = event.exec.as_str();
+        let is_over = ended.contains(id);
+        let is_new = if event.ended { ended.insert(id) } else { started.insert(id) };
+        if is_over || !is_new {
+            found.push(event);
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_exec_starts_once_and_ends_once() {
+        let event = |(cursor, (exec, ended)): (u64, &(&str, bool))| OfExec {
+            cursor,
+            container: "c".to_owned(),
+            exec: (*exec).to_owned(),
+            ended: *ended,
+        };
+        const START: bool = false;
+        const DIE: bool = true;
+        for (told, wrong) in [
+            (&[("a", START), ("b", START), ("b", DIE), ("a", DIE)][..], &[][..]),
+            (&[("a", DIE)], &[]),
+            (&[("a", START), ("a", START), ("a", DIE)], &[2]),
+            (&[("a", START), ("a", DIE), ("a", DIE)], &[3]),
+            (&[("a", DIE), ("a", START), ("b", START)], &[2]),
+        ] {
+            let told: Vec<_> = (1..).zip(told).map(event).collect();
+            let found: Vec<_> = impossible(&told).iter().map(|event| event.cursor).collect();
+            assert_eq!(found, wrong, "{told:?}");
+        }
+    }
 }

@@ -91,6 +91,7 @@ fn look(places: &Places, engine: Engine, depth: Depth) -> Result<Report> {
     let mut report = Report::default();
     containers::check(&world, &mut report)?;
     lives::check(&world, &mut report);
+    execs::check_events(&world, &mut report);
     orphans::check(&world, &mut report)?;
     snapshots::check(&world, &mut report)?;
     content::check(&world, depth, &mut report)?;

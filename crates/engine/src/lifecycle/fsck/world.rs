@@ -15,9 +15,11 @@ use super::{Engine, Places, execs, processes::Processes};
 use crate::{
     domain::{container::Document, record::Record, state::Status},
     error::{Context as _, Error, Result},
+    lifecycle::containers::Told,
     shim::{cgroup, search},
     store::meta::{
         self, containers as rows,
+        events::{self, OfExec},
         everything::{self, Blob, Happened, Image, Need},
         snapshots,
     },
@@ -39,6 +41,8 @@ pub(super) struct World<'a> {
     /// Of those that run.
     pub documents: HashMap<ContainerId, Document>,
     pub lives: Vec<Happened>,
+    pub exec_events: Vec<OfExec>,
+    pub told: Told,
     pub snapshots: Vec<snapshots::Row>,
     pub images: Vec<Image>,
     pub blobs: Vec<Blob>,
@@ -60,6 +64,7 @@ impl<'a> World<'a> {
             let running = rows.values().filter(|row| row.status == Status::Running);
             let documents = running.map(|row| Ok((row.id.clone(), rows::document(c, &row.id)?)));
             let documents = documents.collect::<Result<_>>()?;
+            let exec_events = events::of_execs(c)?;
             Ok(Self {
                 places,
                 engine,
@@ -71,6 +76,8 @@ impl<'a> World<'a> {
                 rows,
                 documents,
                 lives: everything::lives(c)?,
+                told: Told::of(events::kept_since(c)?, &exec_events),
+                exec_events,
                 snapshots: snapshots::all(c)?,
                 images: everything::images(c)?,
                 blobs: everything::blobs(c)?,

@@ -53,6 +53,19 @@ pub struct Bounds {
     pub newest: u64,
 }
 
+/// What was told of a process that has joined a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OfExec {
+    /// The event's place in the order of all.
+    pub cursor: u64,
+    /// The container.
+    pub container: String,
+    /// The process.
+    pub exec: String,
+    /// It was told to have ended; else, to have started.
+    pub ended: bool,
+}
+
 /// Appends an event; it becomes visible with the change that caused it.
 ///
 /// # Errors
@@ -123,6 +136,47 @@ pub fn after(db: &Connection, cursor: u64, limit: usize) -> Result<Vec<Event>> {
         select.query_map([signed(cursor), limit], event)?.collect()
     })
     .context("read events")
+}
+
+/// All events from this time on are kept, in nanoseconds since the Unix epoch.
+///
+/// # Errors
+/// Those of the database.
+pub fn kept_since(db: &Connection) -> Result<u64> {
+    let bounds = bounds(db)?;
+    if bounds.oldest == 1 {
+        return Ok(0);
+    }
+    let oldest: Option<i64> = db
+        .prepare_cached("SELECT time FROM events WHERE cursor = ?1")
+        .and_then(|mut select| select.query_row([signed(bounds.oldest)], |row| row.get(0)).optional())
+        .context("read the oldest event's time")?;
+    Ok(oldest.map_or(u64::MAX, unsigned))
+}
+
+/// Every `exec_start` and `exec_die` of containers that are still there, in
+/// order. Reads all events.
+///
+/// # Errors
+/// Those of the database.
+pub fn of_execs(db: &Connection) -> Result<Vec<OfExec>> {
+    db.prepare_cached(
+        "SELECT cursor, id, json_extract(attributes, '$.execID') AS exec, action = 'exec_die' FROM events \
+         WHERE action IN ('exec_start', 'exec_die') AND exec IS NOT NULL \
+         AND id IN (SELECT id FROM containers) ORDER BY cursor",
+    )
+    .and_then(|mut select| {
+        let one = |row: &Row<'_>| {
+            Ok(OfExec {
+                cursor: unsigned(row.get(0)?),
+                container: row.get(1)?,
+                exec: row.get(2)?,
+                ended: row.get(3)?,
+            })
+        };
+        select.query_map((), one)?.collect()
+    })
+    .context("read events of execs")
 }
 
 /// Forgets all but the newest `retain` events.
