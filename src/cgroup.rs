@@ -18,6 +18,13 @@ pub fn weight(shares: u64) -> u64 {
     weight.clamp(1, 10_000)
 }
 
+/// cgroup v2's weight of block I/O for v1's: 10 to 1000 as 1 to 10000, in a
+/// straight line as runc has it.
+#[must_use]
+pub fn io_weight(weight: u64) -> u64 {
+    1 + (weight.clamp(10, 1000) - 10) * 9999 / 990
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -31,7 +38,18 @@ mod tests {
         assert_eq!([100, 512, 2000, 2048].map(weight), [17, 59, 170, 174]);
     }
 
+    #[test]
+    fn the_ends_of_the_line() {
+        assert_eq!([0, 10, 500, 1000, 2000].map(io_weight), [1, 1, 4950, 10_000, 10_000]);
+    }
+
     proptest! {
+        #[test]
+        fn a_greater_weight_of_io_is_never_less(a in 10..=1000_u64, b in 10..=1000_u64) {
+            prop_assert_eq!(a.cmp(&b), io_weight(a).cmp(&io_weight(b)));
+            prop_assert!((1..=10_000).contains(&io_weight(a)));
+        }
+
         #[test]
         fn more_shares_never_weigh_less(a in 0..300_000_u64, b in 0..300_000_u64) {
             let (less, more) = (a.min(b), a.max(b));

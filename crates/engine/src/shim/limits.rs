@@ -45,18 +45,27 @@ fn read(dirs: &[PathBuf]) -> InForce {
     let quota = text("cpu.cfs_quota_us").zip(text("cpu.cfs_period_us"));
     let bandwidth =
         quota.or_else(|| text("cpu.max")?.split_once(' ').map(|(a, b)| (a.to_owned(), b.to_owned())));
-    let shares = text("cpu.shares").and_then(|n| n.parse().ok()).map(Weight::Shares);
+    let number = |name| text(name)?.parse().ok();
+    let shares = number("cpu.shares").map(Weight::V1);
+    let killer = text("memory.oom_control");
+    // BFQ has v1's numbers in either version; it goes first, as where they are
+    // written. Weights of devices are on lines of their own.
+    let io = |name| text(name)?.lines().next()?.trim_start_matches("default ").parse().ok();
+    let of_bfq = ["blkio.weight", "blkio.bfq.weight", "io.bfq.weight"].into_iter().find_map(io);
     let list = |name| text(name).filter(|list| !list.is_empty());
     InForce {
         page: 1,
         memory,
         memory_and_swap: of_v1.or_else(of_v2),
+        swappiness: number("memory.swappiness"),
+        oom_kill_disabled: killer.map(|text| text.lines().any(|line| line == "oom_kill_disable 1")),
         reservation: reservation.as_deref().and_then(limit).filter(|bytes| *bytes > 0),
         bandwidth: bandwidth.and_then(|(quota, period)| Some((limit(&quota)?, period.parse().ok()?))),
-        weight: shares.or_else(|| text("cpu.weight").and_then(|n| n.parse().ok()).map(Weight::Weight)),
+        weight: shares.or_else(|| number("cpu.weight").map(Weight::V2)),
         cpus: list("cpuset.cpus"),
         mems: list("cpuset.mems"),
         pids: text("pids.max").as_deref().and_then(limit),
+        block_io: of_bfq.map(Weight::V1).or_else(|| io("io.weight").map(Weight::V2)),
     }
 }
 
@@ -86,15 +95,21 @@ mod tests {
             memory_and_swap: Some(Some(12_288)),
             reservation: Some(4096),
             bandwidth: Some((5000, 10_000)),
-            weight: Some(Weight::Shares(2)),
+            swappiness: Some(60),
+            oom_kill_disabled: Some(true),
+            weight: Some(Weight::V1(2)),
             cpus: Some("0-1".to_owned()),
             mems: Some("0".to_owned()),
             pids: Some(9),
+            block_io: Some(Weight::V1(300)),
         };
         let v1 = with(&[
             ("memory.limit_in_bytes", "8192"),
             ("memory.memsw.limit_in_bytes", "12288"),
             ("memory.soft_limit_in_bytes", "4096"),
+            ("memory.swappiness", "60"),
+            ("memory.oom_control", "oom_kill_disable 1\nunder_oom 0\noom_kill 0"),
+            ("blkio.bfq.weight", "300"),
             ("cpu.cfs_quota_us", "5000"),
             ("cpu.cfs_period_us", "10000"),
             ("cpu.shares", "2"),
@@ -112,8 +127,30 @@ mod tests {
             ("cpuset.cpus", "0-1"),
             ("cpuset.mems", "0"),
             ("pids.max", "9"),
+            ("io.weight", "default 2930\n8:0 100"),
         ]);
-        assert_eq!(v2, InForce { weight: Some(Weight::Weight(1)), ..expected });
+        let of_v2 = InForce {
+            weight: Some(Weight::V2(1)),
+            swappiness: None,
+            oom_kill_disabled: None,
+            block_io: Some(Weight::V2(2930)),
+            ..expected
+        };
+        assert_eq!(v2, of_v2);
+    }
+
+    #[test]
+    fn the_weight_of_block_io_is_its_schedulers() {
+        for (file, text, weight) in [
+            ("blkio.weight", "500", Weight::V1(500)),
+            ("blkio.bfq.weight", "100", Weight::V1(100)),
+            ("io.bfq.weight", "default 200\n8:0 300", Weight::V1(200)),
+            ("io.weight", "default 100", Weight::V2(100)),
+        ] {
+            assert_eq!(with(&[(file, text)]).block_io, Some(weight), "{file}");
+        }
+        let both = with(&[("io.weight", "default 100"), ("io.bfq.weight", "default 7")]);
+        assert_eq!(both.block_io, Some(Weight::V1(7)));
     }
 
     #[test]

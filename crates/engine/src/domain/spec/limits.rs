@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeSet, fmt};
 
-use berth::cgroup::weight;
+use berth::cgroup::{io_weight, weight};
 
 use super::resources::{CPU_SHARES, bandwidth, memory_and_swap, most_pids};
 use crate::domain::container::HostConfig;
@@ -18,6 +18,10 @@ pub enum Limit {
     MemoryAndSwap,
     /// What is left to it when memory runs out.
     Reservation,
+    /// How readily its memory is swapped out.
+    Swappiness,
+    /// Whether it is killed, or waits, when its memory runs out.
+    OomKiller,
     /// Time in each period.
     Cpu,
     /// Weight.
@@ -28,15 +32,28 @@ pub enum Limit {
     Mems,
     /// Number of processes.
     Pids,
+    /// Weight of block I/O.
+    BlockIo,
 }
 
-/// A container's weight among its siblings.
+/// A container's weight among its siblings, in the numbers of one version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Weight {
-    /// Of cgroup v1: 1024 is normal.
-    Shares(u64),
+    /// Of cgroup v1, which configurations have: of CPU, 1024 is normal.
+    V1(u64),
     /// Of cgroup v2: 100 is normal.
-    Weight(u64),
+    V2(u64),
+}
+
+impl Weight {
+    /// Its number, and the one for `given`, which `to_v2` converts.
+    fn beside(self, given: u64, to_v2: fn(u64) -> u64) -> [String; 2] {
+        match self {
+            Self::V1(found) => [found, given],
+            Self::V2(found) => [found, to_v2(given)],
+        }
+        .map(|n| n.to_string())
+    }
 }
 
 /// What the kernel's files say; `None` is no limit.
@@ -50,6 +67,11 @@ pub struct InForce {
     pub memory_and_swap: Option<Option<u64>>,
     /// Bytes.
     pub reservation: Option<u64>,
+    /// 0 to 100; `None` where the kernel has no such number for each cgroup.
+    pub swappiness: Option<u64>,
+    /// Nothing of it is killed when its memory runs out; `None` where the
+    /// kernel knows no such choice.
+    pub oom_kill_disabled: Option<bool>,
     /// Microseconds in each period, and the period.
     pub bandwidth: Option<(u64, u64)>,
     /// `None` is the normal one.
@@ -60,6 +82,8 @@ pub struct InForce {
     pub mems: Option<String>,
     /// Processes.
     pub pids: Option<u64>,
+    /// `None` where nothing weighs block I/O.
+    pub block_io: Option<Weight>,
 }
 
 /// A limit that isn't as the configuration says.
@@ -90,6 +114,13 @@ impl InForce {
             compare(Limit::MemoryAndSwap, bytes(both), bytes(given(memory_and_swap(host))));
         }
         compare(Limit::Reservation, bytes(self.reservation), bytes(given(host.memory_reservation)));
+        if let Some((found, wanted)) = self.swappiness.zip(host.memory_swappiness) {
+            compare(Limit::Swappiness, found.to_string(), wanted.to_string());
+        }
+        if let Some(disabled) = self.oom_kill_disabled {
+            let word = |disabled: bool| if disabled { "disabled" } else { "enabled" }.to_owned();
+            compare(Limit::OomKiller, word(disabled), word(host.oom_kill_disable));
+        }
         let time = |given: Option<(u64, u64)>| match given {
             Some((quota, period)) => format!("{quota} of {period} microseconds"),
             None => NONE.to_owned(),
@@ -97,11 +128,10 @@ impl InForce {
         let quota = bandwidth(host).and_then(|(period, quota)| Some((given(quota)?, period)));
         compare(Limit::Cpu, time(self.bandwidth), time(quota));
         let shares = if host.cpu_shares == 0 { CPU_SHARES } else { host.cpu_shares };
-        match self.weight.unwrap_or(Weight::Shares(CPU_SHARES)) {
-            Weight::Shares(found) => compare(Limit::CpuShares, found.to_string(), shares.to_string()),
-            Weight::Weight(found) => compare(Limit::CpuShares, found.to_string(), weight(shares).to_string()),
-        }
-        // Without a word it has what the one above it has, which may change.
+        let [found, wanted] = self.weight.unwrap_or(Weight::V1(CPU_SHARES)).beside(shares, weight);
+        compare(Limit::CpuShares, found, wanted);
+        // Without a word it has what the one above it has, which may change, as
+        // it does of swappiness; or, of block I/O, what the scheduler gives it.
         for (limit, found, wanted) in
             [(Limit::Cpus, &self.cpus, &host.cpuset_cpus), (Limit::Mems, &self.mems, &host.cpuset_mems)]
         {
@@ -113,6 +143,10 @@ impl InForce {
         }
         let processes = |n| limited(n, "processes");
         compare(Limit::Pids, processes(self.pids), processes(most_pids(host).and_then(given)));
+        if let Some(found) = self.block_io.filter(|_| host.blkio_weight > 0) {
+            let [found, wanted] = found.beside(host.blkio_weight.into(), io_weight);
+            compare(Limit::BlockIo, found, wanted);
+        }
         all
     }
 
@@ -142,11 +176,14 @@ impl fmt::Display for Limit {
             Self::Memory => "memory",
             Self::MemoryAndSwap => "memory and swap",
             Self::Reservation => "reserved memory",
+            Self::Swappiness => "swappiness",
+            Self::OomKiller => "out-of-memory killer",
             Self::Cpu => "CPU time",
             Self::CpuShares => "weight of CPU",
             Self::Cpus => "CPUs",
             Self::Mems => "memory nodes",
             Self::Pids => "processes",
+            Self::BlockIo => "weight of block I/O",
         })
     }
 }
@@ -165,6 +202,9 @@ mod tests {
             cpuset_cpus: "0-1,3".to_owned(),
             cpuset_mems: "0".to_owned(),
             pids_limit: Some(7),
+            memory_swappiness: Some(10),
+            oom_kill_disable: true,
+            blkio_weight: 100,
             ..HostConfig::default()
         }
     }
@@ -176,24 +216,37 @@ mod tests {
             memory_and_swap: Some(Some(16 << 20)),
             reservation: Some(4 << 20),
             bandwidth: Some((50_000, 100_000)),
-            weight: Some(Weight::Shares(512)),
+            swappiness: Some(10),
+            oom_kill_disabled: Some(true),
+            weight: Some(Weight::V1(512)),
             cpus: Some("0,1,3".to_owned()),
             mems: Some("0".to_owned()),
             pids: Some(7),
+            block_io: Some(Weight::V1(100)),
         }
     }
 
     #[test]
     fn what_is_kept_differs_in_nothing() {
         assert_eq!(kept().differences(&all()), []);
-        let v2 = InForce { weight: Some(Weight::Weight(59)), memory_and_swap: None, ..kept() };
+        let v2 = InForce {
+            weight: Some(Weight::V2(59)),
+            memory_and_swap: None,
+            swappiness: None,
+            oom_kill_disabled: None,
+            block_io: Some(Weight::V2(910)),
+            ..kept()
+        };
         assert_eq!(v2.differences(&all()), []);
         // Without a limit, a container may be in a hierarchy or not.
         assert_eq!(InForce::default().differences(&HostConfig::default()), []);
         let normal = InForce {
-            weight: Some(Weight::Shares(1024)),
+            weight: Some(Weight::V1(1024)),
             cpus: Some("0-7".to_owned()),
             memory_and_swap: Some(None),
+            swappiness: Some(60),
+            oom_kill_disabled: Some(false),
+            block_io: Some(Weight::V1(500)),
             ..InForce::default()
         };
         assert_eq!(normal.differences(&HostConfig::default()), []);
@@ -201,26 +254,39 @@ mod tests {
 
     #[test]
     fn each_limit_that_is_not_kept_is_named_and_can_be_set_again() {
-        let nothing = InForce { memory_and_swap: Some(None), ..InForce::default() };
+        let nothing = InForce {
+            memory_and_swap: Some(None),
+            swappiness: Some(60),
+            oom_kill_disabled: Some(false),
+            block_io: Some(Weight::V1(500)),
+            ..InForce::default()
+        };
         let differences = nothing.differences(&all());
         let limits: Vec<_> = differences.iter().map(|one| one.limit).collect();
         let every = [
             Limit::Memory,
             Limit::MemoryAndSwap,
             Limit::Reservation,
+            Limit::Swappiness,
+            Limit::OomKiller,
             Limit::Cpu,
             Limit::CpuShares,
             Limit::Cpus,
             Limit::Mems,
             Limit::Pids,
+            Limit::BlockIo,
         ];
         assert_eq!(limits, every);
-        let last = differences.last().expect("some");
-        assert_eq!((last.found.as_str(), last.expected.as_str()), ("no limit", "7 processes"));
+        let said: Vec<_> =
+            differences.iter().map(|one| (one.found.as_str(), one.expected.as_str())).collect();
+        assert_eq!(said[3..5], [("60", "10"), ("enabled", "disabled")]);
+        assert_eq!(said[9..], [("no limit", "7 processes"), ("500", "100")]);
 
         let set = resources::again(&all(), &limits);
         let (memory, cpu) = (set.memory().expect("memory"), set.cpu().clone().expect("cpu"));
         assert_eq!(memory.swap(), Some(2 * ((8 << 20) + 5)));
+        assert_eq!((memory.swappiness(), memory.disable_oom_killer()), (Some(10), Some(true)));
+        assert_eq!(set.block_io().as_ref().expect("block I/O").weight(), Some(100));
         assert_eq!(
             (cpu.quota(), cpu.shares(), cpu.cpus().as_deref()),
             (Some(50_000), Some(512), Some("0-1,3"))
@@ -232,6 +298,8 @@ mod tests {
         let set = resources::again(&HostConfig::default(), &limits);
         let (memory, cpu) = (set.memory().expect("memory"), set.cpu().clone().expect("cpu"));
         assert_eq!((memory.limit(), memory.swap(), memory.reservation()), (Some(-1), Some(-1), Some(-1)));
+        assert_eq!((memory.swappiness(), memory.disable_oom_killer()), (None, Some(false)));
+        assert!(set.block_io().is_none(), "what was never asked for is as it may be");
         assert_eq!((cpu.quota(), cpu.shares(), cpu.cpus()), (Some(-1), Some(1024), &None));
         assert_eq!(set.pids().expect("pids").limit(), -1);
         assert!(resources::again(&all(), &[]).memory().is_none());

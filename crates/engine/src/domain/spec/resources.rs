@@ -90,8 +90,11 @@ pub(super) fn memory_and_swap(host: &HostConfig) -> i64 {
 }
 
 fn memory_change(before: &HostConfig, after: &HostConfig) -> Option<LinuxMemory> {
-    let limits = memory_limits(before) != memory_limits(after);
-    set_memory(after, limits, before.memory_reservation != after.memory_reservation)
+    set_memory(after, |limit| match limit {
+        Limit::Memory | Limit::MemoryAndSwap => memory_limits(before) != memory_limits(after),
+        Limit::Reservation => before.memory_reservation != after.memory_reservation,
+        _ => false,
+    })
 }
 
 /// Of memory, and of memory and swap; -1 is no limit.
@@ -103,19 +106,18 @@ fn or_minus_one(bytes: i64) -> i64 {
     if bytes == 0 { -1 } else { bytes }
 }
 
-fn set_memory(host: &HostConfig, limits: bool, reservation: bool) -> Option<LinuxMemory> {
-    if !limits && !reservation {
-        return None;
-    }
+fn set_memory(host: &HostConfig, is_meant: impl Fn(Limit) -> bool) -> Option<LinuxMemory> {
     let mut memory = LinuxMemory::default();
-    if limits {
+    if is_meant(Limit::Memory) || is_meant(Limit::MemoryAndSwap) {
         let (limit, swap) = memory_limits(host);
         memory.set_limit(Some(limit)).set_swap(Some(swap));
     }
-    if reservation {
+    if is_meant(Limit::Reservation) {
         memory.set_reservation(Some(or_minus_one(host.memory_reservation)));
     }
-    Some(memory)
+    memory.set_swappiness(host.memory_swappiness.filter(|_| is_meant(Limit::Swappiness)));
+    memory.set_disable_oom_killer(is_meant(Limit::OomKiller).then_some(host.oom_kill_disable));
+    (memory != LinuxMemory::default()).then_some(memory)
 }
 
 /// Period and quota; `None` is no limit.
@@ -177,13 +179,10 @@ pub fn again(host: &HostConfig, limits: &[Limit]) -> LinuxResources {
     let mut resources = LinuxResources::default();
     resources
         .set_devices(None)
-        .set_memory(set_memory(
-            host,
-            is_meant(Limit::Memory) || is_meant(Limit::MemoryAndSwap),
-            is_meant(Limit::Reservation),
-        ))
+        .set_memory(set_memory(host, is_meant))
         .set_cpu(set_cpu(host, is_meant))
-        .set_pids(is_meant(Limit::Pids).then(|| pids(most_pids(host).unwrap_or(-1))));
+        .set_pids(is_meant(Limit::Pids).then(|| pids(most_pids(host).unwrap_or(-1))))
+        .set_block_io(is_meant(Limit::BlockIo).then(|| block_io(host.blkio_weight)));
     resources
 }
 

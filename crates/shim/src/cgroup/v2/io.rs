@@ -3,6 +3,8 @@
 
 use std::{collections::BTreeMap, path::Path};
 
+use berth::cgroup::io_weight;
+
 use super::super::{BlockIo, Device, Throttle, Traffic, fs};
 use crate::runtime::Result;
 
@@ -14,7 +16,7 @@ pub(super) fn apply(dir: &Path, block_io: &BlockIo, warnings: &mut Vec<String>) 
         // BFQ has v1's numbers, the kernel's other scheduler (iocost) v2's.
         let bfq = fs::has(dir, "io.bfq.weight");
         let file = if bfq { "io.bfq.weight" } else { "io.weight" };
-        let number = |n: u16| if bfq { u64::from(n) } else { weight(n) };
+        let number = |n: u16| if bfq { u64::from(n) } else { io_weight(n.into()) };
         if let Some(n) = block_io.weight {
             set(file, &format!("{}{}", if bfq { "" } else { "default " }, number(n)), "weight")?;
         }
@@ -32,12 +34,6 @@ pub(super) fn apply(dir: &Path, block_io: &BlockIo, warnings: &mut Vec<String>) 
         fs::set(dir, "io.max", &line, field)?;
     }
     Ok(())
-}
-
-/// v1's 10 to 1000 as v2's 1 to 10000, in a straight line as runc has it.
-fn weight(weight: u16) -> u64 {
-    let weight = u64::from(weight.clamp(10, 1000));
-    1 + (weight - 10) * 9999 / 990
 }
 
 fn lines(throttles: &[Throttle]) -> Vec<(String, &'static str)> {
@@ -60,14 +56,7 @@ fn lines(throttles: &[Throttle]) -> Vec<(String, &'static str)> {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
-
-    #[test]
-    fn the_ends_of_the_scale() {
-        assert_eq!([10, 500, 1000].map(weight), [1, 4950, 10_000]);
-    }
 
     #[test]
     fn a_device_is_one_line() {
@@ -90,14 +79,6 @@ mod tests {
             apply(dir.path(), &BlockIo { weight: Some(100), ..BlockIo::default() }, &mut Vec::new())
                 .expect("apply");
             assert_eq!(fs::read(dir.path(), file).expect("read"), text);
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn a_greater_weight_is_never_less(a in 10..=1000_u16, b in 10..=1000_u16) {
-            prop_assert_eq!(a.cmp(&b), weight(a).cmp(&weight(b)));
-            prop_assert!((1..=10_000).contains(&weight(a)));
         }
     }
 }
