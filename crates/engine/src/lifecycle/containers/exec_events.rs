@@ -99,20 +99,26 @@ impl Told {
     ///
     /// # Errors
     /// Those of the database.
-    pub(in crate::lifecycle) fn read(db: &Connection) -> Result<Self> {
-        Ok(Self::of(events::kept_since(db)?, &events::of_execs(db)?))
+    fn read(db: &Connection) -> Result<Self> {
+        let mut told = Self::since(events::kept_since(db)?);
+        events::of_execs(db, |one| told.add(&one))?;
+        Ok(told)
     }
 
-    /// What these events say.
-    pub(in crate::lifecycle) fn of(kept_since: u64, all: &[events::OfExec]) -> Self {
-        let (ended, started): (Vec<_>, Vec<_>) = all.iter().partition(|one| one.ended);
-        let set = |all: Vec<&events::OfExec>| all.into_iter().map(|one| one.exec.clone()).collect();
-        Self { kept_since, started: set(started), ended: set(ended) }
+    /// Nothing yet, of what was kept from then on.
+    pub(in crate::lifecycle) fn since(kept_since: u64) -> Self {
+        Self { kept_since, started: HashSet::new(), ended: HashSet::new() }
+    }
+
+    /// What this event says.
+    pub(in crate::lifecycle) fn add(&mut self, one: &events::OfExec) {
+        let set = if one.ended { &mut self.ended } else { &mut self.started };
+        set.insert(one.exec.clone());
     }
 
     /// Where nothing can be known, nothing is told a second time.
     fn unknown() -> Self {
-        Self::of(u64::MAX, &[])
+        Self::since(u64::MAX)
     }
 
     /// What is still to be told of a process that was started; `None` when
@@ -222,13 +228,12 @@ mod tests {
     }
 
     fn told(kept_since: u64, all: &[(&str, bool)]) -> Told {
-        let one = |(exec, ended): &(&str, bool)| events::OfExec {
-            cursor: 1,
-            container: "c".to_owned(),
-            exec: (*exec).to_owned(),
-            ended: *ended,
-        };
-        Told::of(kept_since, &all.iter().map(one).collect::<Vec<_>>())
+        let mut told = Told::since(kept_since);
+        for (exec, ended) in all {
+            let (container, exec) = ("c".to_owned(), (*exec).to_owned());
+            told.add(&events::OfExec { cursor: 1, container, exec, ended: *ended });
+        }
+        told
     }
 
     #[test]

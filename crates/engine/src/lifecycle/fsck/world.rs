@@ -64,7 +64,12 @@ impl<'a> World<'a> {
             let running = rows.values().filter(|row| row.status == Status::Running);
             let documents = running.map(|row| Ok((row.id.clone(), rows::document(c, &row.id)?)));
             let documents = documents.collect::<Result<_>>()?;
-            let exec_events = events::of_execs(c)?;
+            let mut exec_events = Vec::new();
+            let mut told = Told::since(events::kept_since(c)?);
+            events::of_execs(c, |one| {
+                told.add(&one);
+                exec_events.push(one);
+            })?;
             Ok(Self {
                 places,
                 engine,
@@ -76,7 +81,7 @@ impl<'a> World<'a> {
                 rows,
                 documents,
                 lives: everything::lives(c)?,
-                told: Told::of(events::kept_since(c)?, &exec_events),
+                told,
                 exec_events,
                 snapshots: snapshots::all(c)?,
                 images: everything::images(c)?,

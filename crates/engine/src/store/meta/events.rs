@@ -154,27 +154,28 @@ pub fn kept_since(db: &Connection) -> Result<u64> {
     Ok(oldest.map_or(u64::MAX, unsigned))
 }
 
-/// Every `exec_start` and `exec_die` of containers that are still there, in
-/// order. Reads all events.
+/// Goes through every `exec_start` and `exec_die` of containers that are still
+/// there, in order. Reads all events, and holds one: there may be many.
 ///
 /// # Errors
 /// Those of the database.
-pub fn of_execs(db: &Connection) -> Result<Vec<OfExec>> {
+pub fn of_execs(db: &Connection, mut each: impl FnMut(OfExec)) -> Result<()> {
     db.prepare_cached(
         "SELECT cursor, id, json_extract(attributes, '$.execID') AS exec, action = 'exec_die' FROM events \
          WHERE action IN ('exec_start', 'exec_die') AND exec IS NOT NULL \
          AND id IN (SELECT id FROM containers) ORDER BY cursor",
     )
     .and_then(|mut select| {
-        let one = |row: &Row<'_>| {
-            Ok(OfExec {
+        let mut rows = select.query(())?;
+        while let Some(row) = rows.next()? {
+            each(OfExec {
                 cursor: unsigned(row.get(0)?),
                 container: row.get(1)?,
                 exec: row.get(2)?,
                 ended: row.get(3)?,
-            })
-        };
-        select.query_map((), one)?.collect()
+            });
+        }
+        Ok(())
     })
     .context("read events of execs")
 }
