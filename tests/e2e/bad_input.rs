@@ -273,11 +273,7 @@ fn a_call_that_fails_during_a_pull_stops_that_pull_alone() {
     }
     let image = Image::noisy();
     let registry = FakeRegistry::serving(&image, "library/noisy", "latest");
-    let mirror = format!(
-        "[registry.hosts.\"docker.io\"]\nmirrors = [\"http://{}\"]\nmirrors_only = true\n",
-        registry.address()
-    );
-    let Some(engine) = Engine::start_with(&mirror) else { return };
+    let Some(engine) = Engine::start_mirrored(registry.address()) else { return };
     let tracer = || {
         let status = fs::read_to_string(format!("/proc/{}/status", engine.pid())).expect("status");
         status.lines().any(|line| line.starts_with("TracerPid:") && !line.ends_with("\t0"))

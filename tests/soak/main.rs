@@ -12,6 +12,7 @@ mod support;
 
 mod api;
 mod beats;
+mod calls;
 mod chaos;
 mod cycles;
 mod failpoints;

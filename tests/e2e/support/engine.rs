@@ -51,7 +51,14 @@ impl Engine {
 
     /// Starts one that pulls docker.io's images from `registry`.
     pub(crate) fn start_mirrored(registry: std::net::SocketAddr) -> Option<Self> {
-        Self::start_with(&format!(
+        let mut engine = Self::prepare_mirrored(registry)?;
+        engine.restart();
+        Some(engine)
+    }
+
+    /// Makes the place for one that pulls docker.io's images from `registry`.
+    pub(crate) fn prepare_mirrored(registry: std::net::SocketAddr) -> Option<Self> {
+        Self::prepare(&format!(
             "[registry.hosts.\"docker.io\"]\nmirrors = [\"http://{registry}\"]\nmirrors_only = true\n"
         ))
     }
@@ -133,6 +140,16 @@ impl Engine {
         let dirs = [content.join("ingest"), content.join("blobs/sha256")];
         let files = dirs.iter().filter_map(|dir| fs::read_dir(dir).ok()).flatten();
         files.map(|file| file.and_then(|file| file.metadata()).map_or(0, |metadata| metadata.len())).sum()
+    }
+
+    /// Bytes of the blobs `digests` that transfers have brought, by its log
+    /// (`BERTH_LOG` with `berth_engine::image=debug`).
+    pub(crate) fn received_bytes(&self, digests: &[String]) -> u64 {
+        let log = self.log();
+        let lines = log.lines().filter(|line| line.contains("a transfer has ended"));
+        let lines = lines.filter(|line| digests.iter().any(|digest| line.contains(digest.as_str())));
+        let bytes = lines.map(|line| line.rsplit_once(" bytes=").and_then(|(_, bytes)| bytes.parse().ok()));
+        bytes.map(|bytes: Option<u64>| bytes.expect("a number of bytes")).sum()
     }
 
     /// Where it listens.

@@ -75,6 +75,8 @@ impl Suppliers {
 struct Download<'a> {
     blob: &'a Descriptor,
     path: String,
+    /// Bytes that were there before.
+    from: u64,
     /// Bytes that are there.
     at: u64,
     suppliers: &'a Suppliers,
@@ -86,7 +88,8 @@ struct Download<'a> {
 impl Repository {
     /// Sends the blob's bytes from `from` on to `sink`, in order, and goes on
     /// where a transfer broke, at the next place where that one fails. What
-    /// arrives is not verified here.
+    /// arrives is not verified here. Whatever has arrived is sent on, also when
+    /// this is dropped: nothing is taken from the line before it has a place.
     ///
     /// # Errors
     /// As [`Repository::manifest`]; `Cancelled` when nobody receives any more.
@@ -99,7 +102,8 @@ impl Repository {
         told: &(dyn Fn(Transfer) + Send + Sync),
     ) -> Result<()> {
         let path = format!("blobs/{}", blob.digest);
-        let mut download = Download { blob, path, at: from, suppliers, sink, told, stall: self.stall };
+        let (at, stall) = (from, self.stall);
+        let mut download = Download { blob, path, from, at, suppliers, sink, told, stall };
         if from > 0 {
             suppliers.piece();
         }
@@ -108,7 +112,11 @@ impl Repository {
         let mut places = places.filter(|place| !suppliers.distrusted.contains(place)).peekable();
         while let Some(place) = places.next() {
             let (session, before) = (&self.sessions[place], download.at);
-            let end = download.rest_from(session, places.peek().is_some()).await;
+            let end = tokio::select! {
+                biased;
+                () = sink.closed() => Err(unwanted()),
+                end = download.rest_from(session, places.peek().is_some()) => end,
+            };
             if download.at > before {
                 suppliers.delivers(place);
             }
@@ -191,7 +199,15 @@ impl Download<'_> {
         }
         self.suppliers.piece();
         let mut pace = Pace::new(self.stall);
-        while let Some(mut chunk) = response.chunk().await.map_err(|e| unreachable(&session.host(), &e))? {
+        loop {
+            let waiting = Instant::now();
+            let Ok(room) = self.sink.reserve().await else { return Err(unwanted().into()) };
+            if waiting.elapsed() > Duration::from_secs(1) {
+                // We were the slow ones, not the registry.
+                pace = Pace::new(self.stall);
+            }
+            let next = response.chunk().await.map_err(|e| unreachable(&session.host(), &e))?;
+            let Some(mut chunk) = next else { break };
             pace.moved(chunk.len(), session)?;
             let skipped = usize::try_from(skip).unwrap_or(usize::MAX).min(chunk.len());
             skip -= skipped as u64;
@@ -205,21 +221,20 @@ impl Download<'_> {
                 return Err(Failure::Fatal(Error::new(Kind::DataLoss, words)).into());
             }
             self.at += chunk.len() as u64;
-            let waiting = Instant::now();
-            if self.sink.send(chunk).await.is_err() {
-                let words = "nobody waits for the layer any more";
-                return Err(Failure::Fatal(Error::new(Kind::Cancelled, words)).into());
-            }
+            room.send(chunk);
             (self.told)(Transfer::At(self.at));
-            if waiting.elapsed() > Duration::from_secs(1) {
-                // We were the slow ones, not the registry.
-                pace = Pace::new(self.stall);
-            }
         }
         if self.at < self.blob.size {
             return Err(broke_off(session, "it ended a transfer early").into());
         }
         Ok(())
+    }
+}
+
+impl Drop for Download<'_> {
+    fn drop(&mut self) {
+        let bytes = self.at - self.from;
+        tracing::debug!(blob = %self.blob.digest, from = self.from, bytes, "a transfer has ended");
     }
 }
 
@@ -243,6 +258,10 @@ impl From<Failure> for Broken {
 fn starts_at(response: &Response) -> Option<u64> {
     let range = response.headers().get(CONTENT_RANGE)?.to_str().ok()?;
     range.strip_prefix("bytes ")?.split('-').next()?.trim().parse().ok()
+}
+
+fn unwanted() -> Failure {
+    Failure::Fatal(Error::new(Kind::Cancelled, "nobody waits for the layer any more"))
 }
 
 fn broke_off(session: &Session, why: &str) -> Failure {

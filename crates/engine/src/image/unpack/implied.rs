@@ -35,12 +35,13 @@ pub enum Settled {
 /// Those of the host.
 pub fn settle(layer: BorrowedFd<'_>, implied: &[PathBuf], lower: &Lower) -> Result<Settled> {
     for path in implied {
-        let found = lower.find(path).with_context(|| format!("look below {}", path.display()))?;
+        let found = lower.find(path).with_context(|| format!("look below /{}", path.display()))?;
         match found {
             Found::Symlink(_) => return Ok(Settled::FollowLinks),
             Found::Nothing => {}
             Found::Directory(below) => {
-                adopt(layer, path, below.as_fd()).with_context(|| format!("settle {}", path.display()))?;
+                adopt(layer, path, below.as_fd())
+                    .with_context(|| format!("settle /{} of a layer", path.display()))?;
             }
         }
     }

@@ -395,34 +395,44 @@ impl Work {
         Ok(tokio::task::spawn_blocking(move || {
             // Held until nothing of this attempt touches the blob any more.
             let _guard = guard;
-            let preparing = images.snapshots.begin()?;
             let mut told = |done| {
                 if from_archive {
                     slot.set(Phase::Extracting, done);
                 }
             };
-            unpack_feed(feed, compression, size, &preparing, &mut told).map(|unpacked| (preparing, unpacked))
+            unpack_feed(&images, feed, compression, size, &mut told)
         }))
     }
 }
 
 fn unpack_feed(
+    images: &Images,
     mut feed: Feed,
     compression: Compression,
     size: u64,
-    preparing: &Preparing,
     told: &mut dyn FnMut(u64),
-) -> Result<Unpacked> {
-    match unpack::unpack(Box::new(&mut feed), compression, size, preparing.open()?, None, told) {
-        Ok(unpacked) => feed.finish().map(|()| unpacked),
-        Err(e) => {
-            // A full disk says nothing against what was received.
-            if matches!(e.kind(), Kind::DataLoss | Kind::InvalidArgument) {
-                feed.give_up()?;
+) -> Result<(Preparing, Unpacked)> {
+    let mut unpack = |preparing: &Preparing, feed: &mut Feed| {
+        unpack::unpack(Box::new(feed), compression, size, preparing.open()?, None, told)
+    };
+    let failed = match images.snapshots.begin() {
+        Err(e) => e,
+        Ok(preparing) => match unpack(&preparing, &mut feed) {
+            Ok(unpacked) => return feed.finish().map(|()| (preparing, unpacked)),
+            Err(e) => {
+                // Makes room for what is kept.
+                preparing.give_up();
+                e
             }
-            Err(e)
-        }
+        },
+    };
+    if matches!(failed.kind(), Kind::DataLoss | Kind::InvalidArgument) {
+        feed.give_up()?;
+    } else {
+        // A full disk says nothing against what was received.
+        feed.keep();
     }
+    Err(failed)
 }
 
 impl Assembled {

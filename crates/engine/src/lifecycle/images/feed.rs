@@ -12,7 +12,10 @@ use std::{
 use bytes::{Buf as _, Bytes};
 use tokio::sync::mpsc;
 
-use crate::{error::Result, store::content::Ingest};
+use crate::{
+    error::{Error, Result},
+    store::content::Ingest,
+};
 
 /// Part of a file, read without moving its position.
 #[derive(Debug, Clone)]
@@ -46,6 +49,8 @@ pub(super) struct Feed {
     kept: Option<File>,
     input: Input,
     chunk: Bytes,
+    /// What of a chunk isn't in the store yet: nothing, but after an error.
+    unstored: Bytes,
     ingest: Ingest,
     size: u64,
     /// The input ended before the layer did.
@@ -60,7 +65,8 @@ impl Feed {
             ingest.restart()?;
         }
         let kept = (ingest.offset() > 0).then(|| ingest.kept()).transpose()?;
-        Ok(Self { kept, input, chunk: Bytes::new(), ingest, size, broken: false })
+        let (chunk, unstored) = (Bytes::new(), Bytes::new());
+        Ok(Self { kept, input, chunk, unstored, ingest, size, broken: false })
     }
 
     /// Reads to the end and makes what was read a blob.
@@ -72,9 +78,33 @@ impl Feed {
                 Ok(_) => {}
                 // The digest is what counts now; it will say what is missing.
                 Err(_) if self.broken => return self.ingest.commit(self.size),
-                Err(e) => return Err(crate::error::Error::io("read layer", e)),
+                Err(e) => {
+                    self.keep();
+                    return Err(Error::io("read layer", e));
+                }
             }
         }
+    }
+
+    /// The host failed, not the layer: what has come is kept to continue, also
+    /// what is on its way here. As much of it as can be stored now, that is.
+    pub(super) fn keep(mut self) {
+        if let Input::Network(network) = &mut self.input {
+            network.close();
+        }
+        while self.store().is_ok() {
+            let Input::Network(network) = &mut self.input else { return };
+            let Some(chunk) = network.blocking_recv() else { return };
+            self.unstored = chunk;
+        }
+    }
+
+    fn store(&mut self) -> Result<()> {
+        let before = self.ingest.offset();
+        let stored = self.ingest.write(&self.unstored);
+        let written = self.ingest.offset() - before;
+        self.unstored.advance(usize::try_from(written).unwrap_or(usize::MAX).min(self.unstored.len()));
+        stored
     }
 
     /// The layer couldn't be unpacked. What broke off is kept to continue, what
@@ -98,7 +128,8 @@ impl Feed {
             let Input::Network(network) = &mut self.input else { return Ok(0) };
             match network.blocking_recv() {
                 Some(chunk) => {
-                    self.ingest.write(&chunk).map_err(io::Error::other)?;
+                    self.unstored = chunk.clone();
+                    self.store().map_err(io::Error::other)?;
                     self.chunk = chunk;
                 }
                 None if self.ingest.offset() < self.size => {

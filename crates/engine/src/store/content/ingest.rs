@@ -3,7 +3,7 @@
 
 use std::{
     fs::File,
-    io::{Seek as _, SeekFrom, Write as _},
+    io::{self, Seek as _, SeekFrom, Write as _},
     os::fd::AsFd as _,
     path::Path,
     sync::{Arc, PoisonError},
@@ -83,14 +83,23 @@ impl Ingest {
         self.hasher.update(bytes);
     }
 
-    /// Appends.
+    /// Appends. After an error [`Ingest::offset`] says how much of it.
     ///
     /// # Errors
     /// Those of the host: a full disk is `ResourceExhausted`.
-    pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.hasher.update(bytes);
-        self.file.write_all(bytes).with_context(|| format!("store blob {}", self.digest))?;
-        self.offset += bytes.len() as u64;
+    pub fn write(&mut self, mut bytes: &[u8]) -> Result<()> {
+        while !bytes.is_empty() {
+            let written = match self.file.write(bytes) {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                Ok(0) => Err(io::ErrorKind::WriteZero.into()),
+                result => result,
+            };
+            let (done, rest) =
+                bytes.split_at(written.with_context(|| format!("store blob {}", self.digest))?);
+            self.hasher.update(done);
+            self.offset += done.len() as u64;
+            bytes = rest;
+        }
         Ok(())
     }
 
@@ -107,8 +116,8 @@ impl Ingest {
             .with_context(|| format!("store blob {} anew", self.digest))
     }
 
-    /// Makes it a blob, when size and digest are right; otherwise what was
-    /// written is removed.
+    /// Makes it a blob, when size and digest are right and the disk has it;
+    /// otherwise what was written is removed.
     ///
     /// # Errors
     /// `DataLoss` for the wrong content, those of the host.
@@ -125,13 +134,22 @@ impl Ingest {
             };
             return Err(Error::new(Kind::DataLoss, words));
         }
-        self.publish().with_context(|| format!("store blob {}", self.digest))?;
+        self.publish()?;
         failpoint::hit("image.blob")?;
         Ok(())
     }
 
-    fn publish(&self) -> nix::Result<()> {
-        nix::unistd::fsync(&self.file)?;
+    fn publish(&self) -> Result<()> {
+        if let Err(e) = nix::unistd::fsync(&self.file) {
+            // What the disk didn't take reads as if it had, and the next fsync
+            // wouldn't say so: it has to be written anew.
+            self.discard()?;
+            return Err(e).with_context(|| format!("store blob {}", self.digest));
+        }
+        self.rename().with_context(|| format!("store blob {}", self.digest))
+    }
+
+    fn rename(&self) -> nix::Result<()> {
         let blobs = &self.content.blobs;
         renameat(&self.content.ingest, self.name.as_str(), blobs, &path(&self.digest))?;
         let dir = paths::open_dir(blobs.as_fd(), Path::new(self.digest.algorithm().as_str()))?;
@@ -140,7 +158,7 @@ impl Ingest {
 
     fn discard(&self) -> Result<()> {
         unlinkat(&self.content.ingest, self.name.as_str(), UnlinkatFlags::NoRemoveDir)
-            .with_context(|| format!("remove damaged content of {}", self.digest))
+            .with_context(|| format!("remove what there is of {}", self.digest))
     }
 }
 

@@ -17,10 +17,11 @@ mod preparing;
 mod replace;
 
 use std::{
+    collections::BTreeSet,
     os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicI64, Ordering},
     },
 };
@@ -84,6 +85,9 @@ pub struct Snapshots {
     next: AtomicI64,
     /// Layers that a pull counts on, and how many pulls do.
     pins: pins::Table,
+    /// What nobody needs and couldn't be removed: it goes with what is made or
+    /// removed next, or with the next start.
+    left: Mutex<BTreeSet<i64>>,
 }
 
 impl Snapshots {
@@ -98,7 +102,8 @@ impl Snapshots {
         init_layer::ensure(dir.as_fd(), Path::new(INIT))
             .with_context(|| format!("make the init layer {}", init.display()))?;
         let next = highest(&dir, &db)?.saturating_add(1);
-        Ok(Arc::new(Self { base, dir, db, next: AtomicI64::new(next), pins: pins::Table::default() }))
+        let (pins, left) = (pins::Table::default(), Mutex::default());
+        Ok(Arc::new(Self { base, dir, db, next: AtomicI64::new(next), pins, left }))
     }
 
     /// Makes the writable layer of a container on top of a committed snapshot.
@@ -257,6 +262,7 @@ impl Snapshots {
     /// # Errors
     /// Those of the host and the database.
     pub fn begin(self: &Arc<Self>) -> Result<Preparing> {
+        self.remove_left();
         let dir = self.next();
         let key = format!("preparing/{dir}");
         self.db.write(|tx| {
@@ -287,6 +293,7 @@ impl Snapshots {
     /// # Errors
     /// Those of the host and the database.
     pub fn collect(&self) -> Result<Vec<Gone>> {
+        self.remove_left();
         let mut removed = Vec::new();
         loop {
             let unused = self.db.read(rows::unused)?;
@@ -352,15 +359,38 @@ impl Snapshots {
         paths::open_dir(self.dir.as_fd(), Path::new(&name))
     }
 
-    /// Takes back a snapshot that nobody has seen: the row, then the directory.
+    /// Takes back a snapshot that nobody has seen: the directory, whose bytes
+    /// the row may need to be deleted, then the row. A disk that says no is
+    /// asked again, now and later.
     fn discard(&self, dir: i64) -> Result<()> {
-        self.db.write(|tx| rows::delete(tx, dir))?;
-        self.remove_dir(dir)
+        let take_back = || {
+            self.take_away(dir)?;
+            self.db.write(|tx| rows::delete(tx, dir))
+        };
+        let taken = take_back().or_else(|_| take_back());
+        if taken.is_err() {
+            self.left.lock().unwrap_or_else(PoisonError::into_inner).insert(dir);
+        }
+        taken
     }
 
-    /// Removes a directory whose row is gone: out of the way first, so that a
-    /// half-removed layer never stands where a whole one would.
+    fn remove_left(&self) {
+        let left = std::mem::take(&mut *self.left.lock().unwrap_or_else(PoisonError::into_inner));
+        for dir in left {
+            if let Err(e) = self.discard(dir) {
+                tracing::warn!(snapshot = dir, error = %e.chain(), "can't remove an unneeded layer yet");
+            }
+        }
+    }
+
+    /// Removes a directory whose row is gone already.
     fn remove_dir(&self, dir: i64) -> Result<()> {
+        self.take_away(dir).or_else(|_| self.discard(dir))
+    }
+
+    /// Out of the way first, so that a half-removed layer never stands where a
+    /// whole one would.
+    fn take_away(&self, dir: i64) -> Result<()> {
         let (name, aside) = (dir.to_string(), format!("{REMOVING}{dir}"));
         match nix::fcntl::renameat(&self.dir, name.as_str(), &self.dir, aside.as_str()) {
             Ok(()) | Err(Errno::ENOENT) => {}
@@ -494,6 +524,21 @@ mod tests {
         assert!(again.rootfs("box").expect("rootfs").upper.is_dir());
         assert!(store.path.join("init/proc").is_dir());
         assert!(again.next() > 99);
+    }
+
+    #[test]
+    fn what_cannot_be_removed_goes_with_what_is_made_next() {
+        let store = store();
+        let preparing = store.snapshots.begin().expect("begin");
+        let path = store.snapshots.fs(preparing.dir());
+        // Where it is to be moved to is something that doesn't go away.
+        let aside = store.path.join(format!("{REMOVING}{}", preparing.dir()));
+        std::fs::create_dir_all(aside.join("full")).expect("mkdir");
+        preparing.give_up();
+        assert!(path.exists());
+        std::fs::remove_dir_all(&aside).expect("remove");
+        let next = store.snapshots.begin().expect("begin");
+        assert!(!path.exists() && store.snapshots.fs(next.dir()).exists());
     }
 
     #[test]

@@ -35,6 +35,18 @@ impl Preparing {
     pub fn keep(mut self) {
         self.kept = true;
     }
+
+    /// Removes it, and returns when it is gone. Blocks.
+    pub fn give_up(mut self) {
+        self.kept = true;
+        discard(&self.snapshots, self.dir);
+    }
+}
+
+fn discard(snapshots: &Snapshots, dir: i64) {
+    if let Err(e) = snapshots.discard(dir) {
+        tracing::warn!(snapshot = dir, error = %e.chain(), "can't remove an unfinished layer yet");
+    }
 }
 
 impl Drop for Preparing {
@@ -43,16 +55,10 @@ impl Drop for Preparing {
             return;
         }
         let (snapshots, dir) = (Arc::clone(&self.snapshots), self.dir);
-        let discard = move || {
-            if let Err(e) = snapshots.discard(dir) {
-                // The next start removes it.
-                tracing::warn!(snapshot = dir, error = %e.chain(), "can't remove an unfinished layer");
-            }
-        };
         // A dropped pull ends on a thread that must not block.
         match tokio::runtime::Handle::try_current() {
-            Ok(runtime) => drop(runtime.spawn_blocking(discard)),
-            Err(_) => discard(),
+            Ok(runtime) => drop(runtime.spawn_blocking(move || discard(&snapshots, dir))),
+            Err(_) => discard(&snapshots, dir),
         }
     }
 }
