@@ -170,6 +170,29 @@ fn a_pushed_image_comes_back_as_it_was() {
 }
 
 #[test]
+fn all_tags_of_a_repository_are_pulled() {
+    let Some((engine, registry)) = engine::with_registry() else { return };
+    let digests = ["1", "2", "edge"].map(|tag| registry.push(&tiny(tag), "team/app", tag));
+    let said = engine.berth(&["pull", "--all-tags", "team/app"]).ok().stdout;
+    for (tag, digest) in ["1", "2", "edge"].iter().zip(&digests) {
+        let begin = said.find(&format!("{tag}: Pulling from team/app\n"));
+        let end = said.find(&format!("Digest: {digest}\n"));
+        assert!(begin.is_some() && begin < end, "{tag}: {said}");
+    }
+    let end = "\nStatus: Downloaded newer image for team/app\ndocker.io/team/app\n";
+    assert!(said.ends_with(end) && said.matches("Status: ").count() == 1, "{said}");
+    let again = engine.berth(&["pull", "-a", "team/app"]).ok().stdout;
+    assert!(again.contains("Status: Image is up to date for team/app\n"), "{again}");
+    let listed = engine.berth(&["images", "--format", "{{.Tag}}", "team/app"]).ok().stdout;
+    let mut listed: Vec<&str> = listed.lines().collect();
+    listed.sort_unstable();
+    assert_eq!(listed, ["1", "2", "edge"]);
+
+    engine.berth(&["pull", "-a", "team/app:1"]).exits(1).complains(&["tag can't be used with --all-tags/-a"]);
+    engine.berth(&["pull", "-a", "team/none"]).exits(1).complains(&["pull access denied for team/none"]);
+}
+
+#[test]
 fn a_private_registry_lets_in_who_has_logged_in() {
     let Some(engine) = crate::support::Engine::start() else { return };
     let registry = crate::support::registry::Registry::start_private();

@@ -17,7 +17,8 @@ pub enum Verb {
     #[command(after_help = "Examples:
   berth pull debian
   berth pull quay.io/podman/hello:latest
-  berth pull --platform linux/arm64 alpine:3")]
+  berth pull --platform linux/arm64 alpine:3
+  berth pull --all-tags registry.example.com/team/app")]
     Pull(Pull),
     /// Log in to a registry
     #[command(after_help = "Credentials are kept where Docker keeps them: in ~/.docker/config.json, or with
@@ -174,6 +175,9 @@ pub struct Pull {
     /// Name[:tag] or name@digest
     #[arg(value_name = "IMAGE")]
     pub image: String,
+    /// All tags of the repository, one after the other
+    #[arg(short, long)]
+    pub all_tags: bool,
     /// Pull for another platform, as OS/ARCH[/VARIANT]
     #[arg(long, value_name = "PLATFORM")]
     pub platform: Option<String>,

@@ -6,7 +6,9 @@ use std::{
     time::Duration,
 };
 
-use berth::api::v1::{PullDone, PullImageRequest, PullImageResponse, pull_image_response::Kind};
+use berth::api::v1::{
+    ListTagsRequest, PullDone, PullImageRequest, PullImageResponse, pull_image_response::Kind,
+};
 use tokio::time::{self, MissedTickBehavior};
 use tonic::Streaming;
 
@@ -17,7 +19,7 @@ use crate::{
     error::{Error, Result},
     output::progress::{Progress, Style},
     output::text,
-    parse::reference::Shown,
+    parse::reference::{Shown, split_tag},
     terminal,
 };
 
@@ -65,6 +67,9 @@ impl Voice {
 pub(super) async fn pull(context: &Context, args: Pull) -> Result<u8> {
     let voice = if args.quiet { Voice::Silent } else { Voice::Stdout };
     let shown = Shown::of(&args.image);
+    if args.all_tags {
+        return pull_all(context, &args, &shown, voice).await;
+    }
     if shown.defaulted {
         voice.say("Using default tag: latest\n")?;
     }
@@ -73,8 +78,50 @@ pub(super) async fn pull(context: &Context, args: Pull) -> Result<u8> {
     Ok(0)
 }
 
+/// As Docker does it: each tag in turn, up to the first that fails, and the
+/// status once for all of them.
+async fn pull_all(context: &Context, args: &Pull, shown: &Shown, voice: Voice) -> Result<u8> {
+    if !shown.defaulted {
+        return Err(Error::new("tag can't be used with --all-tags/-a"));
+    }
+    let request = ListTagsRequest { repository: args.image.clone(), auth: auth::for_image(&args.image)? };
+    let tags = context.client.images().list_tags(request).await?.into_inner().tags;
+    let (mut name, mut up_to_date) = (None, true);
+    for tag in tags {
+        let image = format!("{}:{tag}", args.image);
+        let done = receive(context, &image, args.platform.as_deref(), args.verify, voice).await?;
+        name = Some(split_tag(&done.reference).0.to_owned());
+        up_to_date &= done.up_to_date;
+    }
+    let Some(name) = name else {
+        return Err(Error::new(format!("repository {} has no tags", args.image)));
+    };
+    let familiar = Shown::of(&name).familiar;
+    voice.say(&status(up_to_date, split_tag(&familiar).0))?;
+    Voice::Stdout.say(&format!("{}\n", text::visible(&name)))?;
+    Ok(0)
+}
+
 /// Fetches an image and tells about it; ends with digest and status.
 pub(super) async fn fetch(
+    context: &Context,
+    image: &str,
+    platform: Option<&str>,
+    verify: bool,
+    voice: Voice,
+) -> Result<PullDone> {
+    let done = receive(context, image, platform, verify, voice).await?;
+    voice.say(&status(done.up_to_date, &Shown::of(&done.reference).familiar))?;
+    Ok(done)
+}
+
+fn status(up_to_date: bool, name: &str) -> String {
+    let status = if up_to_date { "Image is up to date" } else { "Downloaded newer image" };
+    format!("Status: {status} for {}\n", text::visible(name))
+}
+
+/// Fetches an image and tells about it; ends with the digest.
+async fn receive(
     context: &Context,
     image: &str,
     platform: Option<&str>,
@@ -90,9 +137,7 @@ pub(super) async fn fetch(
     };
     let mut stream = context.client.images().pull(request).await?.into_inner();
     let done = follow(&mut stream, image, voice).await?;
-    let shown = Shown::of(&done.reference).familiar;
-    let status = if done.up_to_date { "Image is up to date" } else { "Downloaded newer image" };
-    voice.say(&text::visible(&format!("Digest: {}\nStatus: {status} for {shown}\n", done.digest)))?;
+    voice.say(&text::visible(&format!("Digest: {}\n", done.digest)))?;
     Ok(done)
 }
 

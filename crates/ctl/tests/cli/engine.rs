@@ -670,6 +670,16 @@ impl Images for Fake {
         Ok(stream(vec![Ok(LoadImageResponse { kind: Some(load_image_response::Kind::Loaded(loaded)) })]))
     }
 
+    async fn list_tags(
+        &self,
+        request: Request<ListTagsRequest>,
+    ) -> Result<Response<ListTagsResponse>, Status> {
+        let repository = request.into_inner().repository;
+        self.call(&format!("tags {repository}"));
+        let tags = if repository == "empty" { vec![] } else { vec!["1".into(), "2".into()] };
+        Ok(Response::new(ListTagsResponse { tags }))
+    }
+
     async fn login(&self, request: Request<LoginRequest>) -> Result<Response<LoginResponse>, Status> {
         let LoginRequest { registry, auth } = request.into_inner();
         let auth = auth.unwrap_or_default();

@@ -71,6 +71,26 @@ fn an_unchanged_image_is_up_to_date() {
 }
 
 #[test]
+fn all_tags_are_pulled_one_after_the_other() {
+    let engine = Engine::new(Script { pull: pull(false), ..Default::default() });
+    let result = engine.berth(&["pull", "-a", "hello-world"]);
+    let one = format!(
+        "latest: Pulling from library/hello-world\n\
+         c1ec31eb5944: Pull complete\n\
+         Digest: {DIGEST}\n"
+    );
+    let end = "Status: Downloaded newer image for hello-world\ndocker.io/library/hello-world\n";
+    assert_eq!(result.stdout, format!("{one}{one}{end}"));
+    assert_eq!(engine.seen().calls, ["tags hello-world", "pull", "pull"]);
+    let quiet = engine.berth(&["pull", "--all-tags", "-q", "hello-world"]);
+    assert_eq!(quiet.stdout, "docker.io/library/hello-world\n");
+    let both = engine.berth(&["pull", "-a", "hello-world:1"]);
+    assert_eq!((both.code, both.stderr.as_str()), (1, "tag can't be used with --all-tags/-a\n"));
+    let none = engine.berth(&["pull", "-a", "empty"]);
+    assert_eq!((none.code, none.stderr.as_str()), (1, "repository empty has no tags\n"));
+}
+
+#[test]
 fn pull_policies() {
     let engine = Engine::new(Script { pull: pull(false), exit: Some(0), ..Default::default() });
     let never = engine.berth(&["run", "--pull", "never", "hello-world"]);

@@ -7,14 +7,14 @@ use berth::{
     api::v1::{
         HistoryEntry, Image, ImageConfig, ImageMount, ImportImageRequest, ImportImageResponse,
         InspectImageRequest, InspectImageResponse, LayerProgress, ListImageMountsRequest,
-        ListImageMountsResponse, ListImagesRequest, ListImagesResponse, LoadImageRequest, LoadImageResponse,
-        LoadedImage, LoginRequest, LoginResponse, MountImageRequest, MountImageResponse, PinImageRequest,
-        PinImageResponse, PruneImagesRequest, PruneImagesResponse, PullDone, PullImageRequest,
-        PullImageResponse, PullResolved, PushImageRequest, PushImageResponse, PushedTag, RegistryAuth,
-        RemoveImageRequest, RemoveImageResponse, SaveImageRequest, SaveImageResponse, TagImageRequest,
-        TagImageResponse, UnmountImageRequest, UnmountImageResponse, images_server, import_image_request,
-        layer_progress::Phase, load_image_response, pull_image_response, push_image_response,
-        save_image_request,
+        ListImageMountsResponse, ListImagesRequest, ListImagesResponse, ListTagsRequest, ListTagsResponse,
+        LoadImageRequest, LoadImageResponse, LoadedImage, LoginRequest, LoginResponse, MountImageRequest,
+        MountImageResponse, PinImageRequest, PinImageResponse, PruneImagesRequest, PruneImagesResponse,
+        PullDone, PullImageRequest, PullImageResponse, PullResolved, PushImageRequest, PushImageResponse,
+        PushedTag, RegistryAuth, RemoveImageRequest, RemoveImageResponse, SaveImageRequest,
+        SaveImageResponse, TagImageRequest, TagImageResponse, UnmountImageRequest, UnmountImageResponse,
+        images_server, import_image_request, layer_progress::Phase, load_image_response, pull_image_response,
+        push_image_response, save_image_request,
     },
     ids::Namespace,
 };
@@ -61,6 +61,18 @@ impl images_server::Images for ImagesService {
                 verify: request.verify,
             });
             Ok(follow(follower, pull_answer))
+        })
+        .await
+    }
+
+    async fn list_tags(
+        &self,
+        request: Request<ListTagsRequest>,
+    ) -> Result<Response<ListTagsResponse>, Status> {
+        contained(async {
+            let ListTagsRequest { repository, auth } = request.into_inner();
+            let tags = self.0.tags(&repository.parse()?, auth.and_then(credentials)).await?;
+            Ok(ListTagsResponse { tags })
         })
         .await
     }

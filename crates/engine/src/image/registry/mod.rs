@@ -9,6 +9,7 @@ mod hosts_file;
 mod identities;
 mod login;
 mod push;
+mod tags;
 mod token;
 mod transport;
 
@@ -154,42 +155,41 @@ impl Repository {
     pub async fn manifest(&self, target: &str) -> Result<Fetched> {
         let path = format!("manifests/{target}");
         let get = Call::get(&path).header(ACCEPT, every_kind());
-        let mut failures = Vec::new();
         let may: fn(&Serves) -> bool =
             if target.contains(':') { |serves| serves.pull } else { |serves| serves.resolve };
-        let mut places = self.order(may).peekable();
-        while let Some(at) = places.next() {
-            match self.manifest_from(&self.sessions[at], &get, target, places.peek().is_some()).await {
-                Ok(fetched) => {
-                    self.prefer(at);
-                    return Ok(fetched);
-                }
-                Err(failure) => {
-                    self.failed(at, &failure);
-                    failures.push((at, failure));
-                }
-            }
-        }
-        Err(self.explain(failures, &format!("manifest for {}", join_target(&self.name, target))))
+        let what = format!("manifest for {}", join_target(&self.name, target));
+        self.anywhere(may, &what, |at| self.manifest_once(&self.sessions[at], &get, target)).await
     }
 
-    async fn manifest_from(
+    /// Asks one place after the other, each as often as makes sense, until one
+    /// has an answer.
+    async fn anywhere<T, F: Future<Output = Result<T, Failure>>>(
         &self,
-        session: &Session,
-        get: &Call<'_>,
-        target: &str,
-        spare: bool,
-    ) -> Result<Fetched, Failure> {
-        let mut tried = 1;
-        loop {
-            let failure = match self.manifest_once(session, get, target).await {
-                Ok(fetched) => return Ok(fetched),
-                Err(failure) => failure,
+        may: fn(&Serves) -> bool,
+        what: &str,
+        ask: impl Fn(usize) -> F,
+    ) -> Result<T> {
+        let mut failures = Vec::new();
+        let mut places = self.order(may).peekable();
+        while let Some(at) = places.next() {
+            let mut tried = 1;
+            let failure = loop {
+                let failure = match ask(at).await {
+                    Ok(answer) => {
+                        self.prefer(at);
+                        return Ok(answer);
+                    }
+                    Err(failure) => failure,
+                };
+                let pause = failure.pause(tried, places.peek().is_some(), self.sessions[at].met());
+                let Some(pause) = pause else { break failure };
+                tokio::time::sleep(pause).await;
+                tried += 1;
             };
-            let Some(pause) = failure.pause(tried, spare, session.met()) else { return Err(failure) };
-            tokio::time::sleep(pause).await;
-            tried += 1;
+            self.failed(at, &failure);
+            failures.push((at, failure));
         }
+        Err(self.explain(failures, what))
     }
 
     async fn manifest_once(

@@ -356,7 +356,7 @@ async fn refused_with(response: Response) -> Failure {
     }
 }
 
-fn same_origin(a: &Url, b: &Url) -> bool {
+pub(super) fn same_origin(a: &Url, b: &Url) -> bool {
     a.origin() == b.origin()
 }
 

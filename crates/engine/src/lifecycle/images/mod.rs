@@ -51,7 +51,10 @@ use super::events::Events;
 pub use crate::image::{platform::Platform, registry::auth::Credentials};
 use crate::{
     error::Result,
-    image::registry::{Registry, hosts::RegistryConfig},
+    image::{
+        reference::Reference,
+        registry::{Registry, hosts::RegistryConfig},
+    },
     store::{content::Content, meta::Db, snapshot::Snapshots},
 };
 
@@ -105,6 +108,15 @@ impl Images {
             blob_locks: Locks::default(),
             slots: Arc::new(Semaphore::new(parallel_layers())),
         }))
+    }
+
+    /// The tags that the repository of `reference` has at its registry.
+    ///
+    /// # Errors
+    /// Those of a pull; `ResourceExhausted` for more than can be listed.
+    pub async fn tags(&self, reference: &Reference, credentials: Option<Credentials>) -> Result<Vec<String>> {
+        let (registry, reference) = (Arc::clone(&self.registry), reference.clone());
+        blocking(move || registry.repository(&reference, credentials.as_ref())).await?.tags().await
     }
 
     /// Checks somebody's credentials with a registry. Returns what to keep

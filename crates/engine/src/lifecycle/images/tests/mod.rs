@@ -8,6 +8,7 @@ mod layers;
 mod push;
 mod registry;
 mod repair;
+mod tags;
 
 use std::{collections::BTreeMap, io::Write as _, sync::Arc};
 
