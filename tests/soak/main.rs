@@ -23,4 +23,5 @@ mod power;
 mod pulls;
 mod scale;
 mod scarce;
+mod sizes;
 mod stuck;

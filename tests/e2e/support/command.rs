@@ -5,12 +5,10 @@ use std::{
     io::{Read, Write as _},
     process::{Child, Command, Stdio},
     thread,
+    time::Duration,
 };
 
-use super::{
-    until,
-    wait::{DEADLINE, within},
-};
+use super::wait::{DEADLINE, within};
 
 /// What a program said and how it ended.
 #[derive(Debug)]
@@ -69,7 +67,12 @@ impl Output {
 }
 
 /// Runs `command` with `input`, to its end or [`DEADLINE`].
-pub(crate) fn run(mut command: Command, input: &[u8]) -> Output {
+pub(crate) fn run(command: Command, input: &[u8]) -> Output {
+    run_within(DEADLINE, command, input)
+}
+
+/// As [`run`], for what takes long.
+pub(crate) fn run_within(deadline: Duration, mut command: Command, input: &[u8]) -> Output {
     let stdin = if input.is_empty() { Stdio::null() } else { Stdio::piped() };
     command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap_or_else(|e| panic!("{command:?}: {e}"));
@@ -80,7 +83,7 @@ pub(crate) fn run(mut command: Command, input: &[u8]) -> Output {
         // The program may well end without reading all of it.
         thread::spawn(move || stdin.write_all(&input));
     }
-    let code = finish(&mut child, &format!("{command:?}"));
+    let code = finish_within(deadline, &mut child, &format!("{command:?}"));
     let (bytes, stderr) = (stdout.join().expect("reader"), stderr.join().expect("reader"));
     Output {
         code,
@@ -93,10 +96,14 @@ pub(crate) fn run(mut command: Command, input: &[u8]) -> Output {
 
 /// Waits for the end of `child` and gives its code; kills it after the deadline.
 pub(crate) fn finish(child: &mut Child, what: &str) -> i32 {
+    finish_within(DEADLINE, child, what)
+}
+
+fn finish_within(deadline: Duration, child: &mut Child, what: &str) -> i32 {
     use std::os::unix::process::ExitStatusExt as _;
     let start = std::time::Instant::now();
-    let status = until(what, || {
-        if start.elapsed() > DEADLINE / 2 + DEADLINE / 4 {
+    let status = within(deadline, what, || {
+        if start.elapsed() > deadline / 2 + deadline / 4 {
             let _ = child.kill();
         }
         child.try_wait().expect("wait")

@@ -201,12 +201,18 @@ pub(crate) fn hello_world_archive(dir: &Path) -> PathBuf {
 }
 
 /// An image in the making.
-#[derive(Debug)]
 pub(crate) struct Builder {
-    layers: Vec<Layer>,
+    /// What is in each, by digest, and its blob.
+    layers: Vec<(String, Vec<u8>)>,
     config: Value,
     architecture: String,
     in_index: bool,
+}
+
+impl std::fmt::Debug for Builder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Builder").field("config", &self.config).finish_non_exhaustive()
+    }
 }
 
 impl Builder {
@@ -217,8 +223,15 @@ impl Builder {
     }
 
     /// Adds a layer on top.
-    pub(crate) fn layer(mut self, layer: Layer) -> Self {
-        self.layers.push(layer);
+    pub(crate) fn layer(self, layer: Layer) -> Self {
+        let plain = layer.finish();
+        self.compressed(digest(&plain), gzip(&plain))
+    }
+
+    /// Adds a layer that is compressed already, whose content has, or is said to
+    /// have, the digest `diff_id`.
+    pub(crate) fn compressed(mut self, diff_id: String, blob: Vec<u8>) -> Self {
+        self.layers.push((diff_id, blob));
         self
     }
 
@@ -244,10 +257,9 @@ impl Builder {
             (name, size)
         };
         let (mut diff_ids, mut layers) = (vec![], vec![]);
-        for layer in self.layers {
-            let plain = layer.finish();
-            diff_ids.push(digest(&plain));
-            layers.push(store(gzip(&plain)));
+        for (diff_id, blob) in self.layers {
+            diff_ids.push(diff_id);
+            layers.push(store(blob));
         }
         let mut config = self.config;
         let env = config.as_object_mut().expect("an object").entry("Env").or_insert_with(|| json!([]));

@@ -9,16 +9,19 @@ use super::{
     *,
 };
 
-/// An image whose first layer is large enough to break in the middle.
-pub(super) fn large() -> Arc<TestImage> {
+/// Text that compresses little.
+pub(super) fn noise(length: usize) -> String {
     let mut seed = 1_u32;
-    let noise: String = std::iter::repeat_with(|| {
+    let next = || {
         seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         char::from(b' ' + u8::try_from(seed >> 24).unwrap_or(0) % 90)
-    })
-    .take(60_000)
-    .collect();
-    Arc::new(TestImage::new("amd64", &[("noise", &noise), ("etc/motd", "hi")]))
+    };
+    std::iter::repeat_with(next).take(length).collect()
+}
+
+/// An image whose first layer is large enough to break in the middle.
+pub(super) fn large() -> Arc<TestImage> {
+    Arc::new(TestImage::new("amd64", &[("noise", &noise(60_000)), ("etc/motd", "hi")]))
 }
 
 /// How a registry answers for the large layer, given how often it was asked

@@ -291,6 +291,45 @@ async fn archives_are_imported_whole_or_refused() {
     }
 }
 
+/// Row 12: what there is of a layer up to some point isn't the layer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_layer_that_is_cut_at_any_kibibyte_is_refused() {
+    if !rooted() {
+        return;
+    }
+    let noise = hostile::noise(96 << 10);
+    let plain = whole(&[file(), plain(b'0', b"noise", noise.as_bytes()), plain(b'0', b"last", b"")]);
+    for (media, blob) in [("", plain.clone()), ("+gzip", gzip(&plain)), ("+zstd", zstd(&plain))] {
+        let cuts = (0..blob.len()).step_by(1024);
+        let images: Vec<_> = cuts.map(|cut| image(blob[..cut].to_vec(), media, &plain)).collect();
+        let images = Arc::new(images);
+        let served = Arc::clone(&images);
+        let server = Server::start(move |request| {
+            let tag = request.path.rsplit_once("/manifests/").and_then(|(_, tag)| tag.parse::<usize>().ok());
+            match tag {
+                Some(number) => served[number].answer(&request.path),
+                None => {
+                    let mut answers = served.iter().map(|image| image.answer(&request.path));
+                    answers.find(Reply::is_good).unwrap_or_else(|| Reply::status(404))
+                }
+            }
+        });
+        let place = Place::mirrored(&server);
+        assert!(images.len() > 60, "{} cuts", images.len());
+        for (number, image) in images.iter().enumerate() {
+            let pulled = place.pull(Place::request(&format!("hello-world:{number}"))).await.map(drop);
+            let loaded = load(&place, &oci_archive(image)).await.map(drop);
+            for (way, end) in [("pull", pulled), ("load", loaded)] {
+                let error = end.expect_err("a layer that isn't whole");
+                assert_eq!(error.kind(), Kind::DataLoss, "{way}, {media} {number}: {}", error.chain());
+            }
+        }
+        place.assert_clean();
+        let kept = place.root.path().join("content/ingest").read_dir().expect("list").count();
+        assert_eq!(kept, 0, "{media}");
+    }
+}
+
 /// Ten gibibytes of zeros are a few hundred kilobytes of zstd.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_layer_that_unfolds_without_end_is_stopped() {

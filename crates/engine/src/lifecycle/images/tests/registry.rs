@@ -110,6 +110,10 @@ impl Reply {
         self
     }
 
+    pub(super) fn is_good(&self) -> bool {
+        self.status == 200
+    }
+
     pub(super) fn body(&self) -> &[u8] {
         &self.body
     }
