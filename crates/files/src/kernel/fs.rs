@@ -29,6 +29,9 @@ const XATTR_SIZE_MAX: usize = 65536;
 /// that no tree can use up the descriptors of the process.
 const MAX_DEPTH: usize = 24;
 
+/// Names that a removal holds of a directory: it may have millions.
+const AT_ONCE: usize = 8192;
+
 /// `fsetxattr(2)`.
 ///
 /// # Errors
@@ -149,7 +152,25 @@ fn gone(result: nix::Result<()>) -> nix::Result<()> {
 /// Empties `dir`; `false` when something was moved up into `top` meanwhile.
 fn empty(dir: BorrowedFd<'_>, top: BorrowedFd<'_>, depth: usize, lifted: &mut u64) -> nix::Result<bool> {
     let mut whole = true;
-    for name in children(dir)? {
+    loop {
+        let names = some_children(dir, AT_ONCE)?;
+        let last = names.len() < AT_ONCE;
+        whole &= remove_all(dir, &names, top, depth, lifted)?;
+        if last {
+            return Ok(whole);
+        }
+    }
+}
+
+fn remove_all(
+    dir: BorrowedFd<'_>,
+    names: &[CString],
+    top: BorrowedFd<'_>,
+    depth: usize,
+    lifted: &mut u64,
+) -> nix::Result<bool> {
+    let mut whole = true;
+    for name in names {
         let name = Path::new(std::ffi::OsStr::from_bytes(name.as_bytes())).to_owned();
         match unlinkat(dir, &name, UnlinkatFlags::NoRemoveDir) {
             Ok(()) | Err(Errno::ENOENT) => continue,
@@ -187,11 +208,18 @@ fn lift(dir: BorrowedFd<'_>, name: &Path, top: BorrowedFd<'_>, lifted: &mut u64)
 /// # Errors
 /// Those of the calls.
 pub fn children(dir: BorrowedFd<'_>) -> nix::Result<Vec<CString>> {
+    some_children(dir, usize::MAX)
+}
+
+fn some_children(dir: BorrowedFd<'_>, most: usize) -> nix::Result<Vec<CString>> {
     // A descriptor of its own: reading moves the position that a copy shares.
     let fresh =
         paths::open_beneath(dir, Path::new("."), OFlag::O_RDONLY | OFlag::O_DIRECTORY, Mode::empty())?;
     let mut names = Vec::new();
     for entry in Dir::from_fd(fresh)?.iter() {
+        if names.len() == most {
+            break;
+        }
         let entry = entry?;
         let name = entry.file_name();
         if name.to_bytes() != b"." && name.to_bytes() != b".." {
@@ -321,6 +349,20 @@ mod tests {
         remove_tree(dir.as_fd(), Path::new("tree")).expect("again");
         assert!(!base.path().join("tree").exists());
         assert!(base.path().join("canary/keep").exists());
+    }
+
+    #[test]
+    fn a_directory_of_more_names_than_are_held_is_removed() {
+        let base = tempfile::tempdir().expect("tempdir");
+        let tree = base.path().join("tree");
+        std::fs::create_dir(&tree).expect("mkdir");
+        for name in 0..2 * AT_ONCE {
+            std::fs::write(tree.join(name.to_string()), "").expect("write");
+        }
+        std::fs::create_dir(tree.join("dir")).expect("mkdir");
+        let dir = std::fs::File::open(base.path()).expect("open");
+        remove_tree(dir.as_fd(), Path::new("tree")).expect("remove");
+        assert!(!tree.exists());
     }
 
     #[test]
