@@ -240,7 +240,7 @@ fn a_directory_a_hundred_thousand_deep() {
 fn bomb(size: u64, in_file: bool) -> Vec<u8> {
     let mut layer = Layer::new();
     layer.file("small", 0o644, b"content");
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
     if in_file {
         let mut header = tar::Header::new_gnu();
         header.set_size(size);

@@ -6,7 +6,7 @@ use std::{
     collections::BTreeSet,
     sync::{
         Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -34,8 +34,10 @@ const STALL_BYTES: u64 = 1024;
 #[derive(Debug, Default)]
 pub struct Suppliers {
     delivered: Mutex<BTreeSet<usize>>,
-    /// Answers that it is made of, and what an earlier attempt left.
+    /// Answers that it is made of.
     pieces: AtomicUsize,
+    /// It begins with what an earlier attempt left.
+    kept: AtomicBool,
     distrusted: BTreeSet<usize>,
     /// It was begun anew already.
     anew: bool,
@@ -50,7 +52,8 @@ impl Suppliers {
         // Each time there is somebody less to ask, or this is the end.
         let fewer = !delivered.is_empty();
         self.distrusted.append(delivered);
-        let several = std::mem::take(self.pieces.get_mut()) > 1;
+        let kept = std::mem::take(self.kept.get_mut());
+        let several = std::mem::take(self.pieces.get_mut()) > 1 || kept;
         let mut places = repository.order(|serves| serves.pull);
         if fewer && places.any(|place| !self.distrusted.contains(&place)) {
             return true;
@@ -104,9 +107,7 @@ impl Repository {
         let path = format!("blobs/{}", blob.digest);
         let (at, stall) = (from, self.stall);
         let mut download = Download { blob, path, from, at, suppliers, sink, told, stall };
-        if from > 0 {
-            suppliers.piece();
-        }
+        suppliers.kept.fetch_or(from > 0, Ordering::Relaxed);
         let mut failures = Vec::new();
         let places = self.order(|serves| serves.pull);
         let mut places = places.filter(|place| !suppliers.distrusted.contains(place)).peekable();

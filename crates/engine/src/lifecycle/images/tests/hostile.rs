@@ -341,8 +341,16 @@ async fn what_is_kept_and_wrong_is_fetched_anew() {
         return;
     }
     let image = large();
-    for kept in [vec![0; 5000], image.layers[0][..100].repeat(3), vec![0; 10 << 20]] {
-        let server = registry(&image, honest);
+    // Also when that is noticed before the registry has said anything.
+    let silent_first: Answer =
+        |r, reply, n| if n == 0 { reply.in_manner(Manner::Silence) } else { reply.ranged(r) };
+    for (kept, answer) in [
+        (vec![0; 5000], honest as Answer),
+        (vec![0; 5000], silent_first),
+        (image.layers[0][..100].repeat(3), honest),
+        (vec![0; 10 << 20], honest),
+    ] {
+        let server = registry(&image, answer);
         let place = Place::through(&[&server], 30);
         std::fs::write(place.root.path().join("content/ingest").join(partial_name(&image.layers[0])), kept)
             .expect("write");
