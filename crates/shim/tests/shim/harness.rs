@@ -164,16 +164,6 @@ fn directories(top: &Path) -> Vec<PathBuf> {
     all
 }
 
-/// Asks again until it is true.
-pub(crate) async fn until(what: &str, mut is_true: impl FnMut() -> bool) {
-    let asked = async {
-        while !is_true() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    timeout(DEADLINE, asked).await.unwrap_or_else(|_| panic!("waited in vain: {what}"));
-}
-
 /// Whether the process of `pidfd` ends in time.
 pub(crate) fn ends(pidfd: &OwnedFd) -> bool {
     let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
