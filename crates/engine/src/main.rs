@@ -11,7 +11,7 @@ use berth_engine::{
     config::{self, Config, LogFormat, SocketPath},
     daemon::{self, Stopped, logging},
     error::{Context as _, Result},
-    kernel::spawn,
+    kernel::{memory, spawn},
     lifecycle::fsck::{Checked, Depth, Report},
 };
 use clap::{Args, Parser, Subcommand};
@@ -164,6 +164,7 @@ fn main() -> ExitCode {
 }
 
 fn serve(settings: Settings) -> Result<ExitCode> {
+    memory::share_arenas();
     spawn::keep_descriptors().context("mark inherited descriptors close-on-exec")?;
     let config = settings.config()?;
     let logging = logging::start(&config.log, Box::new(move || settings.config()))?;

@@ -36,6 +36,8 @@ use crate::{
 
 /// setuid and setgid.
 const SET_ID: u32 = 0o6000;
+/// Bytes of a file that are worth a request to the disk of their own.
+const WRITEBACK: u64 = 1 << 20;
 /// Longest target of a symbolic link: PATH_MAX.
 const PATH_MAX: usize = 4096;
 
@@ -143,20 +145,21 @@ pub fn data<R: BufRead>(archive: &mut Reader<R>, entry: &Entry, file: &mut File)
         return Ok(());
     }
     match &entry.sparse {
-        None => copy(archive, file, entry.size),
+        None => copy(archive, file, 0, entry.size),
         Some(pieces) => {
             file.set_len(entry.size).context("set its size")?;
             for &(offset, length) in pieces {
                 file.seek(SeekFrom::Start(offset)).context("seek")?;
-                copy(archive, file, length)?;
+                copy(archive, file, offset, length)?;
             }
             Ok(())
         }
     }
 }
 
-fn copy<R: BufRead>(archive: &mut Reader<R>, file: &mut File, length: u64) -> Result<()> {
-    let mut left = length;
+/// At `offset`, where the file is.
+fn copy<R: BufRead>(archive: &mut Reader<R>, file: &mut File, offset: u64, length: u64) -> Result<()> {
+    let (mut left, mut begun) = (length, 0);
     while left > 0 {
         let piece = archive.data().map_err(|e| Error::new("", e))?;
         let taken = usize::try_from(left).unwrap_or(usize::MAX).min(piece.len());
@@ -166,6 +169,11 @@ fn copy<R: BufRead>(archive: &mut Reader<R>, file: &mut File, length: u64) -> Re
         file.write_all(&piece[..taken]).context("write")?;
         archive.consume(taken);
         left -= taken as u64;
+        let written = length - left - begun;
+        if written >= WRITEBACK {
+            fs::begin_writeback(file.as_fd(), offset + begun, written);
+            begun += written;
+        }
     }
     Ok(())
 }

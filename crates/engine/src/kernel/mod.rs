@@ -5,6 +5,7 @@
 pub mod host;
 pub mod inotify;
 pub mod memfd;
+pub mod memory;
 pub mod mounts;
 pub mod namespaces;
 pub mod netns;

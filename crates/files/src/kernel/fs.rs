@@ -44,6 +44,15 @@ pub fn set_xattr(file: BorrowedFd<'_>, name: &CStr, value: &[u8]) -> nix::Result
     Errno::result(done).map(drop)
 }
 
+/// Has the kernel begin to write these bytes of a file to its disk
+/// (`sync_file_range(2)`), so that there is little left to do for the `fsync`
+/// or `syncfs` that waits for them, and tells the errors.
+pub fn begin_writeback(file: BorrowedFd<'_>, offset: u64, length: u64) {
+    let (Ok(offset), Ok(length)) = (offset.try_into(), length.try_into()) else { return };
+    // SAFETY: takes numbers only.
+    unsafe { libc::sync_file_range(file.as_raw_fd(), offset, length, libc::SYNC_FILE_RANGE_WRITE) };
+}
+
 /// `fgetxattr(2)`; `None` when there is no such attribute.
 ///
 /// # Errors

@@ -20,8 +20,11 @@ use super::{Content, path};
 use crate::{
     domain::digest::{Digest, Hasher},
     error::{Context as _, Error, Kind, Result},
-    kernel::paths,
+    kernel::{fs, paths},
 };
+
+/// Bytes that are worth a request to the disk of their own.
+const WRITEBACK: u64 = 4 << 20;
 
 /// The writer of one blob.
 ///
@@ -36,6 +39,8 @@ pub struct Ingest {
     file: File,
     hasher: Hasher,
     offset: u64,
+    /// What the kernel writes to the disk already.
+    begun: u64,
 }
 
 impl Ingest {
@@ -54,7 +59,7 @@ impl Ingest {
             }
         };
         let hasher = Hasher::new(digest.algorithm());
-        Ok(Self { content, digest: digest.clone(), name, file, hasher, offset })
+        Ok(Self { content, digest: digest.clone(), name, file, hasher, offset, begun: offset })
     }
 
     /// How many bytes are there already.
@@ -100,6 +105,11 @@ impl Ingest {
             self.offset += done.len() as u64;
             bytes = rest;
         }
+        let new = self.offset - self.begun;
+        if new >= WRITEBACK {
+            fs::begin_writeback(self.file.as_fd(), self.begun, new);
+            self.begun = self.offset;
+        }
         Ok(())
     }
 
@@ -110,6 +120,7 @@ impl Ingest {
     pub fn restart(&mut self) -> Result<()> {
         self.hasher = Hasher::new(self.digest.algorithm());
         self.offset = 0;
+        self.begun = 0;
         self.file
             .set_len(0)
             .and_then(|()| self.file.seek(SeekFrom::Start(0)).map(drop))
