@@ -61,12 +61,9 @@ pub fn destroy(cgroup: &str) -> Result<()> {
 pub fn children(parent: &str) -> Result<HashSet<String>> {
     let mut names = HashSet::new();
     for dir in existing(parent)? {
-        for entry in fs::read_dir(&dir).with_context(|| format!("list {}", dir.display()))? {
-            let entry = entry.context("list cgroups")?;
-            if entry.file_type().context("list cgroups")?.is_dir() {
-                names.extend(entry.file_name().into_string().ok());
-            }
-        }
+        // One that has just been removed has none.
+        let found = subdirectories(&dir).with_context(|| format!("list {}", dir.display()))?;
+        names.extend(found.iter().filter_map(|path| Some(path.file_name()?.to_str()?.to_owned())));
     }
     Ok(names)
 }
@@ -258,6 +255,14 @@ fn gone(e: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cgroup_that_has_just_gone_has_none_below() {
+        let dir = tempfile::tempdir().expect("a directory");
+        std::fs::create_dir(dir.path().join("below")).expect("mkdir");
+        assert_eq!(subdirectories(dir.path()).expect("list"), [dir.path().join("below")]);
+        assert!(subdirectories(&dir.path().join("gone")).expect("list").is_empty());
+    }
 
     #[test]
     fn hierarchies_are_found_in_mountinfo() {

@@ -3,6 +3,7 @@
 
 use std::{
     fs::{self, Metadata},
+    io,
     os::unix::fs::{FileTypeExt as _, MetadataExt as _},
     path::{Path, PathBuf},
 };
@@ -105,7 +106,12 @@ pub(super) fn device(path: PathBuf, metadata: &Metadata) -> Option<LinuxDevice> 
 }
 
 fn collect(dir: &Path, found: &mut Vec<LinuxDevice>) -> Result<()> {
-    for entry in fs::read_dir(dir).with_context(|| format!("list {}", dir.display()))? {
+    let entries = match fs::read_dir(dir) {
+        // A device was unplugged meanwhile.
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.with_context(|| format!("list {}", dir.display()))?,
+    };
+    for entry in entries {
         let path = entry.context("list devices")?.path();
         // A node may vanish meanwhile; a link is not followed.
         let Ok(metadata) = fs::symlink_metadata(&path) else { continue };
