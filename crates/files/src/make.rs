@@ -159,7 +159,7 @@ pub fn data<R: BufRead>(archive: &mut Reader<R>, entry: &Entry, file: &mut File)
 
 /// At `offset`, where the file is.
 fn copy<R: BufRead>(archive: &mut Reader<R>, file: &mut File, offset: u64, length: u64) -> Result<()> {
-    let (mut left, mut begun) = (length, 0);
+    let (mut left, mut writeback) = (length, fs::Writeback::new(offset, WRITEBACK));
     while left > 0 {
         let piece = archive.data().map_err(|e| Error::new("", e))?;
         let taken = usize::try_from(left).unwrap_or(usize::MAX).min(piece.len());
@@ -169,11 +169,7 @@ fn copy<R: BufRead>(archive: &mut Reader<R>, file: &mut File, offset: u64, lengt
         file.write_all(&piece[..taken]).context("write")?;
         archive.consume(taken);
         left -= taken as u64;
-        let written = length - left - begun;
-        if written >= WRITEBACK {
-            fs::begin_writeback(file.as_fd(), offset + begun, written);
-            begun += written;
-        }
+        writeback.written(file.as_fd(), offset + (length - left));
     }
     Ok(())
 }

@@ -32,6 +32,35 @@ const MAX_DEPTH: usize = 24;
 /// Names that a removal holds of a directory: it may have millions.
 const AT_ONCE: usize = 8192;
 
+/// Has the kernel begin to write a file to its disk while more of it is written
+/// (`sync_file_range(2)`), so that there is little left to do for the `fsync`
+/// or `syncfs` that waits for it, and tells the errors.
+#[derive(Debug)]
+pub struct Writeback {
+    begun: u64,
+    /// Bytes that are worth a request of their own.
+    each: u64,
+}
+
+impl Writeback {
+    /// Of what is written from `offset` on, in requests of `each` bytes.
+    #[must_use]
+    pub fn new(offset: u64, each: u64) -> Self {
+        Self { begun: offset, each }
+    }
+
+    /// `file` is written up to `offset`.
+    pub fn written(&mut self, file: BorrowedFd<'_>, offset: u64) {
+        let length = offset - self.begun;
+        let (Ok(from), Ok(bytes)) = (self.begun.try_into(), length.try_into()) else { return };
+        if length >= self.each {
+            // SAFETY: takes numbers only.
+            unsafe { libc::sync_file_range(file.as_raw_fd(), from, bytes, libc::SYNC_FILE_RANGE_WRITE) };
+            self.begun = offset;
+        }
+    }
+}
+
 /// `fsetxattr(2)`.
 ///
 /// # Errors
@@ -42,15 +71,6 @@ pub fn set_xattr(file: BorrowedFd<'_>, name: &CStr, value: &[u8]) -> nix::Result
     let done =
         unsafe { libc::fsetxattr(file.as_raw_fd(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0) };
     Errno::result(done).map(drop)
-}
-
-/// Has the kernel begin to write these bytes of a file to its disk
-/// (`sync_file_range(2)`), so that there is little left to do for the `fsync`
-/// or `syncfs` that waits for them, and tells the errors.
-pub fn begin_writeback(file: BorrowedFd<'_>, offset: u64, length: u64) {
-    let (Ok(offset), Ok(length)) = (offset.try_into(), length.try_into()) else { return };
-    // SAFETY: takes numbers only.
-    unsafe { libc::sync_file_range(file.as_raw_fd(), offset, length, libc::SYNC_FILE_RANGE_WRITE) };
 }
 
 /// `fgetxattr(2)`; `None` when there is no such attribute.

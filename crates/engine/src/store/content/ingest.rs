@@ -39,8 +39,7 @@ pub struct Ingest {
     file: File,
     hasher: Hasher,
     offset: u64,
-    /// What the kernel writes to the disk already.
-    begun: u64,
+    writeback: fs::Writeback,
 }
 
 impl Ingest {
@@ -59,7 +58,8 @@ impl Ingest {
             }
         };
         let hasher = Hasher::new(digest.algorithm());
-        Ok(Self { content, digest: digest.clone(), name, file, hasher, offset, begun: offset })
+        let writeback = fs::Writeback::new(offset, WRITEBACK);
+        Ok(Self { content, digest: digest.clone(), name, file, hasher, offset, writeback })
     }
 
     /// How many bytes are there already.
@@ -105,11 +105,7 @@ impl Ingest {
             self.offset += done.len() as u64;
             bytes = rest;
         }
-        let new = self.offset - self.begun;
-        if new >= WRITEBACK {
-            fs::begin_writeback(self.file.as_fd(), self.begun, new);
-            self.begun = self.offset;
-        }
+        self.writeback.written(self.file.as_fd(), self.offset);
         Ok(())
     }
 
@@ -120,7 +116,7 @@ impl Ingest {
     pub fn restart(&mut self) -> Result<()> {
         self.hasher = Hasher::new(self.digest.algorithm());
         self.offset = 0;
-        self.begun = 0;
+        self.writeback = fs::Writeback::new(0, WRITEBACK);
         self.file
             .set_len(0)
             .and_then(|()| self.file.seek(SeekFrom::Start(0)).map(drop))
