@@ -63,7 +63,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--bin", type=pathlib.Path, default=target / "release", help="where berth's programs are")
     parser.add_argument("--pull", type=int, metavar="MIB", help="measure pulls instead, of an image of so much")
     parser.add_argument("--json", type=pathlib.Path, help="also write every single time there")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.pull and options.json:
+        parser.error("--json is not for --pull, which prints a range")
+    return options
 
 
 def note(text: str) -> None:

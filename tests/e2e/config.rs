@@ -319,3 +319,21 @@ fn kernel_parameters_of_its_namespaces() {
     let refused = engine.berth(&["run", "--rm", "--sysctl", "vm.swappiness=1", "busybox", "true"]).exits(125);
     assert!(refused.stderr.contains("vm.swappiness"), "{}", refused.stderr);
 }
+
+/// The environment that a process was started with.
+fn environment(pid: i32) -> String {
+    String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/environ")).expect("environ")).replace('\0', "\n")
+}
+
+#[test]
+#[cfg(target_env = "gnu")]
+fn how_the_engine_keeps_memory_is_its_own_matter() {
+    let Some(engine) = with_busybox() else { return };
+    assert!(environment(engine.pid()).contains("GLIBC_TUNABLES=glibc.malloc."));
+    let name = fs::read_to_string(format!("/proc/{}/comm", engine.pid())).expect("comm");
+    assert_eq!(name, "berthd\n", "though it executed itself");
+    engine.berth(&["run", "-d", "--name", "box", "busybox", "sleep", "1000"]).ok();
+    let shim = i32::try_from(engine.inspect("box")["ShimPid"].as_i64().expect("ShimPid")).expect("a pid");
+    assert!(!environment(shim).contains("GLIBC_TUNABLES"));
+    assert!(!engine.berth(&["exec", "box", "env"]).ok().stdout.contains("GLIBC_TUNABLES"));
+}

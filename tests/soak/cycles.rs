@@ -92,9 +92,9 @@ fn containers_come_and_go_and_nothing_stays() {
     until("the host to be as before", || (host(&engine) == before).then_some(()));
     // Connections of a moment; a leak of one per cycle would be `cycles`.
     assert!(now.descriptors <= then.descriptors + 8, "{then:?} {now:?}");
-    // Threads for blocking work come and go, and the allocator keeps what they
-    // freed: what varies in a short run. In 4,500 cycles 1 MiB is 240 bytes each.
-    let growth = length(10_u64, 1) << 20;
+    // Threads for blocking work come and go: what varies in a short run. In 4,500
+    // cycles 128 KiB is 30 bytes each.
+    let growth = length(2048_u64, 128) << 10;
     assert!(now.memory <= then.memory + growth, "{then:?} {now:?}");
     engine.assert_sound();
 }

@@ -164,7 +164,7 @@ fn main() -> ExitCode {
 }
 
 fn serve(settings: Settings) -> Result<ExitCode> {
-    memory::share_arenas();
+    memory::keep_little();
     spawn::keep_descriptors().context("mark inherited descriptors close-on-exec")?;
     let config = settings.config()?;
     let logging = logging::start(&config.log, Box::new(move || settings.config()))?;

@@ -8,7 +8,7 @@ use std::{
 
 /// How long anything may take before a test gives up on it. Generous, since
 /// the machine may be busy; a test that passes never waits for it.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// How often a condition that can't be subscribed to is looked at.
 const GLANCE: Duration = Duration::from_millis(5);

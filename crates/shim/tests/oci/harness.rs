@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 const BUSYBOX: &str = "/bin/busybox";
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_berth-oci");
 /// More than anything here takes.
-const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(60);
 
 /// How a run of the program ended.
 #[derive(Debug)]

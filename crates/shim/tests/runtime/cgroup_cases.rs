@@ -295,7 +295,7 @@ fn the_counters_count() {
         Bundle::shell("(while :; do :; done) & dd if=/dev/zero of=/dev/shm/x bs=1M count=8; sleep 1000")
             .set("/linux/resources/memory", json!({"limit": 134_217_728}))
             .set("/linux/resources/pids", json!({"limit": 50}))
-            .set("/linux/resources/cpu", json!({"quota": 5_000, "period": 100_000}));
+            .set("/linux/resources/cpu", json!({"quota": 10_000, "period": 100_000}));
     while_it_runs(&bundle, |container| {
         let counted = |container: &Container| {
             let stats = container.stats().unwrap();

@@ -25,8 +25,8 @@ use nix::{
 use serde_json::{Value, json};
 
 pub(crate) const BUSYBOX: &str = "/bin/busybox";
-/// More than anything here takes.
-const DEADLINE: Duration = Duration::from_secs(20);
+/// More than anything here takes, on emulated processors too.
+const DEADLINE: Duration = Duration::from_secs(120);
 
 /// A bundle with a busybox root, and the specification to change.
 pub(crate) struct Bundle {
@@ -293,6 +293,8 @@ pub(crate) fn host_state() -> HostState {
         }
     }
     cgroups.sort();
+    // On v2 every directory beside it leads to the one parent.
+    cgroups.dedup();
     HostState {
         mounts: fs::read_to_string("/proc/self/mountinfo").unwrap(),
         cgroups,

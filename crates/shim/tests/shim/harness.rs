@@ -46,7 +46,7 @@ use tokio::{io::AsyncWriteExt as _, net::UnixStream, time::timeout};
 const BUSYBOX: &str = "/bin/busybox";
 pub(crate) const ID: &str = "c1";
 /// More than anything here takes.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A shim and its bundle; both go when it is dropped.
 pub(crate) struct Shim {

@@ -12,6 +12,7 @@ use crate::{
         state::{Shown, Status},
     },
     error::{Error, Kind, Result},
+    kernel::memory,
     store::meta::{containers as rows, events},
 };
 
@@ -101,6 +102,7 @@ impl Containers {
             })?;
             failpoint::pass("remove.done");
             this.events.committed();
+            memory::release_now_and_then();
             Ok(())
         })
         .await?;
