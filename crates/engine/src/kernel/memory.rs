@@ -14,7 +14,7 @@ const TUNABLES: &str = "GLIBC_TUNABLES";
 
 /// All threads share two arenas, instead of up to eight per processor, and
 /// nobody keeps freed pieces for itself: a cache for each thread and size grows
-/// for thousands of containers before it is full (docs/reliability.md), and
+/// for thousands of containers before it is full (docs/adr/0026), and
 /// holds half of all that is allocated.
 #[cfg(target_env = "gnu")]
 const NO_CACHES: &str = "glibc.malloc.arena_max=2:glibc.malloc.tcache_count=0:glibc.malloc.mxfast=0";
@@ -53,7 +53,7 @@ pub fn release_now_and_then() {
 }
 
 /// Gives memory that nothing is in back to the system.
-pub fn release() {
+fn release() {
     // SAFETY: it looks at free memory only, under the allocator's locks.
     #[cfg(target_env = "gnu")]
     unsafe {
