@@ -63,13 +63,18 @@ fn layer_of(engine: &Engine, container: &str) -> PathBuf {
 
 #[test]
 fn every_kind_of_orphan_is_found_beside_a_running_engine() {
-    let Some(engine) = with_busybox() else { return };
+    let Some(mut engine) = with_busybox() else { return };
     engine.berth(&["run", "-d", "--name", "up", "busybox", "sleep", "1000"]).ok();
     engine.berth(&["create", "--name", "made", "busybox"]).ok();
     engine.fsck(&[]).ok();
 
-    let stray = hierarchy(&engine).join("default-stray");
-    fs::create_dir(&stray).expect("cgroup");
+    let name = format!("default-{}", "0f".repeat(32));
+    let stray = hierarchy(&engine).join(&name);
+    // The other is somebody else's.
+    let others = hierarchy(&engine).join("some-other.service");
+    for cgroup in [&stray, &others] {
+        fs::create_dir(cgroup).expect("cgroup");
+    }
     let bundle = engine.dir().join("state/bundles/default/stray");
     let directory = engine.dir().join("root/containers/default/stray");
     let snapshot = engine.dir().join("root/snapshots/4711");
@@ -98,7 +103,7 @@ fn every_kind_of_orphan_is_found_beside_a_running_engine() {
     assert_finds(
         &engine,
         &[
-            &["cgroup", "/default-stray: no container has it; expected: nothing there"],
+            &["cgroup", &format!("/{name}: no container has it; expected: nothing there")],
             &["bundle", "/state/bundles/default/stray: no container has it; expected: nothing there"],
             &["directory", "/root/containers/default/stray: no container has it"],
             &["snapshot", "/root/snapshots/4711: no row has it"],
@@ -109,10 +114,16 @@ fn every_kind_of_orphan_is_found_beside_a_running_engine() {
 
     drop(guest);
     umount2(&layer.join("fs/mnt"), MntFlags::empty()).expect("umount");
-    fs::remove_dir(&stray).expect("rmdir");
-    for dir in [&bundle, &directory, &snapshot] {
+    for dir in [&directory, &snapshot] {
         fs::remove_dir(dir).expect("rmdir");
     }
+    engine.kill9();
+    engine.restart();
+    until("the next engine to remove what is nobody's", || {
+        (!stray.exists() && !bundle.exists()).then_some(())
+    });
+    assert!(others.exists(), "what is not the engine's is left alone");
+    fs::remove_dir(&others).expect("rmdir");
 }
 
 #[test]

@@ -27,6 +27,12 @@ pub fn fresh<T: FromStr<Err = InvalidId>>() -> Result<T> {
     }
 }
 
+/// Whether `text` may be of [`fresh`]'s making.
+#[must_use]
+pub fn is_fresh(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
 #[cfg(test)]
 mod tests {
     #[test]
@@ -35,6 +41,9 @@ mod tests {
         let fresh = || super::fresh::<ContainerId>().expect("id");
         let (a, b) = (fresh(), fresh());
         assert_ne!(a, b);
-        assert_eq!(a.as_str().len(), 64);
+        assert!(super::is_fresh(a.as_str()), "{a}");
+        for other in ["", "0123456789ab", &a.as_str().to_uppercase(), &format!("{a}0")] {
+            assert!(!super::is_fresh(other), "{other}");
+        }
     }
 }

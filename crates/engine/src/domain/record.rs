@@ -11,7 +11,7 @@ use berth::{
 
 use super::{
     container::Summary,
-    health,
+    health, id,
     restart::Restarts,
     state::{Exit, Shown, Status},
 };
@@ -86,6 +86,14 @@ impl Record {
     #[must_use]
     pub fn cgroup_name(&self) -> String {
         format!("{}-{}", self.namespace, self.id)
+    }
+
+    /// Whether a cgroup of this name can be a container's; others may have made
+    /// theirs beside them, which are theirs.
+    #[must_use]
+    pub fn is_cgroup_name(name: &str) -> bool {
+        let Some((namespace, id)) = name.rsplit_once('-') else { return false };
+        namespace.parse::<Namespace>().is_ok() && id::is_fresh(id)
     }
 
     /// The cgroup that its own is made in, below each hierarchy; `engine` is

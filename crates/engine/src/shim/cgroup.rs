@@ -68,13 +68,6 @@ pub fn children(parent: &str) -> Result<HashSet<String>> {
     Ok(names)
 }
 
-/// Whether the engine gives cgroups such names; others may have made others
-/// beside them.
-#[must_use]
-pub fn is_ours(name: &str) -> bool {
-    name.contains('-')
-}
-
 /// The names in several cgroups.
 #[derive(Debug)]
 pub struct Children(HashMap<String, HashSet<String>>);

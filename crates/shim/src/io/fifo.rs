@@ -4,19 +4,32 @@
 //!
 //! A client may vanish and another may come: the shim holds both ends of each
 //! pipe, so that neither is ever broken. Output that nobody takes for
-//! [`STALL`] passes by until somebody reads again.
+//! [`STALL`] passes by until somebody reads again; for as long a pipe that has
+//! all of it waits for a reader who is yet to come.
 
 use std::{
     fs::{File, OpenOptions},
     io,
-    os::{fd::OwnedFd, unix::fs::OpenOptionsExt as _},
+    os::{
+        fd::{AsFd as _, OwnedFd},
+        unix::fs::OpenOptionsExt as _,
+    },
     path::Path,
     rc::Rc,
+    time::Duration,
 };
 
 use bytes::Bytes;
-use nix::{errno::Errno, fcntl::OFlag};
-use tokio::{io::unix::AsyncFd, time::timeout};
+use nix::{
+    errno::Errno,
+    fcntl::OFlag,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+};
+use tokio::{
+    io::unix::AsyncFd,
+    task::spawn_local,
+    time::{Instant, sleep, timeout},
+};
 
 use super::{
     attach::STALL,
@@ -28,6 +41,8 @@ use crate::kernel::watch::watch;
 
 /// Bytes of one read from a client.
 const READ: usize = 16 * 1024;
+/// How often a pipe that has all of an output is looked at for a reader.
+const GLANCE: Duration = Duration::from_millis(10);
 
 /// The standard input's pipe.
 #[derive(Debug)]
@@ -53,13 +68,23 @@ pub fn open_stdin(path: &Path) -> io::Result<(StdinFifo, KeepOpen)> {
     Ok((StdinFifo { reader: watch(reader.into())? }, KeepOpen { _writer: writer }))
 }
 
+/// The pipe of an output.
+#[derive(Debug)]
+pub struct OutputFifo {
+    writer: AsyncFd<OwnedFd>,
+    /// So that the pipe isn't broken while no client has it open.
+    reader: File,
+}
+
 /// Opens the pipe at `path` for writing, whether or not anybody reads.
 ///
 /// # Errors
 /// Those of open(2).
-pub fn open_output(path: &Path) -> io::Result<AsyncFd<OwnedFd>> {
-    let file = OpenOptions::new().read(true).write(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
-    watch(file.into())
+pub fn open_output(path: &Path) -> io::Result<OutputFifo> {
+    let flags = OFlag::O_NONBLOCK.bits();
+    let reader = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    let writer = OpenOptions::new().write(true).custom_flags(flags).open(path)?;
+    Ok(OutputFifo { writer: watch(writer.into())?, reader })
 }
 
 /// Hands a client's input on until the pipe ends.
@@ -88,7 +113,7 @@ pub async fn read_stdin(fifo: StdinFifo, input: Sender) {
 }
 
 /// Writes a subscriber's queue into the pipe until the output has ended.
-pub async fn write_output(fifo: AsyncFd<OwnedFd>, output: Rc<Output>, subscriber: Rc<Subscriber>) {
+pub async fn write_output(fifo: OutputFifo, output: Rc<Output>, subscriber: Rc<Subscriber>) {
     loop {
         if subscriber.queue.borrow().is_finished() {
             break;
@@ -101,13 +126,13 @@ pub async fn write_output(fifo: AsyncFd<OwnedFd>, output: Rc<Output>, subscriber
         if stalled {
             // Until somebody reads, or the output ends.
             tokio::select! {
-                ready = fifo.writable() => if ready.is_err() { break },
+                ready = fifo.writer.writable() => if ready.is_err() { break },
                 () = output.ended() => break,
             }
             subscriber.queue.borrow_mut().resume();
             continue;
         }
-        let mut ready = match timeout(STALL, fifo.writable()).await {
+        let mut ready = match timeout(STALL, fifo.writer.writable()).await {
             Ok(Ok(ready)) => ready,
             Ok(Err(_)) => break,
             Err(_) => {
@@ -118,7 +143,7 @@ pub async fn write_output(fifo: AsyncFd<OwnedFd>, output: Rc<Output>, subscriber
                 continue;
             }
         };
-        match write_front(fifo.get_ref(), &subscriber) {
+        match write_front(fifo.writer.get_ref(), &subscriber) {
             Ok(()) => output.drained(),
             Err(Errno::EINTR) => {}
             Err(Errno::EAGAIN) => ready.clear_ready(),
@@ -130,6 +155,26 @@ pub async fn write_output(fifo: AsyncFd<OwnedFd>, output: Rc<Output>, subscriber
         tokio::task::consume_budget().await;
     }
     output.unsubscribe(&subscriber);
+    // The shim doesn't wait for it: whoever deletes a task has read its output.
+    drop(spawn_local(end(fifo)));
+}
+
+/// Closes the pipe, once somebody has opened it who will find what is in it, and
+/// its end: a client may be slower to open it than a container to end.
+async fn end(OutputFifo { writer, reader }: OutputFifo) {
+    drop(reader);
+    let deadline = Instant::now() + STALL;
+    // A pipe tells nobody that a reader has come.
+    while is_unread(writer.get_ref()) && Instant::now() < deadline {
+        sleep(GLANCE).await;
+    }
+}
+
+/// Whether nobody has the pipe open for reading.
+fn is_unread(writer: &OwnedFd) -> bool {
+    let mut pipe = [PollFd::new(writer.as_fd(), PollFlags::empty())];
+    let polled = poll(&mut pipe, PollTimeout::ZERO);
+    polled.is_ok() && pipe[0].revents().is_some_and(|events| events.contains(PollFlags::POLLERR))
 }
 
 fn write_front(fifo: &OwnedFd, subscriber: &Subscriber) -> nix::Result<()> {

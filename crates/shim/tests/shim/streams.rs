@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Output, input, terminals: attach, log and containerd's pipes.
 
-use std::{fs, io::Read as _, os::unix::fs::OpenOptionsExt as _, thread};
+use std::{fs, os::unix::fs::OpenOptionsExt as _, thread};
 
 use berth::{
     api::{
@@ -309,11 +309,6 @@ async fn containerds_pipes() {
         ..Default::default()
     };
     engine.create_with(request).await.unwrap();
-    let reader = thread::spawn(move || {
-        let mut text = String::new();
-        fs::File::open(stdout).unwrap().read_to_string(&mut text).unwrap();
-        text
-    });
     engine.start().await.unwrap();
     // A first client vanishes, a second one comes.
     for word in ["a\n", "b\n"] {
@@ -324,6 +319,8 @@ async fn containerds_pipes() {
     let close = berth::api::task::CloseIoRequest { id: ID.to_owned(), stdin: true, ..Default::default() };
     engine.call::<()>("CloseIO", &close).await.unwrap();
     assert_eq!(engine.wait().await.unwrap().exit_status, 0);
+    // Who comes late finds all of it, and its end.
+    let reader = thread::spawn(move || fs::read_to_string(stdout).unwrap());
     assert_eq!(reader.join().unwrap(), "a\nb\n");
     assert_eq!(fs::read_to_string(stderr).unwrap(), "err\n");
 }

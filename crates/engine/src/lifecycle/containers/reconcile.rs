@@ -485,7 +485,7 @@ impl Containers {
             Ok(rows.iter().filter_map(|row| row.below_cgroup(parent)).collect())
         })?;
         for name in names {
-            if !known.contains(&name) && cgroup::is_ours(&name) {
+            if !known.contains(&name) && Record::is_cgroup_name(&name) {
                 tracing::warn!(name, "a cgroup that no container owns is removed");
                 cgroup::destroy(&format!("{parent}/{name}"))?;
             }

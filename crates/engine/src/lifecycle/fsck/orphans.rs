@@ -15,7 +15,6 @@ use super::{
 use crate::{
     domain::{record::Record, state::Status},
     error::Result,
-    shim::cgroup,
 };
 
 pub(super) fn check(world: &World<'_>, report: &mut Report) -> Result<()> {
@@ -81,7 +80,7 @@ fn cgroups(world: &World<'_>, report: &mut Report) {
     for name in &world.cgroups {
         let parent = &world.places.cgroup_parent;
         let known = world.rows.values().any(|row| row.below_cgroup(parent).as_ref() == Some(name));
-        if !known && cgroup::is_ours(name) {
+        if !known && Record::is_cgroup_name(name) {
             let path = format!("{parent}/{name}");
             report.wrong("cgroup", path, "no container has it", "nothing there");
         }

@@ -259,7 +259,7 @@ async fn layers_are_pulled_and_loaded_whole_or_refused() {
         let place = Place::new(RegistryConfig::default());
         let loaded = load(&place, &oci_archive(&image)).await;
         judge(row, "load", expected, &place, loaded.map(drop));
-        assert!(place.root.path().join("content/ingest").read_dir().expect("list").next().is_none(), "{row}");
+        place.assert_nothing_partial();
     }
 }
 
@@ -325,8 +325,7 @@ async fn a_layer_that_is_cut_at_any_kibibyte_is_refused() {
             }
         }
         place.assert_clean();
-        let kept = place.root.path().join("content/ingest").read_dir().expect("list").count();
-        assert_eq!(kept, 0, "{media}");
+        place.assert_nothing_partial();
     }
 }
 

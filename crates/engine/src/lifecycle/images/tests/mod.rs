@@ -136,19 +136,28 @@ impl Place {
             self.db.read(|c| c.query_row(sql, (), |row| row.get(0)).context("count")).expect("count")
         };
         assert_eq!(count("SELECT (SELECT count(*) FROM images) + (SELECT count(*) FROM image_refs)"), 0);
-        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
         let directories = || std::fs::read_dir(self.root.path().join("snapshots")).expect("list").count();
-        // What was being unpacked is removed behind the caller's back, by tasks
-        // that need this thread.
-        tokio::task::block_in_place(|| {
-            while std::time::Instant::now() < deadline
-                && (count("SELECT count(*) FROM snapshots") > 0 || directories() > 1)
-            {
-                std::thread::yield_now();
-            }
-        });
+        wait_until(|| count("SELECT count(*) FROM snapshots") == 0 && directories() == 1);
         assert_eq!((count("SELECT count(*) FROM snapshots"), directories()), (0, 1), "only the init layer");
     }
+
+    /// No blob is left that is not whole.
+    fn assert_nothing_partial(&self) {
+        let partial = || self.root.path().join("content/ingest").read_dir().expect("list").count();
+        wait_until(|| partial() == 0);
+        assert_eq!(partial(), 0);
+    }
+}
+
+/// What failed is cleaned up behind the caller's back, by tasks that need this
+/// thread.
+fn wait_until(is_true: impl Fn() -> bool) {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    tokio::task::block_in_place(|| {
+        while std::time::Instant::now() < deadline && !is_true() {
+            std::thread::yield_now();
+        }
+    });
 }
 
 async fn finish(mut follower: Follower) -> Result<Pulled> {
@@ -621,5 +630,5 @@ async fn a_damaged_archive_adds_nothing() {
     let error = load(&place, &flipped).await.expect_err("flipped");
     assert!(matches!(error.kind(), Kind::InvalidArgument | Kind::DataLoss), "{}", error.chain());
     place.assert_clean();
-    assert!(place.root.path().join("content/ingest").read_dir().expect("list").next().is_none());
+    place.assert_nothing_partial();
 }

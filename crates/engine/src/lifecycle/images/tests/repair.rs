@@ -50,8 +50,7 @@ impl Here {
         }
         assert_eq!(fs::read_to_string(self.layer("hello").join("hello")).expect("read"), "world");
         assert_eq!(fs::read_to_string(self.layer("etc/motd").join("etc/motd")).expect("read"), "hi");
-        let left = fs::read_dir(self.place.root.path().join("content/ingest")).expect("list").count();
-        assert_eq!(left, 0);
+        self.place.assert_nothing_partial();
     }
 }
 
