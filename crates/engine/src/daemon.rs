@@ -31,6 +31,7 @@ use crate::{
     error::{Context as _, Error, Kind, Result},
     kernel::{
         host::{self, Limit},
+        memory,
         notify::Notifier,
     },
     lifecycle::{
@@ -63,6 +64,9 @@ pub fn run(config: &Config, logging: &logging::Handle) -> Result<Stopped> {
         .worker_threads(config.workers)
         .max_blocking_threads(BLOCKING_THREADS)
         .thread_name("berthd")
+        // One that has had nothing to do for ten seconds: what a pull needed
+        // isn't needed any more.
+        .on_thread_stop(memory::release)
         .enable_all()
         .build()
         .context("start the runtime")?;

@@ -53,7 +53,7 @@ pub fn release_now_and_then() {
 }
 
 /// Gives memory that nothing is in back to the system.
-fn release() {
+pub fn release() {
     // SAFETY: it looks at free memory only, under the allocator's locks.
     #[cfg(target_env = "gnu")]
     unsafe {

@@ -20,7 +20,7 @@ use futures_util::future::join_all;
 
 use super::{Engine, Report, processes::is_in, world::World};
 use crate::{
-    domain::record::Record,
+    domain::{id, record::Record},
     error::{Context as _, Result},
     lifecycle::containers::{Next, PROBE_PREFIX},
     shim::{bundle::Bundle, cgroup, search, task::Task},
@@ -77,6 +77,11 @@ pub(super) fn check(world: &World<'_>, row: &Record, report: &mut Report) -> Res
         let leaf = format!("{group}/{name}");
         // Those that it has left behind are the container's own.
         if running.iter().any(|exec| exec.exec_id == id) || !cgroup::is_empty(&leaf)? {
+            continue;
+        }
+        if id::is_fresh(id.strip_prefix(PROBE_PREFIX).unwrap_or(id)) {
+            // It couldn't go with its exec, which had left something running.
+            report.pending("cgroup", leaf, "its exec has ended", "nothing there once the container ends");
             continue;
         }
         report.wrong("cgroup", leaf, format!("no exec of {} has it", row.id), "nothing there");
