@@ -106,7 +106,8 @@ async fn large_input_is_neither_lost_nor_kept_in_memory() {
     let Some(shim) = Shim::new("head -c 1000000 | tr a b") else { return };
     let engine = shim.connect().await;
     engine.create(CreateOptions { open_stdin: true, ..Default::default() }).await.unwrap();
-    let mut client = shim.attach(ALL).await.ready().await;
+    // There is no log that it could get from what it is too slow for.
+    let mut client = shim.attach(AttachOpen { wait: true, ..ALL }).await.ready().await;
     let mut writer = shim.attach(AttachOpen { stdin: true, ..Default::default() }).await.ready().await;
     engine.start().await.unwrap();
     let chunk = vec![b'a'; 50_000];
