@@ -22,9 +22,8 @@ case $layout in
 esac
 # Of the engine's tests those that say most of a kernel; each takes half a minute
 # here.
-engine_filter="pause:: lifecycle::step_by_step lifecycle::stop_asks lifecycle::kill_sends lifecycle::wait_hears
-    lifecycle::a_container_with_rm lifecycle::a_files_changes"
-engine_filter=$(echo $engine_filter)
+engine_filter="pause:: lifecycle::step_by_step lifecycle::stop_asks lifecycle::kill_sends \
+lifecycle::wait_hears lifecycle::a_container_with_rm lifecycle::a_files_changes"
 # Emulation is slow; nothing hangs for ever.
 limit=${BERTH_TEST_V2_SECONDS:-1200}
 

@@ -333,7 +333,7 @@ fn how_the_engine_keeps_memory_is_its_own_matter() {
     let name = fs::read_to_string(format!("/proc/{}/comm", engine.pid())).expect("comm");
     assert_eq!(name, "berthd\n", "though it executed itself");
     engine.berth(&["run", "-d", "--name", "box", "busybox", "sleep", "1000"]).ok();
-    let shim = i32::try_from(engine.inspect("box")["ShimPid"].as_i64().expect("ShimPid")).expect("a pid");
+    let shim = engine.shim_pid("box");
     assert!(!environment(shim).contains("GLIBC_TUNABLES"));
     assert!(!engine.berth(&["exec", "box", "env"]).ok().stdout.contains("GLIBC_TUNABLES"));
 }

@@ -118,8 +118,7 @@ fn it_stays_paused_when_the_engine_starts_again() {
 fn a_paused_container_whose_shim_dies_is_cleaned_up() {
     let Some(engine) = with_paused() else { return };
     engine.expect_error("shim");
-    let shim = engine.inspect("ice")["ShimPid"].as_i64().expect("ShimPid");
-    send(i32::try_from(shim).expect("a pid"), Signal::SIGKILL);
+    send(engine.shim_pid("ice"), Signal::SIGKILL);
     assert_eq!(engine.wait("ice"), 137);
     until("its processes to be gone", || engine.processes().is_empty().then_some(()));
 }

@@ -121,8 +121,7 @@ fn a_shim_that_does_not_answer_costs_its_own_line() {
     for name in ["stuck", "fine"] {
         engine.berth(&["run", "-d", "--name", name, "busybox", "sleep", "1000"]).ok();
     }
-    let shim = engine.inspect("stuck")["ShimPid"].as_i64().expect("ShimPid");
-    let shim = i32::try_from(shim).expect("a pid");
+    let shim = engine.shim_pid("stuck");
     send(shim, Signal::SIGSTOP);
     let seen = lines(&engine, &["stuck", "fine"]);
     send(shim, Signal::SIGCONT);

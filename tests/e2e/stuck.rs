@@ -14,17 +14,13 @@ use crate::support::{Engine, engine::with_busybox, leaks::send, until};
 /// time-out for a shim: what waits for a stuck one takes longer than this.
 const AT_ONCE: Duration = Duration::from_millis(1500);
 
-fn shim(engine: &Engine, container: &str) -> i32 {
-    i32::try_from(engine.inspect(container)["ShimPid"].as_i64().expect("ShimPid")).expect("a pid")
-}
-
 /// Runs some containers and stops their shims.
 fn stuck(engine: &Engine, count: usize) -> Vec<i32> {
     let names: Vec<String> = (0..count).map(|n| format!("stuck{n}")).collect();
     for name in &names {
         engine.berth(&["run", "-d", "--name", name, "busybox", "sleep", "100000"]).ok();
     }
-    let shims: Vec<i32> = names.iter().map(|name| shim(engine, name)).collect();
+    let shims: Vec<i32> = names.iter().map(|name| engine.shim_pid(name)).collect();
     for shim in &shims {
         send(*shim, Signal::SIGSTOP);
     }

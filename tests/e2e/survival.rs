@@ -6,7 +6,7 @@ use std::{fs, time::Duration};
 
 use nix::sys::signal::Signal;
 
-use crate::support::{Engine, engine::with_busybox, leaks::send, until, wait::within};
+use crate::support::{engine::with_busybox, leaks::send, until, wait::within};
 
 /// Writes numbered lines until it is told to stop.
 const COUNTER: &str = "trap 'echo end; exit 0' TERM; n=0; while :; do n=$((n+1)); echo $n; sleep 0.005; done";
@@ -118,7 +118,7 @@ fn a_killed_shim_is_noticed_and_nothing_of_its_container_stays() {
     engine.berth(&["run", "-d", "--name", "orphan", "busybox", "sh", "-c", script]).ok();
     engine.wait_log("orphan", "up");
     assert!(engine.processes().len() >= 4, "a shim, a shell, two sleeps: {:?}", engine.processes());
-    send(shim(&engine, "orphan"), Signal::SIGKILL);
+    send(engine.shim_pid("orphan"), Signal::SIGKILL);
     within(Duration::from_secs(2), "the engine to report it", || {
         (engine.status("orphan") == "exited").then_some(())
     });
@@ -137,7 +137,7 @@ fn a_shim_killed_while_nobody_watched_is_noticed_at_the_next_start() {
     engine.expect_error("shim");
     engine.berth(&["run", "-d", "--name", "orphan", "busybox", "sh", "-c", "echo up; sleep 1000"]).ok();
     engine.wait_log("orphan", "up");
-    let shim = shim(&engine, "orphan");
+    let shim = engine.shim_pid("orphan");
     engine.kill9();
     send(shim, Signal::SIGKILL);
     engine.restart();
@@ -182,11 +182,6 @@ fn an_engine_killed_again_and_again_in_the_middle_of_runs_loses_nothing() {
             engine.berth(&["rm", "-f", name]).ok();
         }
     }
-}
-
-fn shim(engine: &Engine, container: &str) -> i32 {
-    let pid = engine.inspect(container)["ShimPid"].as_i64().expect("ShimPid");
-    i32::try_from(pid).expect("a pid")
 }
 
 fn running(pid: i64) -> bool {

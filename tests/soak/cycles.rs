@@ -86,8 +86,8 @@ fn containers_come_and_go_and_nothing_stays() {
     let (then, now) = (least(&samples[..settled]), least(&samples));
     println!(
         "cycles: {cycles} × create, start, exec, kill, wait, remove; engine after {settled} and at the end: \
-         {:.2} and {:.2} MiB of anonymous memory, {} and {} descriptors, {} and {} threads; {:.1} ms a cycle in the \
-         first tenth, {:.1} ms in the last",
+         {:.2} and {:.2} MiB of anonymous memory, {} and {} descriptors, {} and {} threads; {:.1} ms a cycle \
+         in the first tenth, {:.1} ms in the last",
         mib(then.memory),
         mib(now.memory),
         then.descriptors,
@@ -114,7 +114,7 @@ fn a_shim_does_not_grow_with_what_is_executed() {
     let execs = length(250, 20_000);
     let settled = length(100, 500);
     engine.berth(&["run", "-d", "--name", "box", "busybox", "sleep", "100000"]).ok();
-    let shim = i32::try_from(engine.inspect("box")["ShimPid"].as_i64().expect("ShimPid")).expect("a pid");
+    let shim = engine.shim_pid("box");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
     let api = runtime.block_on(Api::of(&engine));
     let mut reference = None;
@@ -129,8 +129,8 @@ fn a_shim_does_not_grow_with_what_is_executed() {
     let took = begun.elapsed().as_secs_f64();
     let (then, now) = (reference.expect("settled"), held(shim));
     println!(
-        "execs: {execs}; shim after {settled} and at the end: {} and {} KiB of anonymous memory, {} and {} descriptors; \
-         {:.1} ms an exec",
+        "execs: {execs}; shim after {settled} and at the end: {} and {} KiB of anonymous memory, {} and {} \
+         descriptors; {:.1} ms an exec",
         then.memory / 1024,
         now.memory / 1024,
         then.descriptors,

@@ -50,7 +50,7 @@ fn many_containers_survive_the_engine_and_cost_it_nothing() {
         });
     }
     let made = begun.elapsed();
-    let shim = i32::try_from(engine.inspect("box0")["ShimPid"].as_i64().expect("ShimPid")).expect("a pid");
+    let shim = engine.shim_pid("box0");
     let pids = |engine: &crate::support::Engine| {
         ["box0", &format!("box{}", count - 1)].map(|name| engine.inspect(name)["State"]["Pid"].clone())
     };

@@ -10,10 +10,7 @@ use nix::sys::signal::Signal;
 use crate::{
     api::Api,
     lengths::length,
-    support::{
-        engine::{Engine, with_busybox},
-        leaks::send,
-    },
+    support::{engine::with_busybox, leaks::send},
 };
 
 const STOPPED: usize = 10;
@@ -32,10 +29,6 @@ impl Drop for Stopped {
     fn drop(&mut self) {
         self.0.iter().for_each(|shim| send(*shim, Signal::SIGCONT));
     }
-}
-
-fn shim(engine: &Engine, container: &str) -> i32 {
-    i32::try_from(engine.inspect(container)["ShimPid"].as_i64().expect("ShimPid")).expect("a pid")
 }
 
 /// The 99th of a hundred.
@@ -57,7 +50,7 @@ fn shims_that_are_stopped_cost_nobody_else_time() {
     for name in names.iter().map(String::as_str).chain(["free"]) {
         runtime.block_on(sleeper(name));
     }
-    let shims = names.iter().map(|name| shim(&engine, name)).collect();
+    let shims = names.iter().map(|name| engine.shim_pid(name)).collect();
     let stopped = Stopped::stop(shims);
 
     let rounds = length(50, 1000);

@@ -284,6 +284,11 @@ impl Engine {
         list[0].take()
     }
 
+    /// The process that holds the container.
+    pub(crate) fn shim_pid(&self, container: &str) -> i32 {
+        i32::try_from(self.inspect(container)["ShimPid"].as_i64().expect("ShimPid")).expect("a pid")
+    }
+
     /// A state as `berth ps` has it: created, running, exited.
     pub(crate) fn status(&self, container: &str) -> String {
         let state = &self.inspect(container)["State"];

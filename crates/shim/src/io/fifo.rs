@@ -61,10 +61,7 @@ pub struct KeepOpen {
 /// # Errors
 /// Those of open(2).
 pub fn open_stdin(path: &Path) -> io::Result<(StdinFifo, KeepOpen)> {
-    let flags = OFlag::O_NONBLOCK.bits();
-    let reader = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
-    // There is a reader now, so this doesn't fail with ENXIO.
-    let writer = OpenOptions::new().write(true).custom_flags(flags).open(path)?;
+    let (reader, writer) = both_ends(path)?;
     Ok((StdinFifo { reader: watch(reader.into())? }, KeepOpen { _writer: writer }))
 }
 
@@ -81,10 +78,16 @@ pub struct OutputFifo {
 /// # Errors
 /// Those of open(2).
 pub fn open_output(path: &Path) -> io::Result<OutputFifo> {
+    let (reader, writer) = both_ends(path)?;
+    Ok(OutputFifo { writer: watch(writer.into())?, reader })
+}
+
+fn both_ends(path: &Path) -> io::Result<(File, File)> {
     let flags = OFlag::O_NONBLOCK.bits();
     let reader = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    // There is a reader now, so this doesn't fail with ENXIO.
     let writer = OpenOptions::new().write(true).custom_flags(flags).open(path)?;
-    Ok(OutputFifo { writer: watch(writer.into())?, reader })
+    Ok((reader, writer))
 }
 
 /// Hands a client's input on until the pipe ends.

@@ -279,22 +279,14 @@ pub(crate) struct HostState {
 
 pub(crate) fn host_state() -> HostState {
     let mut cgroups = Vec::new();
-    for hierarchy in fs::read_dir("/sys/fs/cgroup").unwrap().flatten() {
-        for parent in [hierarchy.path(), PathBuf::from("/sys/fs/cgroup")] {
-            let parent = parent.join("berth-runtime-test");
-            cgroups.extend(
-                fs::read_dir(parent)
-                    .into_iter()
-                    .flatten()
-                    .flatten()
-                    .filter(|e| e.path().is_dir())
-                    .map(|e| e.path()),
-            );
-        }
+    let root = PathBuf::from("/sys/fs/cgroup");
+    let hierarchies = fs::read_dir(&root).unwrap().flatten().map(|entry| entry.path());
+    // On v2 the root is the one hierarchy.
+    for hierarchy in hierarchies.chain([root.clone()]) {
+        let tests = fs::read_dir(hierarchy.join("berth-runtime-test")).into_iter().flatten().flatten();
+        cgroups.extend(tests.map(|entry| entry.path()).filter(|path| path.is_dir()));
     }
     cgroups.sort();
-    // On v2 every directory beside it leads to the one parent.
-    cgroups.dedup();
     HostState {
         mounts: fs::read_to_string("/proc/self/mountinfo").unwrap(),
         cgroups,

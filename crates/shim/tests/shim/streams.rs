@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Output, input, terminals: attach, log and containerd's pipes.
 
-use std::{fs, os::unix::fs::OpenOptionsExt as _, thread};
+use std::{fs, os::unix::fs::OpenOptionsExt as _};
 
 use berth::{
     api::{
@@ -321,7 +321,6 @@ async fn containerds_pipes() {
     engine.call::<()>("CloseIO", &close).await.unwrap();
     assert_eq!(engine.wait().await.unwrap().exit_status, 0);
     // Who comes late finds all of it, and its end.
-    let reader = thread::spawn(move || fs::read_to_string(stdout).unwrap());
-    assert_eq!(reader.join().unwrap(), "a\nb\n");
+    assert_eq!(fs::read_to_string(stdout).unwrap(), "a\nb\n");
     assert_eq!(fs::read_to_string(stderr).unwrap(), "err\n");
 }
